@@ -1,0 +1,181 @@
+// Package access gives every request one record: what was asked, how it was
+// answered, how many bytes left and how long it took. The record becomes one
+// log line and a few counts. It keeps io.ReaderFrom, so that bodies still
+// leave by sendfile.
+package access
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Outcome is how a request was answered: a closed set, used as a metric label.
+type Outcome uint8
+
+const (
+	// Local answers need neither cache nor upstream (health, the front page,
+	// short paths that can never be modules).
+	Local    Outcome = iota
+	Hit              // from the cache
+	Miss             // fetched for this request
+	Follow           // fetched, but another request asked first
+	Stale            // from the cache, past its time, because of trouble upstream
+	Negative         // absence remembered from a moment ago
+	Absent           // proven absence, asked just now
+	Denied           // refused: policy, or a checksum that does not match
+	Invalid          // not a request that this server understands
+	Trouble          // could not be answered now
+	Gone             // the client left first
+	numOutcomes
+)
+
+var outcomeNames = [numOutcomes]string{"local", "hit", "miss", "follow", "stale", "negative", "absent", "denied", "invalid", "trouble", "gone"}
+
+// String returns the name used in logs and metrics.
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// Outcomes lists all outcomes.
+func Outcomes() []string { return outcomeNames[:] }
+
+// Record is what is known of one request. The handler of the request owns it.
+type Record struct {
+	ID      string // unique in this installation for years
+	Kind    string // which kind of file or endpoint, a closed set
+	Module  string // module path, unescaped; empty if there is none
+	Version string // version or query as asked
+	Outcome Outcome
+	Status  int
+	Bytes   int64 // of the body
+	Err     error // what the log reads and the client does not
+}
+
+// Response is the http.ResponseWriter that a Handler passes on.
+type Response struct {
+	http.ResponseWriter
+	Record
+}
+
+// WriteHeader notes the status.
+func (r *Response) WriteHeader(code int) {
+	if r.Status == 0 && code >= 200 {
+		r.Status = code
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// Write counts the bytes.
+func (r *Response) Write(p []byte) (int, error) {
+	if r.Status == 0 {
+		r.Status = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(p)
+	r.Bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom keeps the way to sendfile open.
+func (r *Response) ReadFrom(src io.Reader) (int64, error) {
+	if r.Status == 0 {
+		r.Status = http.StatusOK
+	}
+	n, err := io.Copy(r.ResponseWriter, src)
+	r.Bytes += n
+	return n, err
+}
+
+// Unwrap serves http.ResponseController.
+func (r *Response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// From returns the record of the request that w answers. Where no Handler
+// stands in front, it is one that nobody reads.
+func From(w http.ResponseWriter) *Record {
+	if r, ok := w.(*Response); ok {
+		return &r.Record
+	}
+	return new(Record)
+}
+
+// Handler answers each request by next and then reports it: to log (nil: not
+// at all) as one line, and to observe (nil: nobody). The record is valid only
+// until observe returns.
+func Handler(next http.Handler, log *slog.Logger, observe func(*Record, time.Duration)) http.Handler {
+	pool := sync.Pool{New: func() any { return new(Response) }}
+	ids := newIDs()
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		start := time.Now()
+		resp := pool.Get().(*Response)
+		*resp = Response{ResponseWriter: w, Record: Record{ID: ids.next()}}
+		defer func() {
+			elapsed := time.Since(start)
+			// A handler that panics with http.ErrAbortHandler has a record too.
+			if observe != nil {
+				observe(&resp.Record, elapsed)
+			}
+			if log != nil {
+				logLine(req, resp, log, elapsed)
+			}
+			resp.ResponseWriter = nil
+			pool.Put(resp)
+		}()
+		next.ServeHTTP(resp, req)
+	})
+}
+
+func logLine(req *http.Request, resp *Response, log *slog.Logger, elapsed time.Duration) {
+	level := slog.LevelInfo
+	if resp.Outcome == Trouble {
+		level = slog.LevelWarn
+	}
+	if !log.Enabled(req.Context(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 12)
+	attrs = append(attrs,
+		slog.String("id", resp.ID),
+		slog.String("method", req.Method),
+		slog.String("kind", resp.Kind),
+		slog.String("module", resp.Module),
+		slog.String("version", resp.Version),
+		slog.String("outcome", resp.Outcome.String()),
+		slog.Int("status", resp.Status),
+		slog.Int64("bytes", resp.Bytes),
+		slog.Duration("duration", elapsed),
+		slog.String("client", req.RemoteAddr))
+	if resp.Module == "" {
+		attrs = append(attrs, slog.String("path", clip(req.URL.Path)))
+	}
+	if resp.Err != nil {
+		attrs = append(attrs, slog.String("error", clip(resp.Err.Error())))
+	}
+	log.LogAttrs(context.WithoutCancel(req.Context()), level, "request", attrs...)
+}
+
+// clip bounds what a client or an upstream can write into a log line.
+func clip(s string) string {
+	const most = 1024
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+// ids makes request ids: the start of the process, then a count.
+type ids struct {
+	prefix string
+	n      atomic.Uint64
+}
+
+func newIDs() *ids {
+	return &ids{prefix: strconv.FormatInt(time.Now().UnixMilli(), 36) + "-"}
+}
+
+func (i *ids) next() string {
+	var buf [13]byte
+	return i.prefix + string(strconv.AppendUint(buf[:0], i.n.Add(1), 36))
+}

@@ -1,0 +1,148 @@
+// Package policy says who may have what, from where, and why not. Its
+// functions are pure: they look at rules and facts, never at the network, the
+// disk or the clock.
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/module"
+)
+
+// Caller is who asks. The zero Caller is anonymous.
+type Caller struct {
+	// Name identifies the caller in logs; empty for anonymous.
+	Name string
+	// Groups that rules may refer to.
+	Groups []string
+}
+
+// Place is where a module may be looked up.
+type Place uint8
+
+const (
+	// Public modules come from the upstream list and are proven by the
+	// checksum database.
+	Public Place = iota
+	// Private modules come from their repository alone. Neither their name nor
+	// that of a parent is ever told to an upstream, to a checksum database or
+	// to a resolver that serves the public.
+	Private
+	// Nowhere is a path that cannot be a module: it is answered locally.
+	Nowhere
+)
+
+// Route is the answer to "may this name be looked up, and where".
+type Route struct {
+	Place Place
+	// Reason is one line for the client where Place is Nowhere, or where a
+	// private path cannot be fetched.
+	Reason string
+}
+
+// Facts are what is known about a module version when a decision is due.
+type Facts struct {
+	// FirstSeen is when this installation first held the version; zero if it
+	// never did.
+	FirstSeen time.Time
+}
+
+// Verdict is a decision about a module version.
+type Verdict struct {
+	// Deny refuses the version.
+	Deny bool
+	// Text is what the client reads when denied: at most eight lines of plain
+	// ASCII, 648 bytes in all (facts of the go command: cmd/go/internal/web).
+	Text string
+}
+
+// Config configures a Policy. The zero value allows everything and knows no
+// private modules.
+type Config struct {
+	// Private are patterns as in GOPRIVATE: comma-separated globs matched
+	// against path prefixes, as module.MatchPrefixPatterns does.
+	Private string
+}
+
+// Policy decides. It is immutable and safe for concurrent use.
+type Policy struct {
+	private  string
+	patterns [][]string // private, split into path elements
+}
+
+// New checks cfg and returns the Policy. All mistakes are reported at once.
+func New(cfg Config) (*Policy, error) {
+	p := &Policy{private: cfg.Private}
+	var errs []error
+	for pattern := range strings.SplitSeq(cfg.Private, ",") {
+		if pattern == "" {
+			continue
+		}
+		if _, err := path.Match(pattern, "x"); err != nil {
+			errs = append(errs, fmt.Errorf("private: pattern %q: %w", pattern, err))
+		}
+		p.patterns = append(p.patterns, strings.Split(strings.TrimSuffix(pattern, "/"), "/"))
+	}
+	return p, errors.Join(errs...)
+}
+
+// Route says where path may be looked up. It is asked before anything leaves
+// the host. The path must be a valid, unescaped module path.
+func (p *Policy) Route(_ Caller, modulePath string) Route {
+	switch {
+	case p.IsPrivate(modulePath):
+		return Route{Place: Private, Reason: "private modules are not fetched by this server yet"}
+	case isShort(modulePath):
+		return Route{Place: Nowhere, Reason: "a module on this host has at least three path elements"}
+	}
+	return Route{Place: Public}
+}
+
+// Decide says whether caller may have m. It is asked for hits and misses
+// alike, once it is known that m exists.
+func (p *Policy) Decide(Caller, module.Version, Facts) Verdict {
+	return Verdict{}
+}
+
+// IsPrivate reports whether modulePath is matched by a private pattern or is a
+// parent of what one matches: `go get git.corp/team/repo` also asks for
+// git.corp and git.corp/team, which would tell the public the same.
+func (p *Policy) IsPrivate(modulePath string) bool {
+	if len(p.patterns) == 0 {
+		return false
+	}
+	return module.MatchPrefixPatterns(p.private, modulePath) || p.isParent(modulePath)
+}
+
+// isParent reports whether modulePath is a proper prefix of something that a
+// pattern matches. A pattern that begins with a bare wildcard has no parents:
+// "*/*/secret" must not make every two-element path private.
+func (p *Policy) isParent(modulePath string) bool {
+	n := strings.Count(modulePath, "/") + 1
+	for _, elems := range p.patterns {
+		if n >= len(elems) || strings.Trim(elems[0], "*?") == "" {
+			continue
+		}
+		if ok, _ := path.Match(strings.Join(elems[:n], "/"), modulePath); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// isShort reports whether modulePath is one of the paths that the go command
+// asks for on its way up from a package but that can never be a module: the
+// hosts below name a repository with two elements behind the host
+// (cmd/go/internal/vcs, vcsPaths).
+func isShort(modulePath string) bool {
+	host, rest, _ := strings.Cut(modulePath, "/")
+	switch host {
+	case "github.com", "bitbucket.org", "gitlab.com":
+		return !strings.Contains(rest, "/")
+	}
+	return false
+}
