@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Makes ready what `make test` needs, and changes nothing that is there already.
+#
+#   tools/setup.sh dir       print the directory of the pinned tools
+#   tools/setup.sh install   install what is missing, say what could not be had
+#   tools/setup.sh online    print 1 if Go's public mirror answers, else 0
+#
+# Debian packages are installed as root, or by sudo where that asks no
+# password. The Go tools are built, at the versions of tools/go.mod, into a
+# cache directory of the user that is named after those versions.
+# Something missing is a warning; with CI=true it is an error.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Programs that the tests start: program, Debian package, who needs it.
+programs='
+gcc     gcc,libc6-dev  go test -race
+git     git            the go command, wherever a test runs it
+strace  strace         the tests that a body leaves by sendfile and that a failed fsync is seen
+systemd-analyze systemd the check of deploy/modgate.service
+'
+
+# Programs that are taken out of their Debian package into the tool directory:
+# the packages would bring a service or several hundred megabytes with them.
+extracted='
+promtool   prometheus ./usr/bin/promtool   the checks of deploy/*.yml
+shellcheck shellcheck ./usr/bin/shellcheck the check of the shell scripts
+'
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+missing=()
+miss() { missing+=("$*"); }
+
+tool_dir() {
+	local base=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}} key
+	key=$({ cat "$root/tools/go.mod" "$root/tools/go.sum" && (cd "$root/tools" && go version); } | sha256sum | cut -c1-16)
+	printf '%s\n' "${base:-$root/.cache}/modgate-tools/$key"
+}
+
+# as_root runs a command as root, or returns 1 where that is not to be had.
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif have sudo && sudo -n true 2>/dev/null; then
+		sudo -n "$@"
+	else
+		return 1
+	fi
+}
+
+apt_updated=
+apt_update() {
+	[ -n "$apt_updated" ] && return
+	apt_updated=1
+	say "apt-get update"
+	as_root apt-get -qq -o DPkg::Lock::Timeout=300 update >/dev/null || say "apt-get update failed"
+}
+
+apt_install() {
+	have apt-get || return 1
+	as_root true || return 1
+	say "installing $*"
+	local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends)
+	as_root "${apt[@]}" "$@" >/dev/null 2>&1 && return
+	apt_update
+	as_root "${apt[@]}" "$@" >/dev/null
+}
+
+install_programs() {
+	local program packages why wanted=()
+	while read -r program packages why; do
+		[ -z "$program" ] || have "$program" || wanted+=("${packages//,/ }")
+	done <<<"$programs"
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || [ "$(uname -s)" != Linux ] || wanted+=(ca-certificates)
+	# shellcheck disable=SC2068 # one entry may be several packages
+	[ ${#wanted[@]} = 0 ] || apt_install ${wanted[@]} || true
+	while read -r program packages why; do
+		[ -z "$program" ] || have "$program" || miss "$program (Debian: ${packages//,/ }) for $why"
+	done <<<"$programs"
+}
+
+apt_download() { apt-get -qq download "$1" >/dev/null 2>&1; }
+
+# extract takes one file out of a Debian package, with no part of its set-up.
+extract() {
+	local dir=$1 package=$2 file=$3 tmp
+	tmp=$(mktemp -d)
+	chmod 755 "$tmp" # apt's own user downloads into it
+	(
+		cd "$tmp" &&
+			{ apt_download "$package" || { apt_update && apt_download "$package"; }; } &&
+			dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x "$file" &&
+			mv "$file" "$dir/.${file##*/}.$$" &&
+			mv "$dir/.${file##*/}.$$" "$dir/${file##*/}"
+	) || say "could not take $file out of $package"
+	rm -rf "$tmp"
+}
+
+install_extracted() {
+	local dir=$1 program package file why
+	while read -r program package file why; do
+		[ -n "$program" ] || continue
+		have "$program" && continue
+		if ! "$dir/$program" --version >/dev/null 2>&1; then
+			say "taking $program out of the Debian package $package"
+			if have apt-get && have dpkg-deb; then extract "$dir" "$package" "$file"; fi
+		fi
+		"$dir/$program" --version >/dev/null 2>&1 || miss "$program (Debian: $package) for $why"
+	done <<<"$extracted"
+}
+
+install_go_tools() {
+	local dir=$1
+	[ -x "$dir/staticcheck" ] && return
+	say "building the Go tools of tools/go.mod"
+	(cd "$root/tools" && GOBIN=$dir GOFLAGS=-buildvcs=false go install tool) || miss "staticcheck, which could not be built from tools/go.mod"
+}
+
+install() {
+	have go || { say "needs Go 1.26.6 or newer: https://go.dev/dl/"; exit 1; }
+	(cd "$root" && go version >/dev/null) || exit 1
+	local dir
+	dir=$(tool_dir)
+	mkdir -p "$dir"
+	install_programs
+	install_extracted "$dir"
+	install_go_tools "$dir"
+	[ ${#missing[@]} = 0 ] && return
+	say "missing, and not to be had without root or a package source:"
+	printf 'setup:   %s\n' "${missing[@]}" >&2
+	[ "${CI:-}" = true ] && exit 1
+	say "going on without; the tests that need them are skipped"
+}
+
+online() {
+	local tmp answer=0
+	tmp=$(mktemp -d)
+	# A fresh module cache, or the answer would come from there.
+	if (cd "$tmp" && GOMODCACHE=$tmp GOPROXY=https://proxy.golang.org GOFLAGS=-modcacherw GOWORK=off \
+		timeout 30 go list -m golang.org/x/mod@v0.42.0) >/dev/null 2>&1; then
+		answer=1
+	fi
+	rm -rf "$tmp"
+	echo $answer
+}
+
+case ${1:-} in
+dir) tool_dir ;;
+install) install ;;
+online) online ;;
+*)
+	sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+	exit 2
+	;;
+esac
