@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh dir       print the directory of the pinned tools
 #   tools/setup.sh install   install what is missing, say what could not be had
+#   tools/setup.sh bench     the same for `make bench`
 #   tools/setup.sh online    print 1 if Go's public mirror answers, else 0
 #
 # Debian packages are installed as root, or by sudo where that asks no
@@ -25,6 +26,14 @@ systemd-analyze systemd the check of deploy/modgate.service
 extracted='
 promtool   prometheus ./usr/bin/promtool   the checks of deploy/*.yml
 shellcheck shellcheck ./usr/bin/shellcheck the check of the shell scripts
+'
+
+# The same for modbench, which does without where it must.
+bench_programs='
+wrk     wrk            the load generator of modbench
+'
+bench_extracted='
+nginx   nginx      ./usr/sbin/nginx      the static file server that modbench compares with
 '
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -98,16 +107,19 @@ extract() {
 	rm -rf "$tmp"
 }
 
+# runs reports whether a program starts: one whose libraries are missing does not.
+runs() { "$1" --version >/dev/null 2>&1 || "$1" -v >/dev/null 2>&1; }
+
 install_extracted() {
 	local dir=$1 program package file why
 	while read -r program package file why; do
 		[ -n "$program" ] || continue
 		have "$program" && continue
-		if ! "$dir/$program" --version >/dev/null 2>&1; then
+		if ! runs "$dir/$program"; then
 			say "taking $program out of the Debian package $package"
 			if have apt-get && have dpkg-deb; then extract "$dir" "$package" "$file"; fi
 		fi
-		"$dir/$program" --version >/dev/null 2>&1 || miss "$program (Debian: $package) for $why"
+		runs "$dir/$program" || miss "$program (Debian: $package) for $why"
 	done <<<"$extracted"
 }
 
@@ -115,7 +127,7 @@ install_go_tools() {
 	local dir=$1
 	[ -x "$dir/staticcheck" ] && return
 	say "building the Go tools of tools/go.mod"
-	(cd "$root/tools" && GOBIN=$dir GOFLAGS=-buildvcs=false go install tool) || miss "staticcheck, which could not be built from tools/go.mod"
+	(cd "$root/tools" && CGO_ENABLED=0 GOBIN=$dir GOFLAGS=-buildvcs=false go install tool) || miss "staticcheck, which could not be built from tools/go.mod"
 }
 
 install() {
@@ -149,9 +161,13 @@ online() {
 case ${1:-} in
 dir) tool_dir ;;
 install) install ;;
+bench)
+	programs+=$bench_programs extracted+=$bench_extracted
+	install
+	;;
 online) online ;;
 *)
-	sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+	sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
 	exit 2
 	;;
 esac
