@@ -1,0 +1,246 @@
+package ziphash
+
+import (
+	"compress/flate"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"sync"
+)
+
+// worker holds the buffers of one run.
+type worker struct {
+	src  source
+	hash hash.Hash
+	crc  uint32
+	n    int64 // bytes of the current entry
+	left int64 // bytes that the rest of the archive may still unpack to
+
+	flate io.ReadCloser
+	buf   []byte
+
+	sum     []byte // of the current entry
+	scratch []byte // a name, an extra field
+}
+
+var workers = sync.Pool{New: func() any {
+	return &worker{
+		src:  source{buf: make([]byte, sourceSize)},
+		hash: sha256.New(),
+		buf:  make([]byte, 32<<10),
+	}
+}}
+
+// release returns w to the pool without keeping the reader alive.
+func (w *worker) release() {
+	w.src.reset(nil, 0)
+	workers.Put(w)
+}
+
+// An extent is where the central directory says an entry is.
+type extent struct{ offset, packed uint32 }
+
+// scan reads an archive from the front. If extents are given, in the order of
+// their offsets, the packed size of an entry comes from there, so that every
+// archive can be followed.
+func (w *worker) scan(r io.Reader, extents []extent) (*Listing, error) {
+	w.src.reset(r, 0)
+	w.left = maxUnpacked
+	l := new(Listing)
+	err := w.entries(l, extents)
+	if err == nil {
+		l.dir = w.src.offset()
+		err = w.src.drain()
+		l.size = w.src.offset()
+	} else if errors.Is(err, ErrNotStreamable) {
+		if derr := w.src.drain(); derr != nil {
+			err = derr
+		}
+	}
+	if err == nil {
+		err = l.finish(w.hash)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// entries reads entries up to the central directory.
+func (w *worker) entries(l *Listing, extents []extent) error {
+	s := &w.src
+	for {
+		if !s.need(4) {
+			return s.truncated("record signature")
+		}
+		switch sig := u32(s.bytes()); sig {
+		case localSig:
+		case directorySig, endSig, end64Sig:
+			return nil
+		default:
+			return fmt.Errorf("%w: no record at %d, but %#08x", ErrFormat, s.offset(), sig)
+		}
+		var x *extent
+		if extents != nil {
+			if l.n == len(extents) || int64(extents[l.n].offset) != s.offset() {
+				return fmt.Errorf("%w: entry at %d is not in the directory", ErrFormat, s.offset())
+			}
+			x = &extents[l.n]
+		}
+		if err := w.entry(l, x); err != nil {
+			return err
+		}
+	}
+}
+
+// entry reads one entry. x is what the directory says of it, if that is known.
+func (w *worker) entry(l *Listing, x *extent) error {
+	s := &w.src
+	offset := s.offset()
+	if !s.need(localLen) {
+		return s.truncated("local header")
+	}
+	h := parseLocal(s.bytes())
+	s.pos += localLen
+	name, err := s.copyTo(w.scratch[:0], h.name, "name")
+	w.scratch = name
+	if err != nil {
+		return err
+	}
+	if err := s.skip(h.extra, "extra field"); err != nil {
+		return err
+	}
+	start := s.offset()
+	if err := w.data(h, name, x); err != nil {
+		return fmt.Errorf("entry %.200q at %d: %w", name, offset, err)
+	}
+	packed := s.offset() - start
+	err = w.confirm(h, packed, x)
+	if err == nil && w.n > 0 && isDir(name) {
+		err = fmt.Errorf("%w: a directory with content", ErrFormat)
+	}
+	if err != nil {
+		return fmt.Errorf("entry %.200q at %d: %w", name, offset, err)
+	}
+	w.sum = w.hash.Sum(w.sum[:0])
+	return l.add(entry{
+		offset:   uint32(offset),
+		packed:   uint32(packed),
+		unpacked: uint32(w.n),
+		crc:      w.crc,
+		flags:    h.flags,
+		method:   uint8(h.method),
+	}, name, w.sum)
+}
+
+// data reads and hashes the content of a file.
+func (w *worker) data(h header, name []byte, x *extent) error {
+	w.hash.Reset()
+	w.crc, w.n = 0, 0
+	if h.flags&flagsForeign != 0 {
+		return fmt.Errorf("%w: flags %#04x (encrypted or patched)", ErrNotStreamable, h.flags)
+	}
+	size := h.packed
+	known := h.flags&flagDescriptor == 0 && h.packed < max32 && h.unpacked < max32
+	if x != nil {
+		size, known = uint64(x.packed), true
+	}
+	switch {
+	case h.method == methodDeflate && (known || h.flags&flagDescriptor != 0):
+		return w.inflate()
+	case h.method == methodStore && known:
+		return w.stored(int64(size))
+	case h.method == methodStore && isDir(name) && h.flags&flagDescriptor != 0:
+		return nil // archive/zip reads no data of a directory either
+	}
+	return fmt.Errorf("%w: method %d, flags %#04x, packed size %d", ErrNotStreamable, h.method, h.flags, h.packed)
+}
+
+func isDir(name []byte) bool { return len(name) > 0 && name[len(name)-1] == '/' }
+
+// confirm compares what was read with the three values that the header or the
+// data descriptor has for it, and consumes the descriptor.
+func (w *worker) confirm(h header, packed int64, x *extent) error {
+	s := &w.src
+	if x != nil && int64(x.packed) != packed {
+		return fmt.Errorf("%w: %d bytes packed, the directory says %d", ErrFormat, packed, x.packed)
+	}
+	if h.flags&flagDescriptor != 0 {
+		s.need(descriptorRoom) // the end record is longer, so a good archive has them
+		n := descriptorLen(s.bytes(), w.crc, uint64(packed), uint64(w.n))
+		if n == 0 && s.err != nil && s.err != io.EOF {
+			return s.err
+		}
+		if n == 0 {
+			return fmt.Errorf("%w: no data descriptor at %d for crc %08x, %d bytes packed, %d unpacked",
+				ErrFormat, s.offset(), w.crc, packed, w.n)
+		}
+		s.pos += n
+		return nil
+	}
+	if h.crc != w.crc ||
+		h.packed != uint64(packed) && (x == nil || h.packed != max32) ||
+		h.unpacked != uint64(w.n) && (x == nil || h.unpacked != max32) {
+		return fmt.Errorf("%w: crc %08x, %d bytes packed, %d unpacked; the header says %08x, %d, %d",
+			ErrFormat, w.crc, packed, w.n, h.crc, h.packed, h.unpacked)
+	}
+	return nil
+}
+
+// stored hashes the next n bytes as they are.
+func (w *worker) stored(n int64) error {
+	s := &w.src
+	for n > 0 {
+		if !s.need(1) {
+			return s.truncated("stored data")
+		}
+		b := s.bytes()
+		b = b[:min(n, int64(len(b)))]
+		if err := w.write(b); err != nil {
+			return err
+		}
+		s.pos += len(b)
+		n -= int64(len(b))
+	}
+	return nil
+}
+
+// write hashes content.
+func (w *worker) write(b []byte) error {
+	if w.left -= int64(len(b)); w.left < 0 {
+		return fmt.Errorf("%w: more than %d bytes unpacked", ErrLimit, maxUnpacked)
+	}
+	w.n += int64(len(b))
+	w.crc = crc32.Update(w.crc, crc32.IEEETable, b)
+	w.hash.Write(b)
+	return nil
+}
+
+// inflate hashes what a deflate stream unpacks to, and stands behind it.
+func (w *worker) inflate() error {
+	if w.flate == nil {
+		w.flate = flate.NewReader(&w.src)
+	} else if err := w.flate.(flate.Resetter).Reset(&w.src, nil); err != nil {
+		return err
+	}
+	for {
+		n, err := w.flate.Read(w.buf)
+		if werr := w.write(w.buf[:n]); werr != nil {
+			return werr
+		}
+		var corrupt flate.CorruptInputError
+		switch {
+		case err == io.EOF:
+			return nil
+		case err == io.ErrUnexpectedEOF:
+			return w.src.truncated("deflate data")
+		case errors.As(err, &corrupt):
+			return fmt.Errorf("%w: %w", ErrFormat, err)
+		case err != nil:
+			return err
+		}
+	}
+}
