@@ -1,0 +1,156 @@
+package sumdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"golang.org/x/mod/module"
+)
+
+// found is a proven record, and whether the remote was asked for it.
+type found struct {
+	*record
+	fetched bool
+}
+
+// lookup returns the proven record of m. joined reports that another caller
+// had asked before. fs.ErrNotExist says that the database has none.
+func (d *DB) lookup(ctx context.Context, m module.Version) (f *found, joined bool, err error) {
+	if d.cfg.Private(m.Path) {
+		return nil, false, fmt.Errorf("%s: %w", m, ErrPrivate)
+	}
+	path, err := lookupPath(m)
+	if err != nil {
+		return nil, false, err
+	}
+	if r, ok := d.records.get(path); ok {
+		d.results.WithLabelValues(resultHit).Inc()
+		return &found{record: r}, false, nil
+	}
+	f, joined, err = d.lookups.do(ctx, path, func(ctx context.Context) (*found, error) {
+		f, err := d.find(ctx, m, path)
+		d.results.WithLabelValues(result(f, err)).Inc()
+		return f, err
+	})
+	if err != nil {
+		return nil, joined, fmt.Errorf("look up %s: %w", m, err)
+	}
+	return f, joined, nil
+}
+
+func result(f *found, err error) string {
+	switch {
+	case err == nil && f.fetched:
+		return resultFetched
+	case err == nil:
+		return resultHit
+	case errors.Is(err, fs.ErrNotExist):
+		return resultAbsent
+	case errors.Is(err, ErrForged), errors.Is(err, ErrUntrusted):
+		return resultForged
+	}
+	return resultTrouble
+}
+
+func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, error) {
+	if err := d.load(ctx); err != nil {
+		return nil, err
+	}
+	r, err := d.storedRecord(ctx, m, path)
+	if r != nil || err != nil {
+		return &found{record: r}, err
+	}
+	select {
+	case d.slots <- struct{}{}:
+		defer func() { <-d.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if r, err = d.ask(ctx, m, path); err != nil {
+		return nil, err
+	}
+	d.records.put(path, r, len(r.block))
+	if err := d.cfg.Storage.Put(ctx, d.stored(recordName(path)), r.block); err != nil {
+		d.storageTrouble(recordName(path), err)
+	}
+	return &found{r, true}, nil
+}
+
+func recordName(path string) string { return "record/" + path }
+
+// storedRecord returns a record that was proven earlier and is in the tree of
+// the pinned head; nil if there is none.
+func (d *DB) storedRecord(ctx context.Context, m module.Version, path string) (*record, error) {
+	data, err := d.read(ctx, recordName(path))
+	if err != nil {
+		d.storageTrouble(recordName(path), err)
+	}
+	if data == nil {
+		return nil, nil
+	}
+	r, rest, err := parseRecord(m, data)
+	if err != nil || len(rest) != 0 {
+		d.storageTrouble(recordName(path), fmt.Errorf("not a record of %s: %w", m, err))
+		return nil, nil
+	}
+	// Another process that shares the storage may have a larger pin.
+	if pin := d.heads.pinned(); pin == nil || r.id >= pin.tree.N {
+		if err := d.reload(ctx); err != nil {
+			return nil, d.onFork(ctx, err)
+		}
+		if pin := d.heads.pinned(); pin == nil || r.id >= pin.tree.N {
+			return nil, nil
+		}
+	}
+	d.records.put(path, r, len(r.block))
+	return r, nil
+}
+
+// ask looks m up at the remote and proves the answer. An answer that fails is
+// asked for once more, past all caches, before it is held against anybody.
+func (d *DB) ask(ctx context.Context, m module.Version, path string) (*record, error) {
+	r, seen, err := d.prove(ctx, m, path, anywhere)
+	if errors.Is(err, ErrForged) {
+		d.log.Warn("answer failed its proof; asking again", "module", m.Path, "version", m.Version, "error", err)
+		r, seen, err = d.prove(ctx, m, path, remotely)
+		if errors.Is(err, ErrForged) {
+			err = d.suspect(ctx, seen, err)
+		}
+	}
+	if err != nil {
+		if seen != nil {
+			d.unpropose()
+		}
+		return nil, d.onFork(ctx, err)
+	}
+	return r, nil
+}
+
+// prove fetches the record of m and lets x/mod's client prove it. seen is the
+// head in the answer, also of one that failed.
+func (d *DB) prove(ctx context.Context, m module.Version, path string, from source) (r *record, seen *head, err error) {
+	s := &session{db: d, reader: d.reader(ctx, from)}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.base, s.pinned = d.base(ctx) })
+	data, err := d.fetch(ctx, "/lookup/"+path)
+	wg.Wait()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, rest, err := parseRecord(m, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if seen, err = d.openHead(rest); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	err = s.run(m, r, seen)
+	s.reader.close(err == nil)
+	if err == nil {
+		err = s.settle()
+	}
+	return r, seen, err
+}

@@ -1,0 +1,225 @@
+package sumdb
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// source says where a reader may take tiles from.
+type source uint8
+
+const (
+	anywhere source = iota // memory, storage, remote, whichever comes first
+	atHand                 // memory and storage
+	remotely               // the remote alone: what is stored has failed its proof
+)
+
+// errNotAtHand is what a reader without a remote says of tiles it cannot read.
+var errNotAtHand = errors.New("tile is not at hand")
+
+// reader reads tiles for one proof, or a few of one lookup. It is a
+// tlog.TileReader, and it remembers what x/mod's interfaces cannot carry: the
+// context, and the first trouble at the remote.
+type reader struct {
+	db   *DB
+	ctx  context.Context // of the run that the reader belongs to
+	from source
+	// discard is set where tiles must not be kept, because they are of a tree
+	// that will not be pinned.
+	discard bool
+
+	mu      sync.Mutex
+	kept    map[tlog.Tile][]byte   // read from the storage, proven by the end
+	joined  map[tlog.Tile]*arrival // arriving or arrived
+	fetched map[tlog.Tile]bool     // came from the remote
+	partial map[tlog.Tile]error    // why a partial tile could not be fetched, by its full tile
+	trouble error                  // first failure that no other tile could replace
+}
+
+func (d *DB) reader(ctx context.Context, from source) *reader {
+	return &reader{
+		db: d, ctx: ctx, from: from,
+		kept:    make(map[tlog.Tile][]byte),
+		joined:  make(map[tlog.Tile]*arrival),
+		fetched: make(map[tlog.Tile]bool),
+		partial: make(map[tlog.Tile]error),
+	}
+}
+
+// close ends the reader. proven says that every proof it was used for has
+// succeeded, and so that its tiles are those of the log.
+func (r *reader) close(proven bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t, a := range r.joined {
+		if !proven {
+			r.db.tiles.forget(t.Path(), a)
+		}
+		r.db.tiles.leave(t.Path(), a)
+	}
+	clear(r.joined)
+	if proven && !r.discard {
+		for t, data := range r.kept {
+			r.db.tiles.memory.put(t.Path(), data, len(data))
+		}
+	}
+}
+
+// local returns t from memory or storage, where a full tile has its partial
+// ones in it.
+func (r *reader) local(t tlog.Tile) ([]byte, bool) {
+	if r.from == remotely {
+		return nil, false
+	}
+	if data, ok := r.db.tiles.proven(t); ok {
+		return data, true
+	}
+	if data, ok := r.stored(t); ok {
+		return data, true
+	}
+	if f := full(t); t != f {
+		// Not noted as read: only its first part will have been proven.
+		if data, ok := r.db.tiles.kept(r.ctx, f); ok {
+			return cut(t, data), true
+		}
+	}
+	return nil, false
+}
+
+func (r *reader) stored(t tlog.Tile) ([]byte, bool) {
+	r.mu.Lock()
+	data, ok := r.kept[t]
+	r.mu.Unlock()
+	if ok {
+		return data, true
+	}
+	if data, ok = r.db.tiles.kept(r.ctx, t); ok {
+		r.mu.Lock()
+		r.kept[t] = data
+		r.mu.Unlock()
+	}
+	return data, ok
+}
+
+// remote returns t from the remote.
+func (r *reader) remote(t tlog.Tile) ([]byte, error) {
+	data, err := r.fetch(t)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil:
+		r.fetched[t] = true
+	case t != full(t):
+		// The full tile is asked for next; only then is it trouble.
+		r.partial[full(t)] = err
+	case r.trouble == nil:
+		r.trouble = err
+		if first := r.partial[t]; first != nil {
+			r.trouble = first
+		}
+	}
+	return data, err
+}
+
+func (r *reader) fetch(t tlog.Tile) ([]byte, error) {
+	switch r.from {
+	case atHand:
+		return nil, errNotAtHand
+	case remotely:
+		return r.db.tiles.fetch(r.ctx, t)
+	}
+	a := r.send(t)
+	select {
+	case <-a.done:
+		return a.data, a.err
+	case <-r.ctx.Done():
+		return nil, r.ctx.Err()
+	}
+}
+
+func (r *reader) send(t tlog.Tile) *arrival {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.joined[t]
+	if a == nil {
+		a = r.db.tiles.join(r.ctx, t)
+		r.joined[t] = a
+	}
+	return a
+}
+
+// prefetch sends for those of tiles that are not at hand, so that proofs that
+// are made one after the other cost one round trip together.
+func (r *reader) prefetch(tiles []tlog.Tile) {
+	if r.from != anywhere {
+		return
+	}
+	for _, t := range tiles {
+		if _, ok := r.local(t); !ok {
+			r.send(t)
+		}
+	}
+}
+
+// Height is the height of the tiles.
+func (r *reader) Height() int { return tileHeight }
+
+// ReadTiles reads tiles in parallel.
+func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	data := make([][]byte, len(tiles))
+	errs := make([]error, len(tiles))
+	var missing []int
+	for i, t := range tiles {
+		var ok bool
+		if data[i], ok = r.local(t); ok {
+			continue
+		}
+		if r.from == atHand {
+			return nil, errNotAtHand
+		}
+		missing = append(missing, i)
+	}
+	var wg sync.WaitGroup
+	for _, i := range missing {
+		wg.Go(func() { data[i], errs[i] = r.remoteOrFull(tiles[i]) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}
+
+// remoteOrFull asks for the full tile where a partial one is gone, as servers
+// may drop those of past heads.
+func (r *reader) remoteOrFull(t tlog.Tile) ([]byte, error) {
+	data, err := r.remote(t)
+	if err == nil || t == full(t) {
+		return data, err
+	}
+	whole, ferr := r.remote(full(t))
+	if ferr != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.fetched[t] = true
+	r.mu.Unlock()
+	return cut(t, whole), nil
+}
+
+// SaveTiles keeps tiles that are proven by now.
+func (r *reader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
+	for i, t := range tiles {
+		r.mu.Lock()
+		fetched := r.fetched[t]
+		r.mu.Unlock()
+		if fetched && !r.discard {
+			r.db.tiles.keep(r.ctx, t, data[i])
+		}
+	}
+}

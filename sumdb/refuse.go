@@ -1,0 +1,130 @@
+package sumdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/modgate/modgate/internal/access"
+	"golang.org/x/mod/module"
+)
+
+// fail answers a lookup of mod, or a request for a tile or a head where mod is
+// empty, that failed with err. Only proven absence is 404: upon anything else
+// the go command stops, with the text for its user.
+func (m *Mirror) fail(w http.ResponseWriter, r *http.Request, d *DB, mod module.Version, err error) {
+	rec := access.From(w)
+	rec.Outcome, rec.Err = access.Trouble, err
+	var timeout interface{ Timeout() bool }
+	switch {
+	case r.Context().Err() != nil:
+		rec.Outcome = access.Gone
+		refuse(w, http.StatusServiceUnavailable, "the request was cancelled")
+	case errors.Is(err, fs.ErrNotExist) && mod.Path != "":
+		m.negative.add(d.name, mod)
+		rec.Outcome = access.Absent
+		refuse(w, http.StatusNotFound, fmt.Sprintf("%s: not found in %s", mod, d.name))
+	case errors.Is(err, errNoTile):
+		rec.Outcome = access.Absent
+		refuse(w, http.StatusNotFound, "no such tile")
+	case errors.Is(err, ErrUntrusted):
+		refuse(w, http.StatusBadGateway, fmt.Sprintf(
+			"SECURITY: %s has contradicted itself, and this proxy does not ask it any more.\n"+
+				"What was proven before is still served. Please tell who runs this proxy;\n"+
+				"the evidence is in its cache, in %s", d.name, d.stored(forkName)))
+	case errors.Is(err, ErrForged):
+		refuse(w, http.StatusBadGateway, fmt.Sprintf(
+			"SECURITY: the answer of %s failed its proof, twice.\n"+
+				"Somebody between this proxy and the database changes what it says.", d.name))
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		refuse(w, http.StatusGatewayTimeout, fmt.Sprintf("%s took too long to answer; please try again", d.name))
+	default:
+		refuse(w, http.StatusBadGateway, fmt.Sprintf("%s cannot be reached at present; please try again", d.name))
+	}
+}
+
+// privateText tells a developer how to stop asking for private modules.
+func (m *Mirror) privateText(d *DB, path string) string {
+	patterns := m.private
+	if patterns == "" || len(patterns) > 250 {
+		patterns = path
+	}
+	return fmt.Sprintf("%.120s is private here: its name is not told to %s.\n"+
+		"Keep the go command from asking for it:\n"+
+		"\tgo env -w GONOSUMDB=%s\n"+
+		"(if you have set GOPRIVATE or GONOSUMDB, add it there)", path, d.name, patterns)
+}
+
+// Bounds of what the go command shows of a text
+// (cmd/go/internal/web: maxErrorDetailLines, maxErrorDetailBytes).
+const (
+	maxTextLines = 8
+	maxTextBytes = 648
+)
+
+// refuse answers with a plain text that the go command shows to its user.
+func refuse(w http.ResponseWriter, status int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	// To a HEAD request net/http sends no body.
+	_, _ = w.Write([]byte(clean(text)))
+}
+
+// clean makes text one that the go command shows: one that is too long, has
+// control characters or is not UTF-8 it would drop.
+func clean(text string) string {
+	text = strings.Map(func(c rune) rune {
+		if c == utf8.RuneError || c != '\n' && c != '\t' && (c < ' ' || c >= 0x7f) {
+			return '?'
+		}
+		return c
+	}, text)
+	lines := strings.Split(text, "\n")
+	if len(lines) > maxTextLines {
+		lines = lines[:maxTextLines]
+	}
+	text = strings.Join(lines, "\n")
+	if len(text) > maxTextBytes-1 {
+		text = text[:maxTextBytes-1]
+	}
+	return text + "\n"
+}
+
+// negative remembers for a moment what a database did not know, because
+// clients ask twice (over TLS each 4xx: the go command tries other
+// credentials).
+type negative struct {
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+const (
+	negativeFor = 10 * time.Second
+	maxNegative = 4096
+)
+
+func newNegative() *negative { return &negative{until: make(map[string]time.Time)} }
+
+func (n *negative) has(database string, m module.Version) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Now().Before(n.until[database+" "+m.String()])
+}
+
+func (n *negative) add(database string, m module.Version) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.until) >= maxNegative {
+		clear(n.until)
+	}
+	n.until[database+" "+m.String()] = time.Now().Add(negativeFor)
+}

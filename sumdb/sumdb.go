@@ -1,0 +1,276 @@
+// Package sumdb asks checksum databases: for ourselves, to prove what modules
+// contain, and for the go command, whose requests it answers from the same
+// proven records, tiles and tree heads.
+//
+// A [DB] is one database. Everything it accepts is proven by the verifier of
+// golang.org/x/mod against one pinned tree head, which is kept in [Storage] and
+// never goes back. A [Mirror] serves what DBs have proven.
+//
+// # One pinned head
+//
+// The heads in the answers of a mirror differ wildly from module to module. Each
+// of them is properly signed, but each needs tiles of its own, so that a cache
+// of plain answers works only while the upstream does. Here the signature of
+// such a head is checked, and then the record is proven in the tree of the
+// pinned head and served together with that. The pinned head moves only for a
+// record that is not in its tree, after the proof that the new tree contains
+// the old one and after the tiles of its right edge were stored.
+//
+// A head that was not needed is still evidence: if it is of another history
+// than the pinned one, the database has lied to somebody. It is compared when
+// the tiles for that are at hand, and every Config.HeadCheck even if they must
+// be fetched (they come with those of the record: no further round trip).
+//
+// # Trust
+//
+// Two signed heads that contradict each other are proof that the database
+// misbehaves. They are stored as evidence, and from then on its remote is not
+// asked any more, also after a restart, until an operator has removed
+// "sumdb/<name>/evidence/fork" from the storage. What was proven before is
+// still served. Answers that merely fail their proof (a flipped bit, a record
+// of another module) may be the fault of anyone in between: they are asked for
+// once more, past all caches, then raise an alarm and fail that one lookup.
+package sumdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Remote reaches checksum databases. It is safe for concurrent use.
+type Remote interface {
+	// SumDB returns the file at path ("/lookup/…", "/tile/…", "/latest") of
+	// the named database. fs.ErrNotExist says that the database is sure to
+	// have no such file (404, 410); every other error is trouble. It reads at
+	// most 1 MiB. ctx is used until it returns.
+	SumDB(ctx context.Context, database, path string) ([]byte, error)
+}
+
+// Storage keeps what was proven, under names that start with "sumdb/". It is
+// safe for concurrent use; nobody may change the bytes it takes or returns.
+// What it returns is trusted: it must be what was put.
+type Storage interface {
+	// Get returns the bytes called name; fs.ErrNotExist if there are none.
+	Get(ctx context.Context, name string) ([]byte, error)
+	// Put keeps data, which can be fetched again and never changes: if name
+	// has other bytes the error is ErrConflict. It need not survive a crash.
+	Put(ctx context.Context, name string, data []byte) error
+	// Swap replaces old by new, or fails with ErrConflict if name has other
+	// bytes than old; a nil old says that name is absent. It is atomic among
+	// all that share the storage, and survives a power failure.
+	Swap(ctx context.Context, name string, old, new []byte) error
+	// Delete removes name, which may be absent.
+	Delete(ctx context.Context, name string) error
+}
+
+// Errors of this package; test with errors.Is.
+var (
+	// ErrConflict is what a Storage returns instead of replacing bytes that it
+	// was not told of.
+	ErrConflict = errors.New("stored bytes are not the expected ones")
+	// ErrPrivate says that a module path must not be named to the database.
+	ErrPrivate = errors.New("private module: not looked up in a checksum database")
+	// ErrUntrusted says that the database contradicted itself, and that it is
+	// not asked until an operator has looked at the evidence.
+	ErrUntrusted = errors.New("checksum database misbehaved and is not trusted")
+	// ErrForged says that an answer failed its proof, twice.
+	ErrForged = errors.New("answer of the checksum database failed its proof")
+)
+
+// Config configures a DB.
+type Config struct {
+	// Name is the database in the syntax of GOSUMDB ([Parse]); the URL in it
+	// is for the Remote and ignored here. Required.
+	Name string
+	// Remote reaches the database. Required.
+	Remote Remote
+	// Storage keeps what was proven. Required.
+	Storage Storage
+	// Private reports whether a module path, or a path of which private ones
+	// are below, must not be named to the database. Default: nothing is.
+	Private func(path string) bool
+	// Logger gets alarms (Error) and trouble (Warn). Default: discarded.
+	Logger *slog.Logger
+	// Concurrency is how many lookups may be at the remote at once, each with
+	// its tiles in parallel. Default 16.
+	Concurrency int
+	// Timeout is the time for one lookup or tile, whoever waits for it.
+	// Default 60 s.
+	Timeout time.Duration
+	// MemoryBytes bounds what is kept in memory of records and tiles.
+	// Default 32 MiB, which is more than 3,000 modules need.
+	MemoryBytes int64
+	// HeadCheck is how often a head that was not needed is compared with the
+	// pinned one although tiles must be fetched for it. Default 1 min.
+	HeadCheck time.Duration
+}
+
+// DB is one checksum database. It is safe for concurrent use. A lookup that is
+// under way belongs to the DB, not to the caller who asked first, and ends
+// after Config.Timeout at the latest.
+type DB struct {
+	cfg       Config
+	name      string
+	key       string
+	verifiers note.Verifiers
+	log       *slog.Logger
+
+	heads    heads
+	tiles    *tiles
+	records  *memory[*record]
+	lookups  flights[*found]
+	tileRuns flights[*foundTile]
+	firsts   flights[*head] // /latest, before there is a pin
+	firstPin flights[*head]
+	slots    chan struct{}
+
+	untrusted  atomic.Pointer[string] // why, once it is so
+	compared   atomic.Int64           // unix nanoseconds: a head was last compared by fetching
+	refreshed  atomic.Int64           // unix nanoseconds: the pin was last refreshed
+	complained atomic.Int64           // unix nanoseconds: storage trouble was last logged
+
+	results *prometheus.CounterVec
+	alarms  prometheus.Counter
+}
+
+// New checks cfg and returns the DB. It reads no storage and asks no remote.
+func New(cfg Config) (*DB, error) {
+	parsed, err := Parse(cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Remote == nil || cfg.Storage == nil {
+		return nil, fmt.Errorf("checksum database %s: Remote and Storage are required", parsed.Name)
+	}
+	if cfg.Concurrency < 0 || cfg.Timeout < 0 || cfg.MemoryBytes < 0 || cfg.HeadCheck < 0 {
+		return nil, fmt.Errorf("checksum database %s: negative limit", parsed.Name)
+	}
+	verifier, err := note.NewVerifier(parsed.Key)
+	if err != nil {
+		return nil, fmt.Errorf("checksum database %s: %w", parsed.Name, err)
+	}
+	cfg = withDefaults(cfg)
+	d := &DB{
+		cfg:       cfg,
+		name:      parsed.Name,
+		key:       parsed.Key,
+		verifiers: note.VerifierList(verifier),
+		log:       cfg.Logger.With("database", parsed.Name),
+		records:   newMemory[*record](cfg.MemoryBytes / 4),
+		slots:     make(chan struct{}, cfg.Concurrency),
+	}
+	d.tiles = newTiles(d, cfg.MemoryBytes-cfg.MemoryBytes/4)
+	d.lookups.timeout, d.tileRuns.timeout, d.firstPin.timeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
+	d.firsts.timeout = min(cfg.Timeout, firstTimeout)
+	d.metrics()
+	return d, nil
+}
+
+func withDefaults(cfg Config) Config {
+	if cfg.Private == nil {
+		cfg.Private = func(string) bool { return false }
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 16
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute
+	}
+	if cfg.MemoryBytes == 0 {
+		cfg.MemoryBytes = 32 << 20
+	}
+	if cfg.HeadCheck == 0 {
+		cfg.HeadCheck = time.Minute
+	}
+	return cfg
+}
+
+// firstTimeout is how long the first lookup of all waits for /latest, without
+// which it starts from the head in its own answer.
+const firstTimeout = 10 * time.Second
+
+// Name is the name of the database, as in "/sumdb/<name>/".
+func (d *DB) Name() string { return d.name }
+
+// stored returns the name of something of this database in the storage. A
+// colon, as in a database called localhost:8080, is not for file names.
+func (d *DB) stored(rest string) string {
+	return "sumdb/" + strings.ReplaceAll(d.name, ":", "!") + "/" + rest
+}
+
+// fetch asks the remote for path, unless it is not trusted any more.
+func (d *DB) fetch(ctx context.Context, path string) ([]byte, error) {
+	if err := d.trusted(); err != nil {
+		return nil, err
+	}
+	data, err := d.cfg.Remote.SumDB(ctx, d.name, path)
+	if err != nil {
+		return nil, fmt.Errorf("checksum database %s: %w", d.name, err)
+	}
+	return data, nil
+}
+
+// read is Storage.Get, with nil for what is absent.
+func (d *DB) read(ctx context.Context, name string) ([]byte, error) {
+	data, err := d.cfg.Storage.Get(ctx, d.stored(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checksum database %s: stored %s: %w", d.name, name, err)
+	}
+	return data, nil
+}
+
+// The results of a lookup, as in modgate_sumdb_lookups_total.
+const (
+	resultHit     = "hit"     // proven earlier
+	resultFetched = "fetched" // looked up and proven
+	resultAbsent  = "absent"  // the database has no such version
+	resultForged  = "forged"  // failed its proof, or the database is not trusted
+	resultTrouble = "trouble" // could not be told now
+)
+
+func (d *DB) metrics() {
+	labels := prometheus.Labels{"database": d.name}
+	d.results = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name:        "modgate_sumdb_lookups_total",
+		Help:        "Lookups in a checksum database, by result: hit, fetched, absent, forged, trouble.",
+		ConstLabels: labels,
+	}, []string{"result"})
+	for _, r := range []string{resultHit, resultFetched, resultAbsent, resultForged, resultTrouble} {
+		d.results.WithLabelValues(r)
+	}
+	d.alarms = prometheus.NewCounter(prometheus.CounterOpts{
+		Name:        "modgate_sumdb_alarms_total",
+		Help:        "Answers of a checksum database that failed their proof twice, or contradicted earlier ones.",
+		ConstLabels: labels,
+	})
+}
+
+// Collectors returns the metrics of the database.
+func (d *DB) Collectors() []prometheus.Collector {
+	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "modgate_sumdb_head_size",
+		Help:        "Records in the tree of the pinned head of a checksum database; 0 before the first lookup.",
+		ConstLabels: prometheus.Labels{"database": d.name},
+	}, func() float64 {
+		if h := d.heads.pinned(); h != nil {
+			return float64(h.tree.N)
+		}
+		return 0
+	})
+	return []prometheus.Collector{d.results, d.alarms, size}
+}

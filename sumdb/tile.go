@@ -1,0 +1,78 @@
+package sumdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// foundTile is a tile, and where it came from.
+type foundTile struct {
+	data    []byte
+	fetched bool // the remote was asked
+	// proven is false for a tile of a tree that is larger than ours, which
+	// only the client who has the head of that tree can check.
+	proven bool
+}
+
+// tile returns a tile for a client. joined reports that another had asked
+// before. errNoTile says that the remote has no such tile.
+func (d *DB) tile(ctx context.Context, t tlog.Tile) (f *foundTile, joined bool, err error) {
+	if data, ok := d.tiles.proven(t); ok {
+		return &foundTile{data: data, proven: true}, false, nil
+	}
+	return d.tileRuns.do(ctx, t.Path(), func(ctx context.Context) (*foundTile, error) {
+		return d.findTile(ctx, t)
+	})
+}
+
+func (d *DB) findTile(ctx context.Context, t tlog.Tile) (*foundTile, error) {
+	if err := d.load(ctx); err != nil {
+		return nil, err
+	}
+	h := d.headFor(ctx, t)
+	if h == nil {
+		data, err := d.tiles.fetch(ctx, t)
+		return &foundTile{data: data, fetched: true}, err
+	}
+	f, err := d.proveTile(d.reader(ctx, anywhere), h, t)
+	if errors.Is(err, ErrForged) {
+		f, err = d.proveTile(d.reader(ctx, remotely), h, t)
+	}
+	if err != nil {
+		// Its proof takes other tiles. It was proven when it was stored.
+		if data, ok := d.tiles.kept(ctx, t); ok && !errors.Is(err, ErrForged) {
+			return &foundTile{data: data, proven: true}, nil
+		}
+		return nil, err
+	}
+	return f, d.onFork(ctx, d.adopt(ctx, h))
+}
+
+// headFor returns a head in whose tree t is, or nil.
+func (d *DB) headFor(ctx context.Context, t tlog.Tile) *head {
+	h, _ := d.base(ctx)
+	if h != nil && widthIn(h.tree, t) < t.W {
+		d.refresh(ctx)
+		h = d.heads.pinned()
+	}
+	if h == nil || widthIn(h.tree, t) < t.W {
+		return nil
+	}
+	return h
+}
+
+// proveTile reads t by r with the tiles that lead to it, and closes r.
+func (d *DB) proveTile(r *reader, h *head, t tlog.Tile) (*foundTile, error) {
+	data, err := tlog.ReadTileData(t, tlog.TileHashReader(h.tree, r))
+	r.close(err == nil)
+	switch {
+	case err == nil:
+		return &foundTile{data: data, fetched: len(r.fetched) > 0, proven: true}, nil
+	case r.trouble != nil:
+		return nil, r.trouble
+	}
+	return nil, fmt.Errorf("%w: %s: %w", ErrForged, t.Path(), err)
+}
