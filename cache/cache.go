@@ -146,6 +146,8 @@ type Entry struct {
 	Size int64
 	// Used is when the object was last read, exact to the hour, or stored.
 	Used time.Time
+	// Class it was stored with; Immutable if adopted.
+	Class Class
 }
 
 // Optional abilities, found by type assertion. A decorator passes on those of

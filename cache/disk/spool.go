@@ -1,0 +1,218 @@
+package disk
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/durable"
+)
+
+// spool is a directory of files that are not published yet. It belongs to one
+// process, as long as that holds the lock of it.
+type spool struct {
+	mu   sync.Mutex // guards name and dir
+	name string
+	dir  *os.File
+
+	next atomic.Uint64
+}
+
+// spoolAge is when a spool directory is taken for abandoned where directories
+// cannot be locked.
+const spoolAge = 24 * time.Hour
+
+func (s *Store) openSpool() error {
+	// Between mkdir and lock a new directory looks abandoned.
+	start, err := s.root.OpenFile(startFile, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer start.Close()
+	s.waitStart(start)
+	s.dropAbandoned()
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	return s.claimSpool()
+}
+
+// waitStart waits for another process that is starting. One that hangs there
+// does not stop us: at worst it removes a directory that createSpool makes anew.
+func (s *Store) waitStart(start *os.File) {
+	for range 100 {
+		if ok, err := lockDir(start); ok || err != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (s *Store) claimSpool() error {
+	name := spoolDir + "/" + rand.Text()
+	if err := s.root.MkdirAll(name, 0o700); err != nil {
+		return err
+	}
+	d, err := s.root.Open(name)
+	if err != nil {
+		return err
+	}
+	if _, err := lockDir(d); err != nil {
+		s.log.Debug("spool directories cannot be locked; abandoned ones are told by age", "err", err)
+	}
+	s.spool.name, s.spool.dir = name, d
+	return nil
+}
+
+func (s *Store) closeSpool() error {
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	if s.spool.dir == nil {
+		return nil
+	}
+	return errors.Join(s.root.RemoveAll(s.spool.name), s.spool.dir.Close())
+}
+
+// dropAbandoned removes the spool directories of dead processes.
+func (s *Store) dropAbandoned() {
+	entries, err := fs.ReadDir(s.root.FS(), spoolDir)
+	if err != nil {
+		s.log.Warn("cannot look for abandoned files", "err", err)
+		return
+	}
+	for _, e := range entries {
+		name := spoolDir + "/" + e.Name()
+		if !e.IsDir() || !s.abandoned(name) {
+			continue
+		}
+		if err := s.root.RemoveAll(name); err != nil {
+			s.log.Warn("cannot remove abandoned files", "dir", name, "err", err)
+		}
+	}
+}
+
+func (s *Store) abandoned(name string) bool {
+	d, err := s.root.Open(name)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	ok, err := lockDir(d)
+	if err == nil {
+		return ok
+	}
+	fi, err := d.Stat()
+	return err == nil && time.Since(fi.ModTime()) > spoolAge
+}
+
+// createSpool creates a file and returns it with its name below the root.
+func (s *Store) createSpool() (*os.File, string, error) {
+	s.spool.mu.Lock()
+	dir := s.spool.name
+	s.spool.mu.Unlock()
+	tmp := dir + "/" + strconv.FormatUint(s.spool.next.Add(1), 36)
+	f, err := durable.Create(s.root, tmp, nil, durable.Options{})
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, tmp, err
+	}
+	// Somebody has tidied too well.
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	if s.spool.name == dir {
+		_ = s.spool.dir.Close()
+		if err := s.claimSpool(); err != nil {
+			return nil, "", err
+		}
+	}
+	tmp = s.spool.name + "/" + filepath.Base(tmp)
+	f, err = durable.Create(s.root, tmp, nil, durable.Options{})
+	return f, tmp, err
+}
+
+// NewSpool implements cache.Spooler.
+func (s *Store) NewSpool() (*os.File, error) {
+	f, _, err := s.createSpool()
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", full(err))
+	}
+	return f, nil
+}
+
+// PutSpool implements cache.Spooler. On failure the file stays in the spool,
+// for DropSpool.
+func (s *Store) PutSpool(ctx context.Context, name string, f *os.File, opts cache.PutOptions) error {
+	if err := check(ctx, name); err != nil {
+		return err
+	}
+	if err := s.putSpool(ctx, name, f, opts); err != nil {
+		return fmt.Errorf("put %s: %w", name, full(err))
+	}
+	return nil
+}
+
+func (s *Store) putSpool(ctx context.Context, name string, f *os.File, opts cache.PutOptions) error {
+	tmp, err := s.spoolName(f)
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	rec := record{Attrs: opts.Attrs, Class: className(opts.Class)}
+	sum := opts.Attrs.SHA256
+	if sum == "" {
+		if sum, err = digest(f, fi.Size()); err != nil {
+			return err
+		}
+	}
+	if err := rec.complete(fi.Size(), sum); err != nil {
+		return err
+	}
+	return s.commit(ctx, name, spooled{f, tmp}, rec)
+}
+
+// DropSpool implements cache.Spooler. A file that is gone already, because it
+// was published, is not an error.
+func (s *Store) DropSpool(f *os.File) error {
+	tmp, err := s.spoolName(f)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return absentIsNil(s.root.Remove(tmp))
+}
+
+// spoolName returns the name of f below the root, if it is a file of our spool.
+func (s *Store) spoolName(f *os.File) (string, error) {
+	rel, err := filepath.Rel(s.root.Name(), f.Name())
+	if err != nil {
+		return "", err
+	}
+	tmp := filepath.ToSlash(rel)
+	if ok, _ := filepath.Match(spoolDir+"/*/*", tmp); !ok {
+		return "", fmt.Errorf("%s: not a file of the spool", f.Name())
+	}
+	named, err := s.root.Lstat(tmp)
+	if err != nil {
+		return "", err
+	}
+	open, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !os.SameFile(named, open) {
+		return "", fmt.Errorf("%s: no longer the file of this name", f.Name())
+	}
+	return tmp, nil
+}

@@ -1,0 +1,150 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/modgate/modgate/cache"
+)
+
+const checksModes = true
+
+// handle opens files below a directory with one system call. os.Root makes two
+// for each element of the path, which is four times slower, and follows links.
+type handle struct {
+	dir *os.File
+	// old is set where the kernel has no openat2, or a sandbox forbids it.
+	old atomic.Bool
+}
+
+func (h *handle) open(root *os.Root) (err error) {
+	h.dir, err = root.Open(".")
+	return err
+}
+
+func (h *handle) close() error {
+	if h.dir == nil {
+		return nil
+	}
+	return h.dir.Close()
+}
+
+// openFile opens without following any link, and without waiting for the other
+// end of a pipe.
+func (h *handle) openFile(root *os.Root, name string) (*os.File, error) {
+	return h.openat2(root, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+}
+
+func (h *handle) openDir(root *os.Root, name string) (*os.File, error) {
+	return h.openat2(root, name, unix.O_RDONLY|unix.O_DIRECTORY)
+}
+
+func (h *handle) openat2(root *os.Root, name string, flags int) (*os.File, error) {
+	if h.old.Load() {
+		return openOld(root, name, flags)
+	}
+	how := unix.OpenHow{
+		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(int(h.dir.Fd()), name, &how)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), h.dir.Name()+"/"+name), nil
+		case unix.EINTR, unix.EAGAIN:
+			continue
+		case unix.ENOSYS, unix.EPERM:
+			h.old.Store(true)
+			return openOld(root, name, flags)
+		}
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+}
+
+// openOld looks at the last element only.
+func openOld(root *os.Root, name string, flags int) (*os.File, error) {
+	fi, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if fi.Mode()&os.ModeSymlink != 0 {
+		return nil, &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
+	}
+	return root.OpenFile(name, flags, 0)
+}
+
+// What an open file is.
+const (
+	plain = iota
+	directory
+	nameless // deleted or replaced since it was opened
+	foreign  // of another type, or with a second name
+)
+
+func stat(f *os.File) (identity, int, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return identity{}, 0, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	id := identity{ino: st.Ino, size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano()}
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return id, directory, nil
+	case st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1:
+		return id, foreign, nil
+	case st.Nlink == 0:
+		return id, nameless, nil
+	}
+	return id, plain, nil
+}
+
+// leadsTo reports whether name still is the file id.
+func (s *Store) leadsTo(name string, id identity) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(s.top.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && st.Ino == id.ino
+}
+
+// Space implements the function that cache.LimitConfig.Space wants.
+func (s *Store) Space() (cache.Space, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.top.dir.Fd()), &st); err != nil {
+		return cache.Space{}, fmt.Errorf("cache directory %s: free space: %w", s.dir, err)
+	}
+	size := int64(st.Bsize)
+	return cache.Space{
+		Free: int64(st.Bavail) * size, Total: int64(st.Blocks) * size,
+		FreeFiles: int64(st.Ffree), TotalFiles: int64(st.Files),
+	}, nil
+}
+
+// lockDir takes the lock of an open directory without waiting. It is released
+// when the process ends, however it ends.
+func lockDir(d *os.File) (bool, error) {
+	err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// lockRange takes, without waiting, or releases byte i of a file for this
+// descriptor.
+func lockRange(f *os.File, i int64, kind int16) (bool, error) {
+	lk := unix.Flock_t{Type: kind, Start: i, Len: 1}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+const (
+	lockWrite   = unix.F_WRLCK
+	lockRelease = unix.F_UNLCK
+)
