@@ -1,0 +1,78 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/modgate/modgate/proxy"
+	"github.com/modgate/modgate/proxy/proxytest"
+)
+
+var _ proxy.Source = (*Chain)(nil)
+
+// The network is closed to these tests: a dial that leaves the host fails.
+// The online test dials by itself.
+func TestMain(m *testing.M) {
+	http.DefaultTransport.(*http.Transport).DialContext = loopbackOnly
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		os.Exit(code)
+	}))
+}
+
+func loopbackOnly(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || !loopback(host) {
+		return nil, fmt.Errorf("test dials out to %s", address)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
+
+// impatient is a configuration for tests: its times are short.
+func impatient(list string) Config {
+	return Config{
+		List:          list,
+		Proxy:         noProxy,
+		Dial:          loopbackOnly,
+		HeaderTimeout: 500 * time.Millisecond,
+		NoProgress:    800 * time.Millisecond,
+		BreakAfter:    1000,
+	}
+}
+
+func newChain(t testing.TB, cfg Config) *Chain {
+	t.Helper()
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// trusting makes cfg trust the server's certificate.
+func trusting(cfg Config, s *proxytest.Server) Config {
+	cfg.Trust = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	return cfg
+}
+
+// asError returns err as an *Error or fails the test.
+func asError(t *testing.T, err error) *Error {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v (%T), want an *Error", err, err)
+	}
+	return e
+}
