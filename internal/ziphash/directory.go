@@ -65,8 +65,8 @@ func (w *worker) directoryEntry() (header, []byte, error) {
 		return h, nil, fmt.Errorf("%w: entry at %d is on disk %d", ErrFormat, s.offset(), disk)
 	}
 	s.pos += directoryLen
-	b, err := s.copyTo(w.scratch[:0], h.name+h.extra, "directory")
-	w.scratch = b
+	b, err := s.copyTo(w.name[:0], h.name+h.extra, "directory")
+	w.name = b
 	if err == nil {
 		err = s.skip(h.note, "directory")
 	}
@@ -183,8 +183,8 @@ func wantsEnd64(b []byte) bool {
 // extents returns where the directory of an archive says that its entries are,
 // in the order of their offsets. It does not judge the rest: Check does.
 func (w *worker) extents(r io.ReaderAt, size int64) ([]extent, error) {
-	if size > maxPacked {
-		return nil, fmt.Errorf("%w: more than %d bytes packed", ErrLimit, maxPacked)
+	if size > w.limits.packed {
+		return nil, fmt.Errorf("%w: more than %d bytes packed", ErrLimit, w.limits.packed)
 	}
 	dir, err := directoryOffset(r, size)
 	if err != nil {
@@ -197,8 +197,8 @@ func (w *worker) extents(r io.ReaderAt, size int64) ([]extent, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(list) == maxEntries {
-			return nil, fmt.Errorf("%w: more than %d entries", ErrLimit, maxEntries)
+		if len(list) == w.limits.entries {
+			return nil, fmt.Errorf("%w: more than %d entries", ErrLimit, len(list))
 		}
 		if h.offset >= uint64(dir) || h.packed >= uint64(dir) {
 			return nil, fmt.Errorf("%w: %d bytes at %d of entry %.200q reach into the directory", ErrFormat, h.packed, h.offset, name)

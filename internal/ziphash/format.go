@@ -36,6 +36,8 @@ func u16(b []byte) uint16 { return binary.LittleEndian.Uint16(b) }
 func u32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
 func u64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
+func le64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
+
 // header is what a local header or a directory entry says of a file.
 type header struct {
 	flags, method     uint16

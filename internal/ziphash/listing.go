@@ -66,15 +66,7 @@ func (l *Listing) name(i int) (prefix string, rest []byte) {
 }
 
 // add appends an entry.
-func (l *Listing) add(e entry, name, sum []byte) error {
-	switch {
-	case l.n == maxEntries:
-		return fmt.Errorf("%w: more than %d entries", ErrLimit, maxEntries)
-	case l.names+len(name) > maxNames:
-		return fmt.Errorf("%w: more than %d bytes of names", ErrLimit, maxNames)
-	case bytes.IndexByte(name, '\n') >= 0:
-		return fmt.Errorf("%w: newline in name %.200q", ErrFormat, name)
-	}
+func (l *Listing) add(e entry, name, sum []byte) {
 	if l.n == 0 {
 		l.prefix = modulePrefix(name)
 		l.sorted = true
@@ -95,7 +87,6 @@ func (l *Listing) add(e entry, name, sum []byte) error {
 	b.sums[l.n%blockLen] = [sha256.Size]byte(sum)
 	l.n++
 	l.names += len(name)
-	return nil
 }
 
 // modulePrefix returns the "path@version/" that name begins with, or "".

@@ -16,12 +16,13 @@ type source struct {
 	pos  int   // next byte in buf
 	end  int   // end of what is filled
 	base int64 // where in the archive buf[0] stands
+	most int64 // bytes that an archive may have
 	err  error // why nothing more comes: io.EOF, an error of r, or ErrLimit
 }
 
 // reset starts reading r, whose first byte has the given offset in the archive.
 func (s *source) reset(r io.Reader, offset int64) {
-	*s = source{r: r, buf: s.buf, base: offset}
+	*s = source{r: r, buf: s.buf, base: offset, most: s.most}
 }
 
 // offset is where in the archive the next byte stands.
@@ -53,8 +54,8 @@ func (s *source) fill() {
 		n, err := s.r.Read(s.buf[s.end:])
 		s.end += n
 		s.err = err
-		if s.base+int64(s.end) > maxPacked {
-			s.err = fmt.Errorf("%w: more than %d bytes packed", ErrLimit, maxPacked)
+		if s.base+int64(s.end) > s.most {
+			s.err = fmt.Errorf("%w: more than %d bytes packed", ErrLimit, s.most)
 		}
 		if n > 0 || s.err != nil {
 			return
@@ -109,23 +110,4 @@ func (s *source) drain() error {
 		return s.err
 	}
 	return nil
-}
-
-// Read and ReadByte make source a flate.Reader: one that is not read ahead of.
-func (s *source) Read(p []byte) (int, error) {
-	if !s.need(1) {
-		return 0, s.err
-	}
-	n := copy(p, s.bytes())
-	s.pos += n
-	return n, nil
-}
-
-func (s *source) ReadByte() (byte, error) {
-	if s.pos == s.end && !s.need(1) {
-		return 0, s.err
-	}
-	b := s.buf[s.pos]
-	s.pos++
-	return b, nil
 }

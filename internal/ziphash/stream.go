@@ -1,7 +1,7 @@
 package ziphash
 
 import (
-	"compress/flate"
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,26 +13,31 @@ import (
 
 // worker holds the buffers of one run.
 type worker struct {
-	src  source
+	limits   limits
+	src      source
+	inflater inflater
+	left     int64 // bytes that the rest of the archive may unpack to
+
+	// Of the current entry: its name, and the hash, CRC and length of its
+	// content. The name may be followed by extra fields.
+	name []byte
 	hash hash.Hash
 	crc  uint32
-	n    int64 // bytes of the current entry
-	left int64 // bytes that the rest of the archive may still unpack to
-
-	flate io.ReadCloser
-	buf   []byte
-
-	sum     []byte // of the current entry
-	scratch []byte // a name, an extra field
+	n    int64
+	sum  []byte
 }
 
-var workers = sync.Pool{New: func() any {
-	return &worker{
-		src:  source{buf: make([]byte, sourceSize)},
-		hash: sha256.New(),
-		buf:  make([]byte, 32<<10),
+var workers = sync.Pool{New: func() any { return newWorker(moduleLimits()) }}
+
+func newWorker(most limits) *worker {
+	w := &worker{
+		limits: most,
+		src:    source{buf: make([]byte, sourceSize), most: most.packed},
+		hash:   sha256.New(),
 	}
-}}
+	w.inflater = inflater{src: &w.src, write: w.write, out: make([]byte, outputSize)}
+	return w
+}
 
 // release returns w to the pool without keeping the reader alive.
 func (w *worker) release() {
@@ -48,7 +53,7 @@ type extent struct{ offset, packed uint32 }
 // archive can be followed.
 func (w *worker) scan(r io.Reader, extents []extent) (*Listing, error) {
 	w.src.reset(r, 0)
-	w.left = maxUnpacked
+	w.left = w.limits.unpacked
 	l := new(Listing)
 	err := w.entries(l, extents)
 	if err == nil {
@@ -105,61 +110,76 @@ func (w *worker) entry(l *Listing, x *extent) error {
 	}
 	h := parseLocal(s.bytes())
 	s.pos += localLen
-	name, err := s.copyTo(w.scratch[:0], h.name, "name")
-	w.scratch = name
-	if err != nil {
+	var err error
+	if w.name, err = s.copyTo(w.name[:0], h.name, "name"); err != nil {
 		return err
 	}
 	if err := s.skip(h.extra, "extra field"); err != nil {
 		return err
 	}
 	start := s.offset()
-	if err := w.data(h, name, x); err != nil {
-		return fmt.Errorf("entry %.200q at %d: %w", name, offset, err)
+	err = w.admit(l)
+	if err == nil {
+		err = w.data(h, x)
 	}
 	packed := s.offset() - start
-	err = w.confirm(h, packed, x)
-	if err == nil && w.n > 0 && isDir(name) {
-		err = fmt.Errorf("%w: a directory with content", ErrFormat)
+	if err == nil {
+		err = w.confirm(h, packed, x)
 	}
 	if err != nil {
-		return fmt.Errorf("entry %.200q at %d: %w", name, offset, err)
+		return fmt.Errorf("entry %.200q at %d: %w", w.name, offset, err)
 	}
 	w.sum = w.hash.Sum(w.sum[:0])
-	return l.add(entry{
+	l.add(entry{
 		offset:   uint32(offset),
 		packed:   uint32(packed),
 		unpacked: uint32(w.n),
 		crc:      w.crc,
 		flags:    h.flags,
 		method:   uint8(h.method),
-	}, name, w.sum)
+	}, w.name, w.sum)
+	return nil
 }
 
+// admit judges the name of the next entry, and whether there is room for it.
+func (w *worker) admit(l *Listing) error {
+	switch {
+	case l.n >= w.limits.entries:
+		return fmt.Errorf("%w: more than %d entries", ErrLimit, w.limits.entries)
+	case l.names+len(w.name) > w.limits.names:
+		return fmt.Errorf("%w: more than %d bytes of names", ErrLimit, w.limits.names)
+	case bytes.IndexByte(w.name, '\n') >= 0:
+		return fmt.Errorf("%w: newline in the name", ErrFormat)
+	}
+	return nil
+}
+
+// isDir reports whether the current entry is a directory.
+func (w *worker) isDir() bool { return len(w.name) > 0 && w.name[len(w.name)-1] == '/' }
+
 // data reads and hashes the content of a file.
-func (w *worker) data(h header, name []byte, x *extent) error {
+func (w *worker) data(h header, x *extent) error {
 	w.hash.Reset()
 	w.crc, w.n = 0, 0
-	if h.flags&flagsForeign != 0 {
-		return fmt.Errorf("%w: flags %#04x (encrypted or patched)", ErrNotStreamable, h.flags)
-	}
 	size := h.packed
 	known := h.flags&flagDescriptor == 0 && h.packed < max32 && h.unpacked < max32
+	verdict := ErrNotStreamable
 	if x != nil {
-		size, known = uint64(x.packed), true
+		size, known, verdict = uint64(x.packed), true, ErrFormat
+	}
+	if h.flags&flagsForeign != 0 {
+		return fmt.Errorf("%w: flags %#04x (encrypted or patched)", verdict, h.flags)
 	}
 	switch {
 	case h.method == methodDeflate && (known || h.flags&flagDescriptor != 0):
-		return w.inflate()
+		return w.inflater.run()
 	case h.method == methodStore && known:
 		return w.stored(int64(size))
-	case h.method == methodStore && isDir(name) && h.flags&flagDescriptor != 0:
+	case h.method == methodStore && w.isDir() && h.flags&flagDescriptor != 0:
 		return nil // archive/zip reads no data of a directory either
 	}
-	return fmt.Errorf("%w: method %d, flags %#04x, packed size %d", ErrNotStreamable, h.method, h.flags, h.packed)
+	return fmt.Errorf("%w: method %d, flags %#04x, packed size %d", verdict, h.method, h.flags, h.packed)
 }
-
-func isDir(name []byte) bool { return len(name) > 0 && name[len(name)-1] == '/' }
 
 // confirm compares what was read with the three values that the header or the
 // data descriptor has for it, and consumes the descriptor.
@@ -167,6 +187,9 @@ func (w *worker) confirm(h header, packed int64, x *extent) error {
 	s := &w.src
 	if x != nil && int64(x.packed) != packed {
 		return fmt.Errorf("%w: %d bytes packed, the directory says %d", ErrFormat, packed, x.packed)
+	}
+	if w.n > 0 && w.isDir() {
+		return fmt.Errorf("%w: a directory with content", ErrFormat)
 	}
 	if h.flags&flagDescriptor != 0 {
 		s.need(descriptorRoom) // the end record is longer, so a good archive has them
@@ -211,36 +234,10 @@ func (w *worker) stored(n int64) error {
 // write hashes content.
 func (w *worker) write(b []byte) error {
 	if w.left -= int64(len(b)); w.left < 0 {
-		return fmt.Errorf("%w: more than %d bytes unpacked", ErrLimit, maxUnpacked)
+		return fmt.Errorf("%w: more than %d bytes unpacked", ErrLimit, w.limits.unpacked)
 	}
 	w.n += int64(len(b))
 	w.crc = crc32.Update(w.crc, crc32.IEEETable, b)
 	w.hash.Write(b)
 	return nil
-}
-
-// inflate hashes what a deflate stream unpacks to, and stands behind it.
-func (w *worker) inflate() error {
-	if w.flate == nil {
-		w.flate = flate.NewReader(&w.src)
-	} else if err := w.flate.(flate.Resetter).Reset(&w.src, nil); err != nil {
-		return err
-	}
-	for {
-		n, err := w.flate.Read(w.buf)
-		if werr := w.write(w.buf[:n]); werr != nil {
-			return werr
-		}
-		var corrupt flate.CorruptInputError
-		switch {
-		case err == io.EOF:
-			return nil
-		case err == io.ErrUnexpectedEOF:
-			return w.src.truncated("deflate data")
-		case errors.As(err, &corrupt):
-			return fmt.Errorf("%w: %w", ErrFormat, err)
-		case err != nil:
-			return err
-		}
-	}
 }

@@ -27,14 +27,23 @@ import (
 	modzip "golang.org/x/mod/zip"
 )
 
-// Limits. The go command accepts MaxZipFile bytes, packed and unpacked; it does
-// not bound the number of entries, which costs us 56 bytes and the name each.
-const (
-	maxPacked   = modzip.MaxZipFile
-	maxUnpacked = modzip.MaxZipFile
-	maxEntries  = 1 << 20
-	maxNames    = 64 << 20 // bytes of all names together
-)
+// limits bound what one archive may cost.
+type limits struct {
+	packed, unpacked int64 // bytes
+	entries          int
+	names            int // bytes of all names together
+}
+
+// moduleLimits are those of the go command, packed and unpacked. It does not
+// bound the number of entries; here each costs 56 bytes and its name.
+func moduleLimits() limits {
+	return limits{
+		packed:   modzip.MaxZipFile,
+		unpacked: modzip.MaxZipFile,
+		entries:  1 << 20,
+		names:    64 << 20,
+	}
+}
 
 // Errors, to be tested with errors.Is. An error that is none of these comes
 // from the reader that was given.
