@@ -88,20 +88,20 @@ func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // route splits "<database>/<endpoint>/<rest>". A database may have slashes in
-// its name, and the endpoint is empty if there is no such thing.
+// its name: the longest that fits is meant. The endpoint is empty if there is
+// no such thing.
 func (m *Mirror) route(path string) (d *DB, endpoint, rest string) {
-	for i := range len(path) {
+	for i := len(path) - 1; i > 0; i-- {
 		if path[i] != '/' || m.dbs[path[:i]] == nil {
 			continue
 		}
-		d = m.dbs[path[:i]]
 		name, rest, deeper := strings.Cut(path[i+1:], "/")
 		switch {
 		case !deeper && (name == "supported" || name == "latest"), deeper && (name == "lookup" || name == "tile"):
-			return d, name, rest
+			return m.dbs[path[:i]], name, rest
 		}
 	}
-	return d, "", ""
+	return nil, "", ""
 }
 
 func (m *Mirror) lookup(w http.ResponseWriter, r *http.Request, d *DB, rest string) {
@@ -149,11 +149,9 @@ func parseLookup(s string) (module.Version, error) {
 	if err != nil {
 		return mod, err
 	}
-	if err := module.Check(path, version); err != nil {
-		return mod, err
-	}
 	mod.Version = version
-	return mod, nil
+	_, err = lookupPath(mod)
+	return mod, err
 }
 
 func (m *Mirror) tile(w http.ResponseWriter, r *http.Request, d *DB, rest string) {

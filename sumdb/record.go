@@ -61,10 +61,14 @@ func hashOf(line, prefix string) (string, bool) {
 	return h, ok && len(h) == h1Len && strings.HasPrefix(h, "h1:") && !strings.Contains(h, " ")
 }
 
-// lookupPath returns "<escaped module>@<escaped version>" of a valid version.
+// lookupPath returns "<escaped module>@<escaped version>" of a module version
+// that can have a record.
 func lookupPath(m module.Version) (string, error) {
 	if err := module.Check(m.Path, m.Version); err != nil {
 		return "", err
+	}
+	if m.Version != module.CanonicalVersion(m.Version) {
+		return "", fmt.Errorf("%s: not a canonical version", m)
 	}
 	path, err := module.EscapePath(m.Path)
 	if err != nil {

@@ -26,13 +26,13 @@ func (m *Mirror) fail(w http.ResponseWriter, r *http.Request, d *DB, mod module.
 	case r.Context().Err() != nil:
 		rec.Outcome = access.Gone
 		refuse(w, http.StatusServiceUnavailable, "the request was cancelled")
-	case errors.Is(err, fs.ErrNotExist) && mod.Path != "":
+	case errors.Is(err, fs.ErrNotExist) && mod.Path == "":
+		rec.Outcome = access.Absent
+		refuse(w, http.StatusNotFound, "no such tile")
+	case errors.Is(err, fs.ErrNotExist):
 		m.negative.add(d.name, mod)
 		rec.Outcome = access.Absent
 		refuse(w, http.StatusNotFound, fmt.Sprintf("%s: not found in %s", mod, d.name))
-	case errors.Is(err, errNoTile):
-		rec.Outcome = access.Absent
-		refuse(w, http.StatusNotFound, "no such tile")
 	case errors.Is(err, ErrUntrusted):
 		refuse(w, http.StatusBadGateway, fmt.Sprintf(
 			"SECURITY: %s has contradicted itself, and this proxy does not ask it any more.\n"+

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -18,7 +19,8 @@ type foundTile struct {
 }
 
 // tile returns a tile for a client. joined reports that another had asked
-// before. errNoTile says that the remote has no such tile.
+// before. fs.ErrNotExist says that the remote has no such tile and that it is
+// in no tree that we know; it may be there a moment later.
 func (d *DB) tile(ctx context.Context, t tlog.Tile) (f *foundTile, joined bool, err error) {
 	if data, ok := d.tiles.proven(t); ok {
 		return &foundTile{data: data, proven: true}, false, nil
@@ -35,6 +37,9 @@ func (d *DB) findTile(ctx context.Context, t tlog.Tile) (*foundTile, error) {
 	h := d.headFor(ctx, t)
 	if h == nil {
 		data, err := d.tiles.fetch(ctx, t)
+		if errors.Is(err, errNoTile) {
+			err = fmt.Errorf("%s: %w", t.Path(), fs.ErrNotExist)
+		}
 		return &foundTile{data: data, fetched: true}, err
 	}
 	f, err := d.proveTile(d.reader(ctx, anywhere), h, t)

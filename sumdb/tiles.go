@@ -101,6 +101,9 @@ func (s *tiles) keep(ctx context.Context, t tlog.Tile, data []byte) {
 		return // another reader was first
 	}
 	s.memory.put(t.Path(), data, len(data))
+	if pin := s.db.heads.pinned(); pin != nil && widthIn(pin.tree, t) > t.W {
+		return // of a past pin: superseded by a wider tile
+	}
 	name := s.db.stored(t.Path())
 	err := s.db.cfg.Storage.Put(ctx, name, data)
 	if errors.Is(err, ErrConflict) {
