@@ -100,12 +100,3 @@ func (d *DB) keepEvidence(ctx context.Context, name, why, text string) {
 		d.log.Error("evidence could not be stored; it follows", "error", err, "evidence", text)
 	}
 }
-
-// storageTrouble logs that something could not be read or kept, which costs a
-// fetch and no more. Once a minute is enough for a disk that is full.
-func (d *DB) storageTrouble(name string, err error) {
-	now, last := time.Now().UnixNano(), d.complained.Load()
-	if now-last > int64(time.Minute) && d.complained.CompareAndSwap(last, now) {
-		d.log.Warn("storage of the checksum database", "name", d.stored(name), "error", err)
-	}
-}

@@ -194,17 +194,55 @@ func TestRottenStorage(t *testing.T) {
 			flipped[len(flipped)/2] ^= 1
 			for _, bad := range [][]byte{flipped, good[:len(good)/2], {}, append(bytes.Clone(good), 'x')} {
 				storage.Set(name, bad)
-				d := newDB(t, log, storage)
 				// A flipped bit in a stored record is for the storage to find.
 				if !strings.Contains(name, "/record/") || len(bad) != len(good) {
-					verify(t, d, mod(1))
+					verify(t, newDB(t, log, storage), mod(1))
+				} else {
+					storage.Set(name, good)
 				}
 				storage.Set("sumdb/sum.test/db/record/example.com/!mod2@v1.2.3", nil)
 				verify(t, newDB(t, log, storage), mod(2))
-				storage.Set(name, good)
+				if now, err := storage.Get(t.Context(), name); err != nil || !bytes.Equal(now, good) {
+					t.Errorf("not mended: %v", err)
+				}
 			}
 			wantStored(t, log, storage)
 		})
+	}
+}
+
+// A rotten tile is never served: it is replaced, or there is an error.
+func TestMirrorRottenTile(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 300)
+	add(log, mod(1))
+	log.Fill(400)
+	storage := sumdbtest.NewStorage()
+	verify(t, newDB(t, log, storage), mod(1))
+	const path = "tile/8/0/001"
+	good, err := storage.Get(t.Context(), "sumdb/sum.test/db/"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(good)
+	bad[77] ^= 1
+	storage.Set("sumdb/sum.test/db/"+path, bad)
+	log.Lie(sumdbtest.Say("/", 500, ""))
+	if rec := get(t, newMirror(t, newDB(t, log, storage)), "sum.test/db/"+path); rec.Code != 502 {
+		t.Errorf("remote in trouble: %d", rec.Code)
+	}
+	log.Lie()
+	if rec := get(t, newMirror(t, newDB(t, log, storage)), "sum.test/db/"+path); rec.Code != 200 || !bytes.Equal(rec.Body.Bytes(), good) {
+		t.Errorf("remote answers: %d", rec.Code)
+	}
+	wantStored(t, log, storage)
+	// A good one is served even if what proves it is gone.
+	log.Lie(sumdbtest.Say("/", 500, ""))
+	for _, name := range storage.Names("sumdb/sum.test/db/tile/8/1/") {
+		storage.Set(name, nil)
+	}
+	if rec := get(t, newMirror(t, newDB(t, log, storage)), "sum.test/db/"+path); rec.Code != 200 || !bytes.Equal(rec.Body.Bytes(), good) {
+		t.Errorf("without its parent: %d", rec.Code)
 	}
 }
 

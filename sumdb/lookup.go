@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 
 	"golang.org/x/mod/module"
@@ -41,20 +40,6 @@ func (d *DB) lookup(ctx context.Context, m module.Version) (f *found, joined boo
 	return f, joined, nil
 }
 
-func result(f *found, err error) string {
-	switch {
-	case err == nil && f.fetched:
-		return resultFetched
-	case err == nil:
-		return resultHit
-	case errors.Is(err, fs.ErrNotExist):
-		return resultAbsent
-	case errors.Is(err, ErrForged), errors.Is(err, ErrUntrusted):
-		return resultForged
-	}
-	return resultTrouble
-}
-
 func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, error) {
 	if err := d.load(ctx); err != nil {
 		return nil, err
@@ -73,9 +58,7 @@ func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, e
 		return nil, err
 	}
 	d.records.put(path, r, len(r.block))
-	if err := d.cfg.Storage.Put(ctx, d.stored(recordName(path)), r.block); err != nil {
-		d.storageTrouble(recordName(path), err)
-	}
+	d.keep(ctx, recordName(path), r.block)
 	return &found{r, true}, nil
 }
 
@@ -92,8 +75,12 @@ func (d *DB) storedRecord(ctx context.Context, m module.Version, path string) (*
 		return nil, nil
 	}
 	r, rest, err := parseRecord(m, data)
-	if err != nil || len(rest) != 0 {
-		d.storageTrouble(recordName(path), fmt.Errorf("not a record of %s: %w", m, err))
+	if err == nil && len(rest) != 0 {
+		err = fmt.Errorf("%d bytes too many", len(rest))
+	}
+	if err != nil {
+		// It is looked up again, and replaced.
+		d.storageTrouble(recordName(path), err)
 		return nil, nil
 	}
 	// Another process that shares the storage may have a larger pin.

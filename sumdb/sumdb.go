@@ -234,43 +234,25 @@ func (d *DB) read(ctx context.Context, name string) ([]byte, error) {
 	return data, nil
 }
 
-// The results of a lookup, as in modgate_sumdb_lookups_total.
-const (
-	resultHit     = "hit"     // proven earlier
-	resultFetched = "fetched" // looked up and proven
-	resultAbsent  = "absent"  // the database has no such version
-	resultForged  = "forged"  // failed its proof, or the database is not trusted
-	resultTrouble = "trouble" // could not be told now
-)
-
-func (d *DB) metrics() {
-	labels := prometheus.Labels{"database": d.name}
-	d.results = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name:        "modgate_sumdb_lookups_total",
-		Help:        "Lookups in a checksum database, by result: hit, fetched, absent, forged, trouble.",
-		ConstLabels: labels,
-	}, []string{"result"})
-	for _, r := range []string{resultHit, resultFetched, resultAbsent, resultForged, resultTrouble} {
-		d.results.WithLabelValues(r)
+// keep stores what is proven, in place of what may have rotted there. Trouble
+// is logged: all of it can be fetched again.
+func (d *DB) keep(ctx context.Context, name string, data []byte) {
+	err := d.cfg.Storage.Put(ctx, d.stored(name), data)
+	if errors.Is(err, ErrConflict) {
+		if err = d.cfg.Storage.Delete(ctx, d.stored(name)); err == nil {
+			err = d.cfg.Storage.Put(ctx, d.stored(name), data)
+		}
 	}
-	d.alarms = prometheus.NewCounter(prometheus.CounterOpts{
-		Name:        "modgate_sumdb_alarms_total",
-		Help:        "Answers of a checksum database that failed their proof twice, or contradicted earlier ones.",
-		ConstLabels: labels,
-	})
+	if err != nil {
+		d.storageTrouble(name, err)
+	}
 }
 
-// Collectors returns the metrics of the database.
-func (d *DB) Collectors() []prometheus.Collector {
-	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name:        "modgate_sumdb_head_size",
-		Help:        "Records in the tree of the pinned head of a checksum database; 0 before the first lookup.",
-		ConstLabels: prometheus.Labels{"database": d.name},
-	}, func() float64 {
-		if h := d.heads.pinned(); h != nil {
-			return float64(h.tree.N)
-		}
-		return 0
-	})
-	return []prometheus.Collector{d.results, d.alarms, size}
+// storageTrouble logs that something could not be read or kept, which costs a
+// fetch and no more. Once a minute is enough for a disk that is full.
+func (d *DB) storageTrouble(name string, err error) {
+	now, last := time.Now().UnixNano(), d.complained.Load()
+	if now-last > int64(time.Minute) && d.complained.CompareAndSwap(last, now) {
+		d.log.Warn("storage of the checksum database", "name", d.stored(name), "error", err)
+	}
 }

@@ -34,7 +34,7 @@ func (d *DB) findTile(ctx context.Context, t tlog.Tile) (*foundTile, error) {
 	if err := d.load(ctx); err != nil {
 		return nil, err
 	}
-	h := d.headFor(ctx, t)
+	h, pinned := d.headFor(ctx, t)
 	if h == nil {
 		data, err := d.tiles.fetch(ctx, t)
 		if errors.Is(err, errNoTile) {
@@ -45,28 +45,31 @@ func (d *DB) findTile(ctx context.Context, t tlog.Tile) (*foundTile, error) {
 	f, err := d.proveTile(d.reader(ctx, anywhere), h, t)
 	if errors.Is(err, ErrForged) {
 		f, err = d.proveTile(d.reader(ctx, remotely), h, t)
-	}
-	if err != nil {
-		// Its proof takes other tiles. It was proven when it was stored.
-		if data, ok := d.tiles.kept(ctx, t); ok && !errors.Is(err, ErrForged) {
+	} else if err != nil {
+		// Its proof takes other tiles, which cannot be had now. It was proven
+		// when it was stored, and nothing says that it is not what it was.
+		if data, ok := d.tiles.kept(ctx, t); ok {
 			return &foundTile{data: data, proven: true}, nil
 		}
-		return nil, err
 	}
-	return f, d.onFork(ctx, d.adopt(ctx, h))
+	if err == nil && !pinned {
+		err = d.onFork(ctx, d.adopt(ctx, h))
+	}
+	return f, err
 }
 
-// headFor returns a head in whose tree t is, or nil.
-func (d *DB) headFor(ctx context.Context, t tlog.Tile) *head {
-	h, _ := d.base(ctx)
-	if h != nil && widthIn(h.tree, t) < t.W {
+// headFor returns a head in whose tree t is, or nil, and whether it is or was
+// the pinned one.
+func (d *DB) headFor(ctx context.Context, t tlog.Tile) (h *head, pinned bool) {
+	h, pinned = d.base(ctx)
+	if pinned && widthIn(h.tree, t) < t.W {
 		d.refresh(ctx)
 		h = d.heads.pinned()
 	}
 	if h == nil || widthIn(h.tree, t) < t.W {
-		return nil
+		return nil, false
 	}
-	return h
+	return h, pinned
 }
 
 // proveTile reads t by r with the tiles that lead to it, and closes r.

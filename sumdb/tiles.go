@@ -94,8 +94,7 @@ func (s *tiles) kept(ctx context.Context, t tlog.Tile) ([]byte, bool) {
 	return data, len(data) == t.W*tlog.HashSize
 }
 
-// keep stores a proven tile, in place of what the storage may have wrongly.
-// Trouble is logged: a tile can be fetched again.
+// keep keeps a proven tile in memory and in the storage.
 func (s *tiles) keep(ctx context.Context, t tlog.Tile, data []byte) {
 	if have, ok := s.memory.get(t.Path()); ok && bytes.Equal(have, data) {
 		return // another reader was first
@@ -104,16 +103,7 @@ func (s *tiles) keep(ctx context.Context, t tlog.Tile, data []byte) {
 	if pin := s.db.heads.pinned(); pin != nil && widthIn(pin.tree, t) > t.W {
 		return // of a past pin: superseded by a wider tile
 	}
-	name := s.db.stored(t.Path())
-	err := s.db.cfg.Storage.Put(ctx, name, data)
-	if errors.Is(err, ErrConflict) {
-		if err = s.db.cfg.Storage.Delete(ctx, name); err == nil {
-			err = s.db.cfg.Storage.Put(ctx, name, data)
-		}
-	}
-	if err != nil {
-		s.db.storageTrouble(t.Path(), err)
-	}
+	s.db.keep(ctx, t.Path(), data)
 }
 
 // fetch asks the remote. The bytes have the right length, but no proof.
