@@ -50,7 +50,7 @@ the proxy had nothing before.`,
 	}
 	f := c.Flags()
 	f.StringVar(&cfg.Proxy, "proxy", "", "GOPROXY to measure, one URL")
-	f.StringVar(&cfg.SumDB, "sumdb", sumDB, "GOSUMDB of the clients that start without go.sum; off: leave them out")
+	f.StringVar(&cfg.SumDB, "sumdb", publicSumDB, "GOSUMDB of the clients that start without go.sum; off: leave them out")
 	f.StringVar(&cfg.Mod, "mod", "", "go.mod of the workload (default: hugo v0.150.0)")
 	f.StringVar(&cfg.Sum, "sum", "", "its complete go.sum")
 	f.IntVar(&cfg.Rounds, "rounds", 3, "warm repeats")
@@ -94,6 +94,7 @@ Rows: ` + strings.Join(rowNames(), ", ") + ".",
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds of each row")
 	f.StringVar(&cfg.Upstream, "upstream", "record", `"record", or the URL of a module proxy`)
 	f.StringVar(&cfg.Origin, "origin", publicMirror, "what is recorded")
+	f.StringVar(&cfg.SumDB, "sumdb", publicSumDB, "GOSUMDB of clients and proxies: a name, or name+key")
 	f.DurationVar(&cfg.NearDelay, "near-delay", 2*time.Millisecond, "delay of each request to the recorded upstream")
 	f.DurationVar(&cfg.FarDelay, "far-delay", 50*time.Millisecond, "delay of each request to the far upstream")
 	f.Int64Var(&cfg.Rate, "rate", 16e6, "bytes per second of one body of the recorded upstream in the row ttfb")

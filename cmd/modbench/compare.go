@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,7 @@ type compareConfig struct {
 	Rounds    int           // of each row but Athens' cold one
 	Upstream  string        // "record", or the URL of a module proxy
 	Origin    string        // what "record" records
+	SumDB     string        // GOSUMDB of clients and proxies
 	NearDelay time.Duration // per request of the recorded upstream
 	FarDelay  time.Duration // per request in the row "cold-far"
 	Rate      int64         // bytes per second of one body in the row "ttfb", recorded upstream only
@@ -109,7 +111,7 @@ func (b *bench) open(ctx context.Context, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if b.rec, err = newRecorder(origin, filepath.Join(b.cfg.Work, "recorded")); err != nil {
+	if b.rec, err = newRecorder(origin, filepath.Join(b.cfg.Work, "recorded", url.PathEscape(origin.Host+origin.Path))); err != nil {
 		return err
 	}
 	if b.cfg.Upstream != "record" {
@@ -160,11 +162,11 @@ func (b *bench) relay(ctx context.Context, delay time.Duration, rate int64) (*re
 func (b *bench) prime(ctx context.Context) (err error) {
 	b.log.Info("priming", "workload", b.client.Load.Name, "upstream", b.cfg.Upstream)
 	b.tree = filepath.Join(b.tmp, "tree")
-	o := fetchOptions{Proxy: b.upstream, SumDB: sumDB, Keep: b.tree}
+	o := fetchOptions{Proxy: b.upstream, SumDB: b.cfg.SumDB, Keep: b.tree}
 	if b.need, err = b.client.fetch(ctx, o); err != nil {
 		return err
 	}
-	_, err = b.client.fetch(ctx, fetchOptions{Proxy: b.upstream, SumDB: sumDB, NoSum: true})
+	_, err = b.client.fetch(ctx, fetchOptions{Proxy: b.upstream, SumDB: b.cfg.SumDB, NoSum: true})
 	return err
 }
 

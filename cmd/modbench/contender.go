@@ -16,16 +16,28 @@ const (
 	athensVersion  = "v0.18.0"
 )
 
-// sumDB is the checksum database that clients and proxies use.
-const sumDB = "sum.golang.org"
+// publicSumDB is Go's checksum database.
+const publicSumDB = "sum.golang.org"
+
+// A target is what proxies are started with.
+type target struct {
+	Upstream string // GOPROXY, one URL
+	SumDB    string // GOSUMDB
+}
 
 // binaries are the programs of a comparison; empty where one is not wanted.
 type binaries struct {
 	Go, Modgate, Goproxy, Athens, Nginx string
 }
 
+// database is the name in SumDB without its key.
+func (t target) database() string {
+	name, _, _ := strings.Cut(t.SumDB, "+")
+	return name
+}
+
 // startProxy starts the proxy called name with an empty cache in dir/cache.
-func (b binaries) startProxy(ctx context.Context, name, dir, upstream string) (*server, error) {
+func (b binaries) startProxy(ctx context.Context, name, dir string, t target) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -39,19 +51,19 @@ func (b binaries) startProxy(ctx context.Context, name, dir, upstream string) (*
 	case "modgate":
 		c.Path = b.Modgate
 		c.Args = []string{"serve", "--listen=" + addr, "--admin-listen=127.0.0.1:0",
-			"--upstream=" + upstream, "--cache-dir=" + cache}
+			"--upstream=" + t.Upstream, "--sumdb=" + t.SumDB, "--cache-dir=" + cache}
 	case "goproxy":
 		c.Path = b.Goproxy
 		c.Args = []string{"server", "--address=" + addr, "--cacher-dir=" + cache, "--temp-dir=" + dir,
-			"--go-bin=" + b.Go, "--proxied-sumdbs=" + sumDB + " " + upstream + "/sumdb/" + sumDB}
-		c.Env = []string{"GOPROXY=" + upstream, "GOSUMDB=" + sumDB, "GOFLAGS=-modcacherw", "GOTOOLCHAIN=local"}
+			"--go-bin=" + b.Go, "--proxied-sumdbs=" + t.database() + " " + t.Upstream + "/sumdb/" + t.database()}
+		c.Env = []string{"GOPROXY=" + t.Upstream, "GOSUMDB=" + t.SumDB, "GOFLAGS=-modcacherw", "GOTOOLCHAIN=local"}
 	case "athens":
 		c.Path = b.Athens
 		// It cannot reach its checksum databases through an upstream proxy:
 		// only clients with a complete go.sum are sent to it.
 		c.Env = []string{"ATHENS_PORT=" + addr, "ATHENS_STORAGE_TYPE=disk", "ATHENS_DISK_STORAGE_ROOT=" + cache,
 			"ATHENS_GO_BINARY_PATH=" + b.Go, "ATHENS_LOG_LEVEL=info", "ATHENS_GOGET_WORKERS=10",
-			"ATHENS_GO_BINARY_ENV_VARS=GOPROXY=" + upstream + ";GOTOOLCHAIN=local",
+			"ATHENS_GO_BINARY_ENV_VARS=GOPROXY=" + t.Upstream + ";GOTOOLCHAIN=local",
 			"GOFLAGS=-modcacherw"}
 	default:
 		return nil, fmt.Errorf("no proxy called %q", name)

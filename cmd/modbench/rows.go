@@ -92,7 +92,7 @@ func (b *bench) cold(ctx context.Context, upstream string, proxies []string, noS
 // coldRun is one run of the client. The proxy has its own new process and
 // directory, and both are gone afterwards.
 func (b *bench) coldRun(ctx context.Context, name, upstream string, noSum bool) (d download, err error) {
-	o := fetchOptions{Proxy: upstream, SumDB: sumDB, NoSum: noSum}
+	o := fetchOptions{Proxy: upstream, SumDB: b.cfg.SumDB, NoSum: noSum}
 	if name != direct {
 		dir := b.dir(name)
 		defer func() {
@@ -100,7 +100,7 @@ func (b *bench) coldRun(ctx context.Context, name, upstream string, noSum bool) 
 				err = e
 			}
 		}()
-		s, err := b.bin.startProxy(ctx, name, dir, upstream)
+		s, err := b.bin.startProxy(ctx, name, dir, target{upstream, b.cfg.SumDB})
 		if err != nil {
 			return d, err
 		}
@@ -158,7 +158,7 @@ func (b *bench) warm(ctx context.Context) ([]warmServer, error) {
 	servers := []warmServer{{name: static, url: url}}
 	for _, name := range append([]string{"modgate"}, b.cfg.Peers...) {
 		began := time.Now()
-		s, err := b.bin.startProxy(ctx, name, b.dir(name), b.countURL)
+		s, err := b.bin.startProxy(ctx, name, b.dir(name), target{b.countURL, b.cfg.SumDB})
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +168,7 @@ func (b *bench) warm(ctx context.Context) ([]warmServer, error) {
 			if noSum && !ws.sumDB {
 				continue
 			}
-			if _, err := b.client.fetch(ctx, fetchOptions{Proxy: s.URL, SumDB: sumDB, NoSum: noSum}); err != nil {
+			if _, err := b.client.fetch(ctx, fetchOptions{Proxy: s.URL, SumDB: b.cfg.SumDB, NoSum: noSum}); err != nil {
 				return nil, fmt.Errorf("warm %s: %w", name, err)
 			}
 		}

@@ -22,7 +22,7 @@ const interrupt = syscall.SIGINT // how strace is told to let go
 func (b *bench) withProxy(ctx context.Context, name, upstream string, use func(*server) error) error {
 	dir := b.dir(name)
 	defer os.RemoveAll(dir) // b.close reports what cannot be removed
-	s, err := b.bin.startProxy(ctx, name, dir, upstream)
+	s, err := b.bin.startProxy(ctx, name, dir, target{upstream, b.cfg.SumDB})
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func twoCold(ctx context.Context, b *bench) (result, error) {
 				g, ctx := errgroup.WithContext(ctx)
 				for range 2 {
 					g.Go(func() error {
-						_, err := b.client.fetch(ctx, fetchOptions{Proxy: s.URL, SumDB: sumDB, NoSum: noSum})
+						_, err := b.client.fetch(ctx, fetchOptions{Proxy: s.URL, SumDB: b.cfg.SumDB, NoSum: noSum})
 						return err
 					})
 				}
@@ -227,7 +227,7 @@ func disk(ctx context.Context, b *bench) (result, error) {
 	r.note("needed: %.1f MiB allocated in the client's cache", mib(b.need.Used.Allocated))
 	for _, name := range b.proxies() {
 		err := b.withProxy(ctx, name, b.countURL, func(s *server) error {
-			if _, err := b.client.fetch(ctx, fetchOptions{Proxy: s.URL, SumDB: sumDB}); err != nil {
+			if _, err := b.client.fetch(ctx, fetchOptions{Proxy: s.URL, SumDB: b.cfg.SumDB}); err != nil {
 				return err
 			}
 			u, err := diskUsage(s.Dir)

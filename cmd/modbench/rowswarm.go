@@ -37,7 +37,7 @@ func (b *bench) warmRuns(ctx context.Context, noSum bool) (result, error) {
 	}
 	for range b.cfg.Rounds {
 		for _, s := range servers {
-			o := fetchOptions{Proxy: s.url, SumDB: sumDB, NoSum: noSum}
+			o := fetchOptions{Proxy: s.url, SumDB: b.cfg.SumDB, NoSum: noSum}
 			if s.name == static {
 				o.SumDB = "off"
 			} else if noSum && !s.sumDB {
@@ -71,7 +71,7 @@ func warmUpstream(ctx context.Context, b *bench) (result, error) {
 		}
 		b.counting.reset()
 		for _, noSum := range []bool{false, true} {
-			if _, err := b.client.fetch(ctx, fetchOptions{Proxy: s.url, SumDB: sumDB, NoSum: noSum}); err != nil {
+			if _, err := b.client.fetch(ctx, fetchOptions{Proxy: s.url, SumDB: b.cfg.SumDB, NoSum: noSum}); err != nil {
 				return r, fmt.Errorf("%s: %w", s.name, err)
 			}
 		}
