@@ -24,7 +24,7 @@ type Source interface {
 
 // Modules are what TestSource expects a source to have: a plain module with
 // two releases, one with capitals and a major version in its path, one that
-// has only a pseudo-version, and one of 3 MiB.
+// has only a pseudo-version, and one of 2 MiB.
 func Modules(tb testing.TB) []*Module {
 	tb.Helper()
 	return []*Module{
@@ -32,7 +32,7 @@ func Modules(tb testing.TB) []*Module {
 		Simple(tb, "example.com/a", "v1.1.0"),
 		Simple(tb, "example.com/Upper/Case/v2", "v2.0.0-RC.1"),
 		Simple(tb, "example.com/untagged", "v0.0.0-20240102030405-0123456789ab"),
-		Big(tb, "example.com/big", "v1.0.0", 3<<20),
+		Big(tb, "example.com/big", "v1.0.0", 2<<20),
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 // TestTrouble checks what proxy.Source promises about failures, for a source
 // that asks a Server over HTTP. open makes one whose patience with a silent
-// upstream is less than a second.
+// upstream is a few seconds, with a dribble that brings 20 bytes per second
+// no more.
 func TestTrouble(t *testing.T, open func(t *testing.T, s *Server) Source) {
 	t.Helper()
 	big := Big(t, "example.com/big", "v1.0.0", 1<<20)

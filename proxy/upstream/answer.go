@@ -22,7 +22,6 @@ type answer struct {
 	ctx      context.Context // ends the response
 	cancel   context.CancelCauseFunc
 	remote   *remote
-	path     string
 	window   time.Duration // over which minRate must be kept
 	patience time.Duration // with a read that brings nothing
 

@@ -39,16 +39,16 @@ func loopbackOnly(ctx context.Context, network, address string) (net.Conn, error
 
 func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
 
-// impatient is a configuration for tests: its times are short.
+// local is a configuration for tests on loopback whose circuits stay closed.
+func local(list string) Config {
+	return Config{List: list, Proxy: noProxy, Dial: loopbackOnly, BreakAfter: 1000}
+}
+
+// impatient is local with short times, for servers that never answer.
 func impatient(list string) Config {
-	return Config{
-		List:          list,
-		Proxy:         noProxy,
-		Dial:          loopbackOnly,
-		HeaderTimeout: 500 * time.Millisecond,
-		NoProgress:    800 * time.Millisecond,
-		BreakAfter:    1000,
-	}
+	cfg := local(list)
+	cfg.HeaderTimeout, cfg.NoProgress = 2*time.Second, 2*time.Second
+	return cfg
 }
 
 func newChain(t testing.TB, cfg Config) *Chain {

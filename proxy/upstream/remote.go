@@ -144,38 +144,39 @@ func (r *remote) open(ctx context.Context, f file) (io.ReadCloser, int64, error)
 // where a Range was asked for. wait bounds the time to the header.
 func (r *remote) ask(parent context.Context, path string, extra http.Header, wait time.Duration) (*answer, *Error) {
 	ctx, cancel := context.WithCancelCause(parent)
-	late := time.AfterFunc(wait, func() { cancel(tooSlow(fmt.Sprintf("no answer within %v", wait))) })
+	tooLate := tooSlow(fmt.Sprintf("no answer within %v", wait))
+	late := time.AfterFunc(wait, func() { cancel(tooLate) })
 	begin := time.Now()
 	resp, err := r.client.get(ctx, r.url(path), extra)
 	took := time.Since(begin)
-	if err == nil && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent && extra != nil) {
-		if late.Stop() {
-			r.metrics.observe(r.label, resp.StatusCode, nil, took)
-			a := &answer{Response: resp, ctx: ctx, cancel: cancel, remote: r, path: path, window: r.cfg.NoProgress}
-			a.patience = a.window
-			if err := checkHeader(resp.Header); err != nil {
-				a.close()
-				return nil, invalid(r.label, path, err)
-			}
-			return a, nil
+	good := err == nil && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent && extra != nil)
+	if good && late.Stop() {
+		r.metrics.observe(r.label, resp.StatusCode, nil, took)
+		a := &answer{Response: resp, ctx: ctx, cancel: cancel, remote: r, window: r.cfg.NoProgress, patience: r.cfg.NoProgress}
+		if err := checkHeader(resp.Header); err != nil {
+			a.close()
+			return nil, invalid(r.label, path, err)
 		}
-		resp.Body.Close()
-		err = context.Cause(ctx)
+		return a, nil
 	}
 	defer cancel(nil)
-	defer late.Stop()
+	defer late.Stop() // but not before the text of a refusal was read
 	if err == nil {
-		e := statusError(r.label, path, resp)
-		resp.Body.Close()
-		r.metrics.observe(r.label, resp.StatusCode, e, took)
-		return nil, e
+		defer resp.Body.Close()
 	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx) // the caller's reason, or that it took too long
+	var e *Error
+	switch {
+	case good: // the timer was faster by a hair
+		e = failed(r.label, path, tooLate)
+	case err == nil:
+		e = statusError(r.label, path, resp)
+	case ctx.Err() != nil:
+		e = failed(r.label, path, context.Cause(ctx)) // the caller's reason, or tooLate
+	default:
+		e = failed(r.label, path, err)
 	}
-	e := failed(r.label, path, err)
-	if parent.Err() == nil || e.Timeout() {
-		r.metrics.observe(r.label, 0, e, took)
+	if parent.Err() == nil || e.Status != 0 || e.Timeout() {
+		r.metrics.observe(r.label, e.Status, e, took)
 	}
 	return nil, e
 }

@@ -17,26 +17,26 @@ func TestSource(t *testing.T) {
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
 			s := proxytest.New(t, mods...)
 			s.SetFile(mainInfo, mods[1].Info)
-			return newChain(t, impatient(s.URL))
+			return newChain(t, local(s.URL))
 		})
 	})
 	t.Run("https", func(t *testing.T) {
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
 			s := proxytest.NewTLS(t, mods...)
 			s.SetFile(mainInfo, mods[1].Info)
-			return newChain(t, trusting(impatient(s.URL), s))
+			return newChain(t, trusting(local(s.URL), s))
 		})
 	})
 	t.Run("second of two", func(t *testing.T) {
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
 			empty, s := proxytest.New(t), proxytest.New(t, mods...)
 			s.SetFile(mainInfo, mods[1].Info)
-			return newChain(t, impatient(empty.URL+","+s.URL+",off"))
+			return newChain(t, local(empty.URL+","+s.URL+",off"))
 		})
 	})
 	t.Run("file", func(t *testing.T) {
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
-			return newChain(t, impatient("file://"+tree(t, mods)))
+			return newChain(t, local("file://"+tree(t, mods)))
 		})
 	})
 }

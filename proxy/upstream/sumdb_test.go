@@ -1,0 +1,219 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modgate/modgate/proxy/proxytest"
+)
+
+// databaseAt answers like a checksum database, with its path.
+func databaseAt(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/lookup/absent") {
+		http.Error(w, "no such module", http.StatusNotFound)
+		return
+	}
+	_, _ = w.Write([]byte(r.URL.Path))
+}
+
+// directDatabase is a server that is a database itself.
+func directDatabase(t *testing.T) *proxytest.Server {
+	s := proxytest.New(t)
+	s.SetFault("*", func(x proxytest.Exchange) { databaseAt(x.W, x.R) })
+	return s
+}
+
+// The way to a database is that of the go command.
+func TestSumDBRoute(t *testing.T) {
+	t.Parallel()
+	supported := "/sumdb/sum.test/supported"
+	for _, c := range []struct {
+		name  string
+		sep   string
+		first proxytest.Fault // answers "supported" at the first upstream; the second has the database
+		want  string          // first, second, direct or trouble
+		only  bool            // there is no second
+	}{
+		{"offered", ",", nil, "first", false},
+		{"not found", ",", proxytest.Status(404, ""), "second", false},
+		{"gone", ",", proxytest.Status(410, ""), "second", false},
+		{"refused", ",", proxytest.Status(403, ""), "second", false},
+		{"bad request", ",", proxytest.Status(400, ""), "second", false},
+		{"not found anywhere", ",", proxytest.Status(404, ""), "direct", true},
+		{"broken", ",", proxytest.Status(500, ""), "trouble", false},
+		{"throttled", ",", proxytest.Status(429, ""), "trouble", false},
+		{"wrong credentials", ",", proxytest.Status(401, ""), "trouble", false},
+		{"web page", ",", proxytest.HTML(), "trouble", false},
+		{"broken, any error", "|", proxytest.Status(500, ""), "second", false},
+		{"broken, any error, only", "|", proxytest.Status(500, ""), "direct", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			first, second, direct := proxytest.New(t), proxytest.New(t), directDatabase(t)
+			first.SumDB("sum.test", http.HandlerFunc(databaseAt))
+			second.SumDB("sum.test", http.HandlerFunc(databaseAt))
+			first.SetFault(supported, c.first)
+			list := first.URL + c.sep + second.URL
+			if c.only {
+				list = first.URL + c.sep
+			}
+			cfg := local(list)
+			cfg.Retries = -1
+			cfg.SumDBURL = map[string]string{"sum.test": direct.URL + "/base"}
+			chain := newChain(t, cfg)
+			data, err := chain.SumDB(t.Context(), "sum.test", "/lookup/example.com/!a@v1.0.0")
+			got := map[bool]string{true: "trouble", false: "none"}[verdict(err) == "trouble"]
+			want := "/lookup/example.com/!a@v1.0.0"
+			for name, s := range map[string]*proxytest.Server{"first": first, "second": second} {
+				if s.Count("/sumdb/sum.test"+want) == 1 && string(data) == want {
+					got = name
+				}
+			}
+			if direct.Count("/base"+want) == 1 && string(data) == "/base"+want {
+				got = "direct"
+			}
+			if got != c.want {
+				t.Errorf("through %s (%q, %v), want %s", got, data, err, c.want)
+			}
+		})
+	}
+}
+
+// Absence is told; a database that was chosen is not gone around.
+func TestSumDBErrors(t *testing.T) {
+	t.Parallel()
+	s, direct := proxytest.New(t), directDatabase(t)
+	s.SumDB("sum.test", http.HandlerFunc(databaseAt))
+	cfg := local(s.URL)
+	cfg.Retries = -1
+	cfg.SumDBURL = map[string]string{"sum.test": direct.URL}
+	c := newChain(t, cfg)
+	if _, err := c.SumDB(t.Context(), "sum.test", "/lookup/absent@v1.0.0"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent: %v", err)
+	}
+	s.SetFault("/sumdb/sum.test/latest", proxytest.Status(500, ""))
+	if _, err := c.SumDB(t.Context(), "sum.test", "/latest"); verdict(err) != "trouble" {
+		t.Errorf("broken: %v", err)
+	}
+	if n := len(direct.Requests()); n != 0 {
+		t.Errorf("gone around: %d requests", n)
+	}
+	for _, bad := range [][2]string{
+		{"sum.test", "latest"}, {"sum.test", "/../x"}, {"sum.test", "/"}, {"sum.test", ""}, {"sum.test", "/a//b"},
+		{"", "/latest"}, {"a/../b", "/latest"}, {"u@h", "/latest"}, {"h?q", "/latest"}, {"h#f", "/latest"}, {"file:///x", "/latest"}, {"plain", "/latest"},
+	} {
+		if _, err := c.SumDB(t.Context(), bad[0], bad[1]); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// Whether a database is offered is asked once for many, remembered long if
+// the answer was good and for seconds if it was not, and a good answer
+// survives trouble.
+func TestSumDBRemembers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		status, asked := 500, 0
+		var mu sync.Mutex
+		c := fake(t, Config{List: "https://a.test", Retries: -1, BreakAfter: 100}, func(r *http.Request) (*http.Response, error) {
+			if !strings.HasSuffix(r.URL.Path, "/supported") {
+				return respond(200, r.URL.Host), nil
+			}
+			mu.Lock()
+			asked++
+			mu.Unlock()
+			time.Sleep(time.Second)
+			return respond(status, ""), nil
+		})
+		ask := func(n int) (answers []string) {
+			answers = make([]string, n)
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() {
+					data, err := c.SumDB(t.Context(), "sum.test", "/latest")
+					answers[i] = string(data)
+					if err != nil {
+						answers[i] = verdict(err)
+					}
+				})
+			}
+			wg.Wait()
+			return answers
+		}
+		for _, step := range []struct {
+			wait   time.Duration
+			status int
+			want   string
+			asked  int
+		}{
+			{0, 500, "trouble", 1},
+			{4 * time.Second, 200, "trouble", 0}, // remembered
+			{2 * time.Second, 200, "a.test", 1},
+			{59 * time.Minute, 500, "a.test", 0},
+			{2 * time.Minute, 500, "a.test", 1}, // asked again, in vain
+			{time.Second, 404, "a.test", 0},
+			{10 * time.Second, 404, "", 1}, // a.test or sum.test: some go on with what was true
+			{time.Second, 404, "sum.test", 0},
+		} {
+			time.Sleep(step.wait)
+			mu.Lock()
+			status, asked = step.status, 0
+			mu.Unlock()
+			for _, got := range ask(50) {
+				if got != step.want && step.want != "" {
+					t.Fatalf("after %v with %d: %q, want %q", step.wait, step.status, got, step.want)
+				}
+			}
+			if asked != step.asked {
+				t.Errorf("after %v with %d: asked %d times, want %d", step.wait, step.status, asked, step.asked)
+			}
+		}
+	})
+}
+
+// A caller that leaves while it looks for the way spoils nothing.
+func TestSumDBFinderLeaves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := fake(t, Config{List: "https://a.test"}, func(r *http.Request) (*http.Response, error) {
+			select {
+			case <-time.After(time.Second):
+				return respond(200, "x"), nil
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		done := make(chan error)
+		go func() { _, err := c.SumDB(ctx, "sum.test", "/latest"); done <- err }()
+		synctest.Wait()
+		if _, err := c.SumDB(t.Context(), "sum.test", "/latest"); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; verdict(err) != "trouble" {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTooManyDatabases(t *testing.T) {
+	t.Parallel()
+	s := proxytest.New(t)
+	c := newChain(t, local(s.URL))
+	var err error
+	for i := range maxDatabases + 1 {
+		_, err = c.database("sum" + strings.Repeat("x", i) + ".test")
+	}
+	if err == nil {
+		t.Error("no bound on databases")
+	}
+}
