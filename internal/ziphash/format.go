@@ -112,32 +112,25 @@ func zip64Field(extra []byte) []byte {
 }
 
 // descriptorLen returns the length of the data descriptor that b starts with,
-// for a file of this content, or 0 if there is none. The signature is optional
-// and the sizes have 32 or 64 bits, which nothing announces; but all three
-// values are known and a signature of the next record follows, so that no bytes
-// have two readings. A CRC that looks like the signature needs the signature in
-// front of it: that is how archive/zip reads it.
+// for a file of this content, or 0 if there is none. Its signature is optional
+// and its sizes have 32 or 64 bits; nothing announces either. As archive/zip
+// does, what looks like a signature is taken for one. Sizes of 32 bits that can
+// be read as 64 are followed by zeros and so by no other record.
 func descriptorLen(b []byte, crc uint32, packed, unpacked uint64) int {
 	n := 0
 	if len(b) >= 4 && u32(b) == descriptorSig {
 		n, b = 4, b[4:]
 	}
 	switch {
-	case len(b) < 16 || u32(b) != crc:
+	case len(b) < 12 || u32(b) != crc:
 		return 0
-	case len(b) >= 24 && u64(b[4:]) == packed && u64(b[12:]) == unpacked && recordSig(b[20:]):
+	case len(b) >= 20 && u64(b[4:]) == packed && u64(b[12:]) == unpacked:
 		return n + 20
-	case uint64(u32(b[4:])) == packed && uint64(u32(b[8:])) == unpacked && recordSig(b[12:]):
+	case uint64(u32(b[4:])) == packed && uint64(u32(b[8:])) == unpacked:
 		return n + 12
 	}
 	return 0
 }
 
-// descriptorRoom is how many bytes descriptorLen may want to see.
-const descriptorRoom = 4 + 20 + 4
-
-// recordSig reports whether b starts a record that can follow an entry.
-func recordSig(b []byte) bool {
-	s := u32(b)
-	return s == localSig || s == directorySig
-}
+// descriptorMax is the length of the longest descriptor.
+const descriptorMax = 4 + 20

@@ -162,6 +162,7 @@ func TestInflateOddCodes(t *testing.T) {
 		"too many codes":             {lengths(257, map[int]uint8{0: 1, 1: 1, 256: 1}), lengths(1, nil), 0, false},
 		"too few codes":              {lengths(257, map[int]uint8{0: 2, 256: 2}), lengths(1, nil), 0, false},
 		"incomplete distances":       {lengths(257, map[int]uint8{0: 1, 256: 1}), lengths(2, map[int]uint8{0: 2, 1: 2}), 1, false},
+		"too many distances":         {lengths(257, map[int]uint8{0: 1, 256: 1}), []uint8{1, 1, 1}, 1, false},
 		"287 symbols":                {lengths(287, map[int]uint8{0: 1, 256: 1}), lengths(1, nil), 1, false},
 		"31 distances":               {lengths(257, map[int]uint8{0: 1, 256: 1}), lengths(31, nil), 1, false},
 		"30 distances":               {lengths(286, map[int]uint8{0: 1, 256: 1}), lengths(30, nil), 1, true},
@@ -176,23 +177,54 @@ func TestInflateOddCodes(t *testing.T) {
 			}
 		})
 	}
-	for name, bits := range map[string][2]uint{
-		"unknown kind of block":   {0b11_1, 3},
-		"fixed, symbol 286":       {0b01100011_01_1, 11},
-		"fixed, symbol 287":       {0b11100011_01_1, 11},
-		"fixed, distance 30":      {0b01111_1000000_01_1, 15},
-		"stored, wrong length":    {5<<24 | 5<<8 | 1, 40},
-		"repeat nothing":          {0b0_10_10_000_000_000_010_010_0000_00000_00000_10_1, 40},
-		"stored, right length, 0": {0xffff<<24 | 1, 40},
+	for name, c := range map[string]struct {
+		bits string // in the order of the stream: numbers backwards, codes as they are
+		ok   bool
+	}{
+		"fixed":                {"1 10 00110000 0000001 00000 0000000", true},
+		"fixed, symbol 286":    {"1 10 00110000 11000110 00000 0000000", false},
+		"fixed, symbol 287":    {"1 10 00110000 11000111 00000 0000000", false},
+		"fixed, distance 30":   {"1 10 00110000 0000001 11110 0000000", false},
+		"fixed, too far":       {"1 10 00110000 0000001 00001 0000000", false},
+		"unknown kind":         {"1 11 00110000 0000000", false},
+		"stored":               {"1 00 00000 1000000000000000 0111111111111111 01010101", true},
+		"stored, wrong length": {"1 00 00000 1000000000000000 1111111111111111 01010101", false},
+		"repeat nothing":       {"1 01 00000 00000 0000 100 100 000 000 0", false},
+		"repeat too often":     {"1 01 00000 00000 0000 000 000 100 100 1 1111111 1 1111111 1 1111111", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var w bitWriter
-			w.put(bits[0], bits[1])
-			if ok := inflateBoth(t, w.b); ok != strings.Contains(name, "right") {
+			for _, bit := range strings.ReplaceAll(c.bits, " ", "") {
+				w.put(uint(bit-'0'), 1)
+			}
+			if ok := inflateBoth(t, w.b); ok != c.ok {
 				t.Errorf("accepted: %v", ok)
 			}
 		})
+	}
+}
+
+// Wherever the longest step falls on the end of the window, there is room.
+func TestInflateLongestStep(t *testing.T) {
+	t.Parallel()
+	for shift := range uint(longestStep + 2) {
+		var w bitWriter
+		w.put(0b011, 3)
+		for range 8 + shift {
+			w.put(0b00001100, 8) // zero
+		}
+		for n := 8 + shift; n < 2*outputSize; n += 260 {
+			w.put(0b00001100, 8)
+			w.put(0b00001100, 8)
+			w.put(0b10100011, 8) // 258 bytes, of which no extra bits
+			w.put(0b10100, 5)    // from 7 or 8 before
+			w.put(1, 1)
+		}
+		w.put(0, 7)
+		if !inflateBoth(t, w.b) {
+			t.Fatalf("shift %d is not accepted", shift)
+		}
 	}
 }
 

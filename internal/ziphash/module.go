@@ -73,7 +73,8 @@ func checkName(name string, folded map[string]spelling) error {
 }
 
 // collide reports whether p or a directory above it is in folded already, as
-// something else or spelled in other cases, and adds them.
+// something else or spelled in other cases, and adds them. That no name is
+// there twice is known.
 func collide(p spelling, folded map[string]spelling) error {
 	for {
 		key := fold(p.path)
@@ -83,8 +84,6 @@ func collide(p spelling, folded map[string]spelling) error {
 				return fmt.Errorf("differs only in case from %.200q", old.path)
 			case old.dir != p.dir:
 				return errors.New("both a file and a directory")
-			case !p.dir:
-				return errors.New("twice there")
 			}
 			return nil // and so are the directories above it
 		}

@@ -124,7 +124,7 @@ func (w *worker) entry(l *Listing, x *extent) error {
 	}
 	packed := s.offset() - start
 	if err == nil {
-		err = w.confirm(h, packed, x)
+		err = w.confirm(h, packed)
 	}
 	if err != nil {
 		return fmt.Errorf("entry %.200q at %d: %w", w.name, offset, err)
@@ -182,17 +182,15 @@ func (w *worker) data(h header, x *extent) error {
 }
 
 // confirm compares what was read with the three values that the header or the
-// data descriptor has for it, and consumes the descriptor.
-func (w *worker) confirm(h header, packed int64, x *extent) error {
+// data descriptor has for it, and consumes the descriptor. Sizes that are in a
+// zip64 field of the header are left to Check.
+func (w *worker) confirm(h header, packed int64) error {
 	s := &w.src
-	if x != nil && int64(x.packed) != packed {
-		return fmt.Errorf("%w: %d bytes packed, the directory says %d", ErrFormat, packed, x.packed)
-	}
 	if w.n > 0 && w.isDir() {
 		return fmt.Errorf("%w: a directory with content", ErrFormat)
 	}
 	if h.flags&flagDescriptor != 0 {
-		s.need(descriptorRoom) // the end record is longer, so a good archive has them
+		s.need(descriptorMax) // as many follow in any good archive
 		n := descriptorLen(s.bytes(), w.crc, uint64(packed), uint64(w.n))
 		if n == 0 && s.err != nil && s.err != io.EOF {
 			return s.err
@@ -205,8 +203,8 @@ func (w *worker) confirm(h header, packed int64, x *extent) error {
 		return nil
 	}
 	if h.crc != w.crc ||
-		h.packed != uint64(packed) && (x == nil || h.packed != max32) ||
-		h.unpacked != uint64(w.n) && (x == nil || h.unpacked != max32) {
+		h.packed != uint64(packed) && h.packed != max32 ||
+		h.unpacked != uint64(w.n) && h.unpacked != max32 {
 		return fmt.Errorf("%w: crc %08x, %d bytes packed, %d unpacked; the header says %08x, %d, %d",
 			ErrFormat, w.crc, packed, w.n, h.crc, h.packed, h.unpacked)
 	}
