@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/modgate/modgate/sumdb"
 	"github.com/modgate/modgate/sumdb/sumdbtest"
@@ -238,5 +241,104 @@ func TestHeadMoves(t *testing.T) {
 	}
 	if partial != 2 {
 		t.Errorf("%d partial tiles stored, want the 2 of the pinned edge: %q", partial, storage.Names("sumdb/"))
+	}
+}
+
+// A latest head whose tree the server cannot show is not held on to.
+func TestWrongFirstHead(t *testing.T) {
+	t.Parallel()
+	good, evil := forked(t, 300, 900)
+	head, err := evil.Head(evil.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good.Lie(sumdbtest.Say("/latest", 200, string(head)))
+	storage := sumdbtest.NewStorage()
+	d := newDB(t, good, storage)
+	wantRefused(t, verifyErr(t.Context(), d, mod(5)))
+	if rec := get(t, newMirror(t, d), "sum.test/db/latest"); rec.Code != 502 {
+		t.Errorf("latest: %d %s", rec.Code, rec.Body)
+	}
+	if names := storage.Names("sumdb/sum.test/db/latest"); len(names) != 0 {
+		t.Error("it was pinned")
+	}
+	good.Lie()
+	verify(t, d, mod(5))
+}
+
+// Clients that know a larger tree than ours make us ask for the latest head,
+// at most once a minute, and it never takes us back.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog(t, 300)
+		add(log, mod(1))
+		storage := sumdbtest.NewStorage()
+		d := newDB(t, log, storage)
+		mirror := newMirror(t, d)
+		verify(t, d, mod(1))
+		size := func() float64 { return metric(t, d, "modgate_sumdb_head_size", "") }
+		tile := func(path, cache string) {
+			t.Helper()
+			rec := get(t, mirror, "sum.test/db/tile/8/0/"+path)
+			if rec.Code != 200 || rec.Header().Get("Cache-Control") != cache {
+				t.Errorf("%s: %d %s", path, rec.Code, rec.Header().Get("Cache-Control"))
+			}
+		}
+		log.Fill(400)
+		tile("001", "public, max-age=31536000, immutable")
+		if size() != 701 {
+			t.Errorf("head of size %v, want 701", size())
+		}
+		log.Forget()
+		tile("001", "public, max-age=31536000, immutable")
+		wantRequests(t, log, "/", 0)
+
+		log.Fill(400)
+		tile("002", "no-cache")
+		wantRequests(t, log, "/latest", 0)
+		time.Sleep(time.Minute)
+		tile("002", "public, max-age=31536000, immutable")
+		wantRequests(t, log, "/latest", 1)
+		if size() != 1101 {
+			t.Errorf("head of size %v, want 1101", size())
+		}
+
+		time.Sleep(time.Minute)
+		log.Fill(400)
+		old, _ := log.Head(600)
+		log.Lie(sumdbtest.Say("/latest", 200, string(old)))
+		tile("004", "no-cache")
+		if size() != 1101 {
+			t.Errorf("head of size %v, want 1101", size())
+		}
+		evil := log.ForkAt(1000)
+		add(evil, mod(66))
+		evil.Fill(1000)
+		show(log, evil)
+		time.Sleep(time.Minute)
+		if rec := get(t, mirror, "sum.test/db/tile/8/0/006"); rec.Code != 502 || !strings.Contains(rec.Body.String(), "SECURITY") {
+			t.Errorf("fork: %d %s", rec.Code, rec.Body)
+		}
+	})
+}
+
+// A head that is compared but not used leaves nothing behind.
+func TestUnusedHeadIsNotStored(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 300)
+	add(log, mod(1), mod(2), mod(3))
+	log.Fill(300)
+	storage := sumdbtest.NewStorage()
+	d := newDB(t, log, storage, func(c *sumdb.Config) { c.HeadCheck = 1 })
+	verify(t, d, mod(1))
+	before := storage.Names("sumdb/sum.test/db/tile/")
+	log.Fill(400)
+	verify(t, d, mod(2))
+	if after := storage.Names("sumdb/sum.test/db/tile/"); !slices.Equal(before, after) {
+		t.Errorf("stored %q, before %q", after, before)
+	}
+	if n := metric(t, d, "modgate_sumdb_head_size", ""); n != 603 {
+		t.Errorf("head of size %v: moved without need", n)
 	}
 }

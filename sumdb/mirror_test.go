@@ -124,10 +124,10 @@ func TestMirrorOffline(t *testing.T) {
 	t.Parallel()
 	log := newLog(t, 0)
 	for i := range 4 {
-		log.Fill(20000)
+		log.Fill(5000)
 		add(log, mod(i))
 	}
-	log.Fill(20000)
+	log.Fill(5000)
 	orders := [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}, {1}, {3}, {0, 2}}
 	for _, fill := range orders[:3] {
 		storage := sumdbtest.NewStorage()
@@ -158,7 +158,7 @@ func TestMirrorOffline(t *testing.T) {
 // What our verifier has proven costs a client's requests no upstream request.
 func TestMirrorAfterVerify(t *testing.T) {
 	t.Parallel()
-	log := newLog(t, 70000)
+	log := newLog(t, 66000)
 	add(log, mod(1), mod(2))
 	log.Fill(5000)
 	log.Lie(oldHeads(log))

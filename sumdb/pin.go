@@ -66,7 +66,6 @@ func (d *DB) swapPin(ctx context.Context, from, to *head) (*head, error) {
 		}
 	}
 	h.pin.Store(to)
-	h.first = nil
 	if pin != nil && bytes.Equal(h.saved, to.note) {
 		d.dropEdge(ctx, pin.tree, to.tree)
 	}

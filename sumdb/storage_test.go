@@ -34,6 +34,25 @@ func TestRestartNeedsNoRemote(t *testing.T) {
 	}
 }
 
+// What another process has stored is used, also if its head is newer.
+func TestOtherProcessWasFirst(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 300)
+	add(log, mod(1))
+	storage := sumdbtest.NewStorage()
+	a, b := newDB(t, log, storage), newDB(t, log, storage)
+	verify(t, a, mod(1))
+	verify(t, b, mod(1))
+	log.Fill(1000)
+	add(log, mod(2))
+	verify(t, a, mod(2))
+	log.Lie(sumdbtest.Say("/", 500, ""))
+	verify(t, b, mod(2))
+	if err := (&goClient{t: t, log: log, mirror: newMirror(t, b)}).download(mod(1), mod(2)); err != nil {
+		t.Error(err)
+	}
+}
+
 // Nothing that is stored is needed to go on, but the head, which must not be
 // forgotten.
 func TestStorageFails(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"sync"
 
 	"golang.org/x/mod/module"
@@ -85,10 +86,10 @@ func (l *Log) AddText(m module.Version, text string) int64 {
 func (l *Log) Fill(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	h := Hash("filler")
 	for range n {
-		m := module.Version{Path: fmt.Sprintf("filler.example/m%d", len(l.records)), Version: "v1.0.0"}
-		h := Hash(m.Path)
-		l.add(m, fmt.Sprintf("%s %s %s\n%s %s/go.mod %s\n", m.Path, m.Version, h, m.Path, m.Version, h))
+		m := module.Version{Path: "filler.example/m" + strconv.Itoa(len(l.records)), Version: "v1.0.0"}
+		l.add(m, m.Path+" v1.0.0 "+h+"\n"+m.Path+" v1.0.0/go.mod "+h+"\n")
 	}
 }
 
