@@ -25,7 +25,7 @@ func openDisk(t testing.TB, dir string) *disk.Store {
 
 func openMem(t testing.TB) *mem.Store {
 	t.Helper()
-	s, err := mem.New(mem.Config{MaxBytes: 256 << 20, MaxObject: 1 << 20})
+	s, err := mem.New(mem.Config{MaxBytes: 8 << 30, MaxObject: 1 << 20, MaxAge: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,11 +70,9 @@ type Usage struct {
 
 // walk evicts by p and establishes what is used. The turn is held.
 func (l *Limit) walk(ctx context.Context, p plan) (Usage, error) {
-	l.mu.Lock()
-	l.grown = amount{}
-	l.mu.Unlock()
+	l.startWalk()
 	u := Usage{MaxBytes: l.c.MaxBytes}
-	found := make(ages)
+	a := make(ages)
 	now := time.Now()
 	for e, err := range l.inner.List(ctx, "") {
 		if err == nil && l.evicts(e, &p, now) {
@@ -86,22 +84,56 @@ func (l *Limit) walk(ctx context.Context, p plan) (Usage, error) {
 			}
 		}
 		if err != nil {
-			l.change(amount{}.minus(u.freed))
+			l.endWalk(u, a, false)
 			return u, fmt.Errorf("walk over the cache: %w", err)
 		}
-		u.add(e, l.keeps(e))
+		n := l.had(e)
+		u.add(e, n, l.keeps(e))
 		if !l.keeps(e) {
-			found.add(hourOf(e.Used, now), room(e.Size))
+			a.add(hourOf(e.Used, now), n)
 		}
 	}
+	l.endWalk(u, a, true)
+	return u, nil
+}
+
+func (l *Limit) startWalk() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.grown.bytes > 0 {
-		found.add(hourOf(now, now), l.grown)
+	l.found, l.grown = l.found.plus(l.grown), amount{}
+	l.walking = true
+}
+
+// endWalk keeps what the walk has found if it is complete, and otherwise what
+// it has freed.
+func (l *Limit) endWalk(u Usage, a ages, complete bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.walking = false
+	for name, t := range l.changing {
+		if t.done {
+			delete(l.changing, name)
+		}
 	}
-	l.used = amount{u.Bytes, 2 * u.Objects}.plus(l.grown)
-	l.ages, l.walked = found, true
-	return u, nil
+	if !complete {
+		l.found = l.found.minus(u.freed)
+		return
+	}
+	l.found, l.ages, l.walked = amount{u.Bytes, 2 * u.Objects}, a, true
+	if l.grown.bytes > 0 {
+		now := time.Now()
+		a.add(hourOf(now, now), l.grown)
+	}
+}
+
+// had returns what e took when the walk began.
+func (l *Limit) had(e Entry) amount {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.changing[e.Name]; t != nil {
+		return t.had
+	}
+	return room(e.Size)
 }
 
 func (l *Limit) evicts(e Entry, p *plan, now time.Time) bool {
@@ -121,13 +153,12 @@ func (l *Limit) keeps(e Entry) bool {
 	return false
 }
 
-func (u *Usage) add(e Entry, kept bool) {
-	n := room(e.Size).bytes
-	u.Objects++
-	u.Bytes += n
+func (u *Usage) add(e Entry, n amount, kept bool) {
+	u.Objects += n.files / 2
+	u.Bytes += n.bytes
 	if kept {
-		u.KeptObjects++
-		u.KeptBytes += n
+		u.KeptObjects += n.files / 2
+		u.KeptBytes += n.bytes
 	} else if u.Oldest.IsZero() || e.Used.Before(u.Oldest) {
 		u.Oldest = e.Used
 	}
@@ -190,7 +221,7 @@ func (l *Limit) Trim(ctx context.Context, target int64) (freed int64, err error)
 	n, err := l.evict(ctx, func() lack {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return lack{over: l.used.bytes - target}
+		return lack{over: l.used().bytes - target}
 	})
 	return n.bytes, err
 }
@@ -223,7 +254,7 @@ func (m *limitMetrics) init(l *Limit) {
 		gauge("modgate_cache_bytes", "Bytes that stored objects take on disk; a lower bound until the first walk is done.", func() int64 {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			return l.used.bytes
+			return l.used().bytes
 		}),
 		gauge("modgate_cache_limit_bytes", "Bound of modgate_cache_bytes; 0 is none.", func() int64 { return l.c.MaxBytes }),
 		gauge("modgate_cache_free_bytes", "Bytes free on the file system of the cache.", func() int64 { return l.space().Free }),

@@ -75,14 +75,20 @@ type Limit struct {
 	futile time.Time
 
 	mu sync.Mutex
-	// All below is guarded by mu. used is what all objects take, as far as is
-	// known; walked says that a walk has established it; grown is its change
-	// since the last walk began; ages are of what could be evicted; squeeze is
-	// bytes to gain because the backend said ErrFull for reasons of its own.
-	used    amount
-	walked  bool
-	grown   amount
-	ages    ages
+	// All below is guarded by mu. What is used is the sum of found by the last
+	// walk, grown by changes since it began, and pending for Puts in progress.
+	found, grown, pending amount
+	// walked says that there was a walk.
+	walked bool
+	// changing are the names that change: what such a name had before counts
+	// for a walk that meets it, because the change itself is grown. During a
+	// walk, which walking says, they stay after the change is done.
+	changing map[string]*taking
+	walking  bool
+	// ages are of what may be evicted.
+	ages ages
+	// squeeze is bytes to gain because the backend said ErrFull for reasons of
+	// its own.
 	squeeze int64
 }
 
@@ -101,7 +107,7 @@ func NewLimit(s Store, c LimitConfig) (*Limit, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Limit{
-		wrapped: wrapped{s}, c: c, log: c.Logger, ages: make(ages),
+		wrapped: wrapped{s}, c: c, log: c.Logger, ages: make(ages), changing: make(map[string]*taking),
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	l.m.init(l)
@@ -110,16 +116,13 @@ func NewLimit(s Store, c LimitConfig) (*Limit, error) {
 
 // Put implements Store.
 func (l *Limit) Put(ctx context.Context, name string, body io.Reader, opts PutOptions) error {
-	t := taking{l: l, ctx: ctx, had: l.has(ctx, name)}
-	if opts.Attrs.Size > 0 {
-		if err := t.extend(opts.Attrs.Size); err != nil {
-			return fmt.Errorf("put %s: %w", name, err)
-		}
+	t := l.take(ctx, name)
+	if err := t.extend(opts.Attrs.Size); err != nil {
+		return t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
 	}
-	m := &metered{Reader: body, t: &t}
+	m := &metered{Reader: body, t: t}
 	err := l.inner.Put(ctx, name, m, opts)
-	t.settle(m.size, err)
-	return err
+	return t.settle(room(m.size), err)
 }
 
 // PutSpool implements Spooler. The bytes are on the disk already; they count
@@ -129,33 +132,21 @@ func (l *Limit) PutSpool(ctx context.Context, name string, f *os.File, opts PutO
 	if err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
-	t := taking{l: l, ctx: ctx, had: l.has(ctx, name)}
+	t := l.take(ctx, name)
 	if err := t.extend(fi.Size()); err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
+		return t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
 	}
-	err = l.wrapped.PutSpool(ctx, name, f, opts)
-	t.settle(fi.Size(), err)
-	return err
+	return t.settle(room(fi.Size()), l.wrapped.PutSpool(ctx, name, f, opts))
 }
 
 // Delete implements Store.
 func (l *Limit) Delete(ctx context.Context, name string) error {
-	had := l.has(ctx, name)
-	err := l.inner.Delete(ctx, name)
-	if err == nil {
-		l.change(amount{}.minus(had))
-	}
-	return err
+	return l.take(ctx, name).settle(amount{}, l.inner.Delete(ctx, name))
 }
 
 // Quarantine implements Quarantiner. What is put aside no longer counts.
 func (l *Limit) Quarantine(ctx context.Context, name, reason string) error {
-	had := l.has(ctx, name)
-	err := l.wrapped.Quarantine(ctx, name, reason)
-	if err == nil {
-		l.change(amount{}.minus(had))
-	}
-	return err
+	return l.take(ctx, name).settle(amount{}, l.wrapped.Quarantine(ctx, name, reason))
 }
 
 // has returns what name takes now, or nothing if that is not to be learned.
@@ -168,29 +159,28 @@ func (l *Limit) has(ctx context.Context, name string) amount {
 	return room(o.Attrs.Size)
 }
 
-// change counts n, which may be negative.
-func (l *Limit) change(n amount) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.count(n)
-}
+// used is called with mu held.
+func (l *Limit) used() amount { return l.found.plus(l.grown).plus(l.pending) }
 
-// count is change with mu held.
-func (l *Limit) count(n amount) {
-	l.used = l.used.plus(n)
-	l.grown = l.grown.plus(n)
-	if n.bytes > 0 {
-		now := time.Now()
-		l.ages.add(hourOf(now, now), n)
-	}
-}
-
-// taking is the room of one Put.
+// taking accounts for one change of a name.
 type taking struct {
 	l     *Limit
 	ctx   context.Context
+	name  string
 	had   amount // what the name took before
-	taken amount
+	taken amount // for what it will take
+	// refused says that we and not the backend were out of room.
+	refused bool
+	// done is guarded by l.mu.
+	done bool
+}
+
+func (l *Limit) take(ctx context.Context, name string) *taking {
+	t := &taking{l: l, ctx: ctx, name: name, had: l.has(ctx, name)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changing[name] = t
+	return t
 }
 
 // extend takes room for an object of size bytes, less what is taken already.
@@ -200,22 +190,34 @@ func (t *taking) extend(size int64) error {
 		return nil
 	}
 	if err := t.l.reserve(t.ctx, more); err != nil {
+		t.refused = true
 		return err
 	}
 	t.taken = t.taken.plus(more)
 	return nil
 }
 
-// settle ends the Put of size bytes, which failed with err if that is not nil.
-func (t *taking) settle(size int64, err error) {
-	if err != nil {
-		t.l.change(amount{}.minus(t.taken))
-		if errors.Is(err, ErrFull) {
-			t.l.pressed(room(size))
-		}
-		return
+// settle ends the change and returns err, the error that it failed with. If
+// that is nil, the name takes now.
+func (t *taking) settle(now amount, err error) error {
+	l := t.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = l.pending.minus(t.taken)
+	t.done = true
+	if l.changing[t.name] == t && (!l.walking || err != nil) {
+		delete(l.changing, t.name)
 	}
-	t.l.change(room(size).minus(t.taken).minus(t.had))
+	switch {
+	case err == nil:
+		l.grown = l.grown.plus(now).minus(t.had)
+		h := time.Now()
+		l.ages.add(hourOf(h, h), now)
+	case errors.Is(err, ErrFull) && !t.refused:
+		l.squeeze = max(2*t.taken.bytes, 16<<20)
+		l.signal()
+	}
+	return err
 }
 
 // metered takes room for the bytes that are read through it, a stride ahead.
@@ -230,7 +232,7 @@ const stride = 1 << 20
 func (m *metered) Read(p []byte) (int, error) {
 	n, err := m.Reader.Read(p)
 	m.size += int64(n)
-	if m.size > 0 && room(m.size).bytes > m.t.taken.bytes {
+	if room(m.size).bytes > m.t.taken.bytes {
 		ahead := m.size
 		if m.size > stride {
 			ahead += stride

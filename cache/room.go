@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// reserve counts n, after making room for it if need be.
+// reserve counts n as pending, after making room for it if need be.
 func (l *Limit) reserve(ctx context.Context, n amount) error {
 	if l.admit(n) {
 		return nil
@@ -23,7 +23,7 @@ func (l *Limit) reserve(ctx context.Context, n amount) error {
 	return nil
 }
 
-// admit counts n if there is room for it.
+// admit counts n as pending if there is room for it.
 func (l *Limit) admit(n amount) bool {
 	free := l.space()
 	l.mu.Lock()
@@ -31,7 +31,7 @@ func (l *Limit) admit(n amount) bool {
 	if !l.lack(n, 100, free).none() {
 		return false
 	}
-	l.count(n)
+	l.pending = l.pending.plus(n)
 	if l.walked && !l.lack(amount{}, highWater, free).none() {
 		l.signal()
 	}
@@ -44,15 +44,6 @@ func (l *Limit) signal() {
 	case l.wake <- struct{}{}:
 	default:
 	}
-}
-
-// pressed notes that the backend had no room for n although we thought so, as
-// with a quota.
-func (l *Limit) pressed(n amount) {
-	l.mu.Lock()
-	l.squeeze = max(2*n.bytes, 16<<20)
-	l.mu.Unlock()
-	l.signal()
 }
 
 // unlimited is the Space of a file system that nobody can see.
@@ -96,7 +87,7 @@ func (k lack) want(room amount) amount {
 func (l *Limit) lack(n amount, percent int64, free Space) lack {
 	var k lack
 	if l.walked && l.c.MaxBytes > 0 {
-		k.over = l.used.bytes + n.bytes - l.c.MaxBytes/100*percent
+		k.over = l.used().bytes + n.bytes - l.c.MaxBytes/100*percent
 	}
 	reserve := or(l.c.MinFree, min(1<<30, free.Total/20))
 	reserveFiles := or(l.c.MinFreeFiles, min(10_000, free.TotalFiles/50))

@@ -1,0 +1,461 @@
+package cache_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modgate/modgate/cache"
+)
+
+const mib = 1 << 20
+
+func object(i int) string { return fmt.Sprintf("example.com/m%d/@v/v1.0.0.zip", i) }
+
+// unused makes name look as if it was last used hours ago.
+func unused(t testing.TB, dir, name string, hours int) {
+	t.Helper()
+	at := time.Now().Add(-time.Duration(hours) * time.Hour)
+	must(t, os.Chtimes(filepath.Join(dir, filepath.Dir(name), "."+filepath.Base(name)+".attr"), at, at))
+}
+
+func exists(s cache.Store, name string) bool {
+	o, err := s.Get(context.Background(), name)
+	if err != nil {
+		return false
+	}
+	o.Close()
+	return true
+}
+
+func TestLimitConfig(t *testing.T) {
+	for _, c := range []cache.LimitConfig{{}, {MaxBytes: -1}, {MaxBytes: 1000}} {
+		if _, err := cache.NewLimit(openMem(t), c); err == nil {
+			t.Errorf("%+v was accepted", c)
+		}
+	}
+}
+
+func TestLimitEvictsTheLeastRecentlyUsed(t *testing.T) {
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	l := newLimit(t, d, cache.LimitConfig{MaxBytes: 4 * mib})
+	data := random(mib / 8)
+	for i := range 20 {
+		put(t, l, object(i), data, cache.Immutable)
+		unused(t, dir, object(i), 100-i)
+	}
+	_, err := l.Stat(t.Context()) // the first walk
+	must(t, err)
+	// The oldest is used again, and one that is older than all is Precious.
+	if !exists(l, object(0)) {
+		t.Fatal("object 0 is missing")
+	}
+	put(t, l, "pins/example.com/m@v1.0.0", []byte("pin"), cache.Precious)
+	unused(t, dir, "pins/example.com/m@v1.0.0", 1000)
+	for i := 20; i < 40; i++ {
+		put(t, l, object(i), data, cache.Immutable)
+	}
+	u, err := l.Stat(t.Context())
+	must(t, err)
+	if u.Bytes > 4*mib || u.Bytes < 3*mib {
+		t.Errorf("%d bytes", u.Bytes)
+	}
+	if !exists(l, object(0)) || exists(l, object(1)) || exists(l, object(2)) {
+		t.Error("not the least recently used went")
+	}
+	if !exists(l, object(39)) || !exists(l, "pins/example.com/m@v1.0.0") {
+		t.Error("the newest or a precious object went")
+	}
+	if n := value(t, l.Collectors(), "modgate_cache_evictions_total"); n < 8 || n > 20 {
+		t.Errorf("%v evictions", n)
+	}
+	if got, want := value(t, l.Collectors(), "modgate_cache_bytes"), float64(u.Bytes); got != want {
+		t.Errorf("the gauge says %v, the walk %v", got, want)
+	}
+	// What eviction leaves behind is nothing.
+	for _, leftover := range []string{object(1), "example.com/m1/@v/.v1.0.0.zip.attr", "example.com/m1"} {
+		if _, err := os.Lstat(filepath.Join(dir, leftover)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", leftover, err)
+		}
+	}
+}
+
+func TestLimitNeverEvictsWhatItKeeps(t *testing.T) {
+	d := openDisk(t, t.TempDir())
+	l := newLimit(t, d, cache.LimitConfig{MaxBytes: mib, Keep: []string{"pins/", "sumdb/"}})
+	data := random(100_000)
+	for i := range 5 {
+		put(t, l, fmt.Sprintf("pins/%d", i), data, cache.Mutable)
+		put(t, l, fmt.Sprintf("precious/%d", i), data, cache.Precious)
+	}
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	err = l.Put(t.Context(), zip, bytes.NewReader(data), cache.PutOptions{})
+	if !errors.Is(err, cache.ErrFull) {
+		t.Errorf("Put: %v, want ErrFull", err)
+	}
+	if exists(l, zip) {
+		t.Error("stored all the same")
+	}
+	if _, err := l.Trim(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	u, err := l.Stat(t.Context())
+	must(t, err)
+	if u.Objects != 10 || u.KeptObjects != 10 {
+		t.Errorf("%+v", u)
+	}
+}
+
+func TestLimitOpenObjectsOutliveEviction(t *testing.T) {
+	l := newLimit(t, openDisk(t, t.TempDir()), cache.LimitConfig{MaxBytes: mib})
+	data := random(400_000)
+	put(t, l, object(0), data, cache.Immutable)
+	o, err := l.Get(t.Context(), object(0))
+	must(t, err)
+	if _, err := l.Trim(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if exists(l, object(0)) {
+		t.Fatal("nothing was evicted")
+	}
+	if got, err := o.ReadAll(mib); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("the open object: %v", err)
+	}
+}
+
+func TestLimitTakesRoomBeforeItWrites(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		l := newLimit(t, openDisk(t, t.TempDir()), cache.LimitConfig{MaxBytes: 4 * mib})
+		_, err := l.Stat(t.Context())
+		must(t, err)
+		body := &counter{Reader: bytes.NewReader(make([]byte, 64*mib))}
+		opts := cache.PutOptions{}
+		if known {
+			opts.Attrs.Size = 64 * mib
+		}
+		if err := l.Put(t.Context(), zip, body, opts); !errors.Is(err, cache.ErrFull) {
+			t.Errorf("known %v: %v", known, err)
+		}
+		if known && body.n > 0 || body.n > 5*mib {
+			t.Errorf("known %v: %d bytes were read", known, body.n)
+		}
+		if v := value(t, l.Collectors(), "modgate_cache_bytes"); v != 0 {
+			t.Errorf("known %v: %v bytes are still counted", known, v)
+		}
+	}
+}
+
+type counter struct {
+	io.Reader
+	n int
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
+
+// TestLimitCounts compares the running account with what a walk finds.
+func TestLimitCounts(t *testing.T) {
+	l := newLimit(t, openDisk(t, t.TempDir()), cache.LimitConfig{MaxBytes: 64 * mib})
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	const list = "example.com/m/@v/list"
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"put", func() error { return l.Put(t.Context(), object(1), strings.NewReader("x"), cache.PutOptions{}) }},
+		{"put again", func() error { return l.Put(t.Context(), object(1), strings.NewReader("x"), cache.PutOptions{}) }},
+		{"conflict", func() error {
+			return want(cache.ErrConflict, l.Put(t.Context(), object(1), strings.NewReader("y"), cache.PutOptions{}))
+		}},
+		{"put of known size", func() error {
+			return l.Put(t.Context(), object(2), bytes.NewReader(random(3*mib)), cache.PutOptions{Attrs: cache.Attrs{Size: 3 * mib}})
+		}},
+		{"put of unknown size", func() error {
+			return l.Put(t.Context(), object(3), bytes.NewReader(random(3*mib)), cache.PutOptions{})
+		}},
+		{"list", func() error {
+			return l.Put(t.Context(), list, strings.NewReader("x"), cache.PutOptions{Class: cache.Mutable})
+		}},
+		{"longer list", func() error {
+			return l.Put(t.Context(), list, bytes.NewReader(random(9000)), cache.PutOptions{Class: cache.Mutable})
+		}},
+		{"shorter list", func() error {
+			return l.Put(t.Context(), list, strings.NewReader("yy"), cache.PutOptions{Class: cache.Mutable})
+		}},
+		{"spool", func() error {
+			f, err := l.NewSpool()
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			if _, err := f.Write(random(50_000)); err != nil {
+				return err
+			}
+			return l.PutSpool(t.Context(), object(4), f, cache.PutOptions{})
+		}},
+		{"delete", func() error { return l.Delete(t.Context(), object(2)) }},
+		{"delete again", func() error { return l.Delete(t.Context(), object(2)) }},
+		{"quarantine", func() error { return l.Quarantine(t.Context(), object(3), "test") }},
+		{"trim", func() error { _, err := l.Trim(t.Context(), 20_000); return err }},
+	}
+	for _, s := range steps {
+		must(t, s.do())
+		running := value(t, l.Collectors(), "modgate_cache_bytes")
+		u, err := l.Stat(t.Context())
+		must(t, err)
+		if running != float64(u.Bytes) {
+			t.Errorf("after %s: counted %v, found %d", s.name, running, u.Bytes)
+		}
+	}
+}
+
+func want(want, err error) error {
+	if errors.Is(err, want) {
+		return nil
+	}
+	return fmt.Errorf("error %v, want %v", err, want)
+}
+
+// disc is a file system with 1000 inodes. Beside the objects, others use it.
+type disc struct {
+	cache.Store
+	total, used, files int64
+	mu                 sync.Mutex
+	objects            map[string]int64
+}
+
+func (d *disc) Put(ctx context.Context, name string, body io.Reader, o cache.PutOptions) error {
+	c := &counter{Reader: body}
+	err := d.Store.Put(ctx, name, c, o)
+	if err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.objects[name] = (int64(c.n)+4095)/4096*4096 + 4096
+	}
+	return err
+}
+
+func (d *disc) Delete(ctx context.Context, name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.objects, name)
+	return d.Store.Delete(ctx, name)
+}
+
+func (d *disc) space() (cache.Space, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	sp := cache.Space{Total: d.total, Free: d.total - d.used, TotalFiles: 1000, FreeFiles: 1000 - d.files}
+	for _, size := range d.objects {
+		sp.Free -= size
+		sp.FreeFiles -= 2
+	}
+	return sp, nil
+}
+
+func TestLimitKeepsSpaceFree(t *testing.T) {
+	const total = 16 * mib
+	for _, c := range []struct {
+		name      string
+		others    int64
+		files     int64
+		max, min  int64 // objects of 256 KiB that fit
+		lastError error
+	}{
+		{"empty", 0, 0, 62, 50, nil},
+		{"half full", total / 2, 0, 30, 22, nil},
+		{"few inodes", 0, 900, 40, 30, nil},
+		{"filled by others", total - mib/4, 0, 0, 0, cache.ErrFull},
+	} {
+		d := &disc{Store: openMem(t), objects: make(map[string]int64), total: total, used: c.others, files: c.files}
+		l := newLimit(t, d, cache.LimitConfig{Space: d.space})
+		var err error
+		for i := range 100 {
+			err = l.Put(t.Context(), object(i), bytes.NewReader(make([]byte, mib/4-8192)), cache.PutOptions{})
+		}
+		u, serr := l.Stat(t.Context())
+		must(t, serr)
+		if u.Objects > c.max || u.Objects < c.min {
+			t.Errorf("%s: %d objects, want %d to %d", c.name, u.Objects, c.min, c.max)
+		}
+		if !errors.Is(err, c.lastError) {
+			t.Errorf("%s: the last Put: %v", c.name, err)
+		}
+	}
+}
+
+func TestLimitEvictsNothingInVain(t *testing.T) {
+	d := &disc{Store: openMem(t), objects: make(map[string]int64), total: 64 * mib}
+	l := newLimit(t, d, cache.LimitConfig{Space: d.space})
+	for i := range 10 {
+		put(t, l, object(i), make([]byte, mib-8192), cache.Immutable)
+	}
+	d.used = 62 * mib // others leave nothing, and would take what we give
+	if err := l.Put(t.Context(), zip, strings.NewReader("x"), cache.PutOptions{}); !errors.Is(err, cache.ErrFull) {
+		t.Errorf("%v", err)
+	}
+	if u, err := l.Stat(t.Context()); err != nil || u.Objects != 10 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	d.used = 0
+	put(t, l, zip, []byte("x"), cache.Immutable) // at once, without a restart
+}
+
+// quota is a Store that is full before its file system is.
+type quota struct {
+	cache.Store
+	full bool
+}
+
+func (q *quota) Put(ctx context.Context, name string, body io.Reader, opts cache.PutOptions) error {
+	if q.full {
+		return fmt.Errorf("put: %w", cache.ErrFull)
+	}
+	return q.Store.Put(ctx, name, body, opts)
+}
+
+func TestLimitEvictsWhenTheBackendIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &quota{Store: openMem(t)}
+		l := newLimit(t, q, cache.LimitConfig{MaxBytes: 1 << 30})
+		for i := range 40 {
+			put(t, l, object(i), make([]byte, mib-8192), cache.Immutable)
+		}
+		go l.Run(t.Context())
+		synctest.Wait()
+		q.full = true
+		if err := l.Put(t.Context(), zip, strings.NewReader("x"), cache.PutOptions{}); !errors.Is(err, cache.ErrFull) {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		u, err := l.Stat(t.Context())
+		must(t, err)
+		if u.Objects < 20 || u.Objects > 30 {
+			t.Errorf("%d objects are left of 40", u.Objects)
+		}
+	})
+}
+
+func TestLimitRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := openMem(t)
+		for i := range 20 {
+			put(t, inner, object(i), make([]byte, mib-8192), cache.Immutable)
+		}
+		sweeps := 0
+		l := newLimit(t, inner, cache.LimitConfig{MaxBytes: 16 * mib, Sweep: func(context.Context) error { sweeps++; return nil }})
+		// Before Run has looked, the cache is believed to be empty, and serves.
+		put(t, l, zip, []byte("x"), cache.Immutable)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- l.Run(ctx) }()
+		synctest.Wait()
+		if v := value(t, l.Collectors(), "modgate_cache_bytes"); v > 14.5*mib || v < 13*mib {
+			t.Errorf("%v bytes after the first walk, want 90 %% of 16 MiB", v)
+		}
+		// Close to the bound, room is made in the background.
+		for i := range 2 {
+			put(t, l, object(100+i), make([]byte, mib-8192), cache.Immutable)
+		}
+		synctest.Wait()
+		if v := value(t, l.Collectors(), "modgate_cache_bytes"); v > 14.5*mib {
+			t.Errorf("%v bytes", v)
+		}
+		// Somebody else fills the directory; the hourly walk notices.
+		for i := range 10 {
+			put(t, inner, object(200+i), make([]byte, mib-8192), cache.Immutable)
+		}
+		time.Sleep(61 * time.Minute)
+		synctest.Wait()
+		if v := value(t, l.Collectors(), "modgate_cache_bytes"); v > 14.5*mib || v < 13*mib {
+			t.Errorf("%v bytes an hour later", v)
+		}
+		if sweeps != 2 {
+			t.Errorf("swept %d times", sweeps)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+func TestLimitDoesNotWalkForEveryFutilePut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &walks{Store: openMem(t)}
+		l := newLimit(t, w, cache.LimitConfig{MaxBytes: mib, Keep: []string{"pins/"}})
+		put(t, l, "pins/a", make([]byte, mib-8192), cache.Mutable)
+		_, err := l.Stat(t.Context())
+		must(t, err)
+		go l.Run(t.Context())
+		synctest.Wait()
+		before := w.n
+		for range 100 {
+			if err := l.Put(t.Context(), zip, bytes.NewReader(random(10_000)), cache.PutOptions{}); !errors.Is(err, cache.ErrFull) {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := w.n - before; n > 3 {
+			t.Errorf("%d walks for 100 Puts", n)
+		}
+		must(t, l.Delete(t.Context(), "pins/a"))
+		put(t, l, zip, random(10_000), cache.Immutable)
+	})
+}
+
+// walks counts the walks over a Store.
+type walks struct {
+	cache.Store
+	n int
+}
+
+func (w *walks) List(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {
+	w.n++
+	return w.Store.List(ctx, prefix)
+}
+
+func TestLimitPutsAtOnce(t *testing.T) {
+	d := openDisk(t, t.TempDir())
+	l := newLimit(t, d, cache.LimitConfig{MaxBytes: 2 * mib, Space: d.Space, MinFree: -1, MinFreeFiles: -1})
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 25 {
+				err := l.Put(t.Context(), object(100*w+i), bytes.NewReader(random(100_000)), cache.PutOptions{})
+				if err != nil && !errors.Is(err, cache.ErrFull) {
+					t.Error(err)
+				}
+				if v := value(t, l.Collectors(), "modgate_cache_bytes"); v > 2*mib {
+					t.Errorf("%v bytes are counted", v)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	u, err := l.Stat(t.Context())
+	must(t, err)
+	if u.Bytes > 2*mib || u.Objects < 10 {
+		t.Errorf("%+v", u)
+	}
+}
