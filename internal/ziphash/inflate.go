@@ -5,9 +5,9 @@ import "fmt"
 const (
 	windowSize = 32 << 10 // how far back a match may reach
 	outputSize = windowSize + 64<<10
-	// longestStep is how much one step of decoding may write: two literals and
-	// a match of 258 bytes in words of eight.
-	longestStep = 2 + 264
+	// longestStep is how much one step of decoding may write: three literals
+	// and a match of 258 bytes in words of eight.
+	longestStep = 3 + 264
 	// inputStep is how much input one step may want to see. More than that
 	// follows the data in every archive: a directory and an end record.
 	inputStep = 16

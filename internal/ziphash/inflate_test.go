@@ -214,7 +214,8 @@ func TestInflateLongestStep(t *testing.T) {
 		for range 8 + shift {
 			w.put(0b00001100, 8) // zero
 		}
-		for n := 8 + shift; n < 2*outputSize; n += 260 {
+		for n := 8 + shift; n < 2*outputSize; n += 261 {
+			w.put(0b00001100, 8)
 			w.put(0b00001100, 8)
 			w.put(0b00001100, 8)
 			w.put(0b10100011, 8) // 258 bytes, of which no extra bits
