@@ -252,18 +252,27 @@ func TestWrongFirstHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good.Lie(sumdbtest.Say("/latest", 200, string(head)))
-	storage := sumdbtest.NewStorage()
-	d := newDB(t, good, storage)
-	wantRefused(t, verifyErr(t.Context(), d, mod(5)))
-	if rec := get(t, newMirror(t, d), "sum.test/db/latest"); rec.Code != 502 {
-		t.Errorf("latest: %d %s", rec.Code, rec.Body)
+	wrong := sumdbtest.Say("/latest", 200, string(head))
+	for name, try := range map[string]func(*sumdb.DB){
+		"lookup": func(d *sumdb.DB) { wantRefused(t, verifyErr(t.Context(), d, mod(5))) },
+		"latest": func(d *sumdb.DB) {
+			if rec := get(t, newMirror(t, d), "sum.test/db/latest"); rec.Code != 502 {
+				t.Errorf("latest: %d %s", rec.Code, rec.Body)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storage := sumdbtest.NewStorage()
+			d := newDB(t, good, storage)
+			good.Lie(wrong)
+			try(d)
+			if names := storage.Names("sumdb/sum.test/db/latest"); len(names) != 0 {
+				t.Error("it was pinned")
+			}
+			good.Lie()
+			verify(t, d, mod(5))
+		})
 	}
-	if names := storage.Names("sumdb/sum.test/db/latest"); len(names) != 0 {
-		t.Error("it was pinned")
-	}
-	good.Lie()
-	verify(t, d, mod(5))
 }
 
 // Clients that know a larger tree than ours make us ask for the latest head,
@@ -321,6 +330,29 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("fork: %d %s", rec.Code, rec.Body)
 		}
 	})
+}
+
+// Signatures that we do not know are not passed on.
+func TestForeignSignatures(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 300)
+	add(log, mod(1))
+	want, _ := log.Head(301)
+	foreign := strings.Repeat("— witness.example AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 50)
+	log.Lie(func(a *sumdbtest.Answer) {
+		if !strings.HasPrefix(a.Path, "/tile/") {
+			a.Body = append(a.Body, foreign...)
+		}
+	})
+	storage := sumdbtest.NewStorage()
+	d := newDB(t, log, storage)
+	verify(t, d, mod(1))
+	if rec := get(t, newMirror(t, d), "sum.test/db/latest"); rec.Body.String() != string(want) {
+		t.Errorf("served %q", rec.Body)
+	}
+	if have, _ := storage.Get(t.Context(), "sumdb/sum.test/db/latest"); !bytes.Equal(have, want) {
+		t.Errorf("stored %q", have)
+	}
 }
 
 // A head that is compared but not used leaves nothing behind.

@@ -18,7 +18,7 @@ const latestName = "latest"
 // head is a signed tree head whose signature was checked.
 type head struct {
 	tree tlog.Tree
-	note []byte // as signed
+	note []byte // as signed, with the signatures that were checked
 }
 
 // heads are what a DB knows of the head of its log.
@@ -52,11 +52,19 @@ func (h *heads) isSettled(past *head) bool {
 // overflows. It is 10⁶ times the size of Go's database.
 const maxTree = 1 << 46
 
-// openHead checks the signature of a head.
+// openHead checks the signature of a head. What else was signed to it, by keys
+// that we do not know, is left out: anybody can add that, by the megabyte.
 func (d *DB) openHead(msg []byte) (*head, error) {
+	if len(msg) > maxRecord {
+		return nil, fmt.Errorf("tree head: %d bytes", len(msg))
+	}
 	n, err := note.Open(msg, d.verifiers)
 	if err != nil {
 		return nil, fmt.Errorf("tree head: %w", err)
+	}
+	msg = append([]byte(n.Text), '\n')
+	for _, sig := range n.Sigs {
+		msg = fmt.Appendf(msg, "— %s %s\n", sig.Name, sig.Base64)
 	}
 	tree, err := tlog.ParseTree([]byte(n.Text))
 	if err != nil {
