@@ -46,6 +46,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/modgate/modgate/cache"
@@ -74,6 +75,7 @@ type Store struct {
 
 	buffers sync.Pool // of *[]byte
 	spool   spool
+	closed  atomic.Bool
 }
 
 // Private state lives below one hidden directory.
@@ -136,10 +138,10 @@ func (s *Store) open() error {
 	return s.openSpool()
 }
 
-// Close releases the directory. Open objects stay readable; nothing else may
-// be called afterwards.
+// Close releases the directory. Open objects stay readable; nothing but Close
+// may be called afterwards.
 func (s *Store) Close() error {
-	if s.root == nil {
+	if s.root == nil || s.closed.Swap(true) {
 		return nil
 	}
 	return errors.Join(s.closeSpool(), s.lock.close(), s.top.close(), s.root.Close())

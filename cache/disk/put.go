@@ -213,7 +213,9 @@ func (s *Store) writeAttr(name string, recs []record, o durable.Options) error {
 	defer f.Close()
 	if _, err = f.Write(data); err == nil {
 		err = s.place(name, o, func() error {
-			return durable.Publish(s.root, f, tmp, attrName(name), o)
+			return s.overEmptyDir(attrName(name), func() error {
+				return durable.Publish(s.root, f, tmp, attrName(name), o)
+			})
 		})
 	}
 	if err != nil {
@@ -239,6 +241,18 @@ func (s *Store) place(name string, o durable.Options, publish func() error) erro
 		}
 	}
 	return errBusy
+}
+
+// overEmptyDir runs publish again if an empty directory was in the way.
+func (s *Store) overEmptyDir(target string, publish func() error) error {
+	err := publish()
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if fi, lerr := s.root.Lstat(target); lerr != nil || !fi.IsDir() || s.root.Remove(target) != nil {
+		return err
+	}
+	return publish()
 }
 
 // clear makes way where Get found no object: an empty directory goes, a file
