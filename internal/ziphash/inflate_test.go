@@ -13,34 +13,38 @@ import (
 var padding = make([]byte, 64)
 
 // inflateBoth unpacks data with compress/flate and with inflater and checks
-// that both accept it or neither, with the same content and the same end.
+// that both accept it or neither, with the same content and the same end. The
+// inflater does it once more in the least room that it can work in.
 func inflateBoth(t *testing.T, data []byte) (ok bool) {
 	t.Helper()
+	const most = 1 << 22
 	data = append(bytes.Clone(data), padding...)
 	in := bytes.NewReader(data)
-	want, werr := io.ReadAll(io.LimitReader(flate.NewReader(in), 1<<24))
-	left := in.Len()
-	if werr == nil && (left < inputStep || len(want) == 1<<24) {
+	want, werr := io.ReadAll(io.LimitReader(flate.NewReader(in), most))
+	end := len(data) - in.Len()
+	if werr == nil && (in.Len() < inputStep || len(want) == most) {
 		return false // inflater counts on what follows in an archive
 	}
-	var got bytes.Buffer
-	s := source{buf: make([]byte, sourceSize), most: 1 << 30}
-	s.reset(bytes.NewReader(data), 0)
-	f := &inflater{src: &s, out: make([]byte, outputSize), write: func(b []byte) error {
-		if got.Len() > 1<<24 {
-			return io.ErrShortWrite
+	for _, room := range []struct{ source, out int }{{sourceSize, outputSize}, {inputStep + 7, windowSize + longestStep}} {
+		var got bytes.Buffer
+		s := source{buf: make([]byte, room.source), most: most}
+		s.reset(bytes.NewReader(data), 0)
+		f := &inflater{src: &s, out: make([]byte, room.out), write: func(b []byte) error {
+			if got.Len() > most {
+				return io.ErrShortWrite
+			}
+			got.Write(b)
+			return nil
+		}}
+		err := f.run()
+		if (err == nil) != (werr == nil) {
+			t.Fatalf("inflater: %v, compress/flate: %v\n%x", err, werr, data)
 		}
-		got.Write(b)
-		return nil
-	}}
-	err := f.run()
-	if (err == nil) != (werr == nil) {
-		t.Fatalf("inflater: %v, compress/flate: %v\n%x", err, werr, data)
+		if err == nil && (!bytes.Equal(got.Bytes(), want) || s.offset() != int64(end)) {
+			t.Fatalf("inflater: %d bytes up to %d, compress/flate: %d up to %d\n%x", got.Len(), s.offset(), len(want), end, data)
+		}
 	}
-	if err == nil && (!bytes.Equal(got.Bytes(), want) || s.offset() != int64(len(data)-left)) {
-		t.Fatalf("inflater: %d bytes up to %d, compress/flate: %d up to %d\n%x", got.Len(), s.offset(), len(want), len(data)-left, data)
-	}
-	return err == nil
+	return werr == nil
 }
 
 func deflate(level int, data []byte) []byte {
@@ -238,5 +242,7 @@ func FuzzInflate(f *testing.F) {
 	var w bitWriter
 	w.dynamic(make([]uint8, 257), make([]uint8, 1))
 	f.Add(w.b)
+	f.Add(deflate(flate.BestCompression, make([]byte, 3*windowSize)))
+	f.Add(deflate(flate.BestCompression, bytes.Repeat([]byte("0123456789abcdef"), windowSize/5)))
 	f.Fuzz(func(t *testing.T, data []byte) { inflateBoth(t, data) })
 }
