@@ -74,7 +74,10 @@ apt_install() {
 	local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends)
 	as_root "${apt[@]}" "$@" >/dev/null 2>&1 && return
 	apt_update
-	as_root "${apt[@]}" "$@" >/dev/null
+	as_root "${apt[@]}" "$@" >/dev/null && return
+	# One that cannot be had must not keep the others away.
+	local package
+	for package; do as_root "${apt[@]}" "$package" >/dev/null 2>&1 || say "could not install $package"; done
 }
 
 install_programs() {
