@@ -7,11 +7,10 @@ package proxytest
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"encoding/json"
 	"fmt"
-	"hash/crc32"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -23,7 +22,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/mod/module"
-	"golang.org/x/mod/sumdb/dirhash"
 	modzip "golang.org/x/mod/zip"
 )
 
@@ -44,11 +42,6 @@ type Module struct {
 // as the go command does for code that is older than modules.
 func Build(tb testing.TB, mv module.Version, files map[string][]byte) *Module {
 	tb.Helper()
-	m := &Module{Version: mv, Mod: files["go.mod"]}
-	if m.Mod == nil {
-		m.Mod = fmt.Appendf(nil, "module %s\n", mv.Path)
-	}
-	m.Info = info(tb, mv)
 	var list []modzip.File
 	for name, data := range files {
 		list = append(list, memFile{name, data})
@@ -58,10 +51,16 @@ func Build(tb testing.TB, mv module.Version, files map[string][]byte) *Module {
 	if err := modzip.Create(&buf, mv, list); err != nil {
 		tb.Fatalf("zip of %s: %v", mv, err)
 	}
-	m.Zip = buf.Bytes()
-	m.H1 = hashZip(tb, m.Zip)
-	m.ModH1 = hashMod(tb, m.Mod)
-	return m
+	return withZip(tb, mv, files["go.mod"], buf.Bytes())
+}
+
+// withZip completes a module.
+func withZip(tb testing.TB, mv module.Version, mod, data []byte) *Module {
+	tb.Helper()
+	if mod == nil {
+		mod = fmt.Appendf(nil, "module %s\n", mv.Path)
+	}
+	return &Module{Version: mv, Info: info(tb, mv), Mod: mod, Zip: data, H1: hashZip(tb, data), ModH1: hashMod(tb, mod)}
 }
 
 // Simple makes a module with a go.mod file and one Go file.
@@ -74,23 +73,42 @@ func Simple(tb testing.TB, modPath, version string) *Module {
 }
 
 // Big makes a module whose zip has about size bytes, in files of at most
-// 4 MiB that do not compress. The same arguments make the same bytes.
+// 4 MiB that do not compress. The same arguments make the same bytes. The zip
+// has the form that the go command writes, but no time is spent on trying to
+// compress it.
 func Big(tb testing.TB, modPath, version string, size int) *Module {
 	tb.Helper()
-	files := map[string][]byte{
-		"go.mod": fmt.Appendf(nil, "module %s\n", modPath),
-		"a.go":   []byte("package a\n"),
+	mod := fmt.Appendf(nil, "module %s\n", modPath)
+	buf := bytes.NewBuffer(make([]byte, 0, size+size>>10+4096))
+	zw := zip.NewWriter(buf)
+	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+		return flate.NewWriter(w, flate.NoCompression)
+	})
+	add := func(name string, data []byte) {
+		w, err := zw.Create(modPath + "@" + version + "/" + name)
+		if err == nil {
+			_, err = w.Write(data)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
 	}
+	add("a.go", []byte("package a\n"))
 	var seed [32]byte
 	copy(seed[:], modPath+"@"+version)
 	src := rand.NewChaCha8(seed)
+	data := make([]byte, 4<<20)
 	for i := 0; size > 0; i++ {
-		data := make([]byte, min(size, 4<<20))
+		data = data[:min(size, len(data))]
 		_, _ = src.Read(data) // ChaCha8 never fails
-		files[fmt.Sprintf("data/%04d.bin", i)] = data
+		add(fmt.Sprintf("data/%04d.bin", i), data)
 		size -= len(data)
 	}
-	return Build(tb, module.Version{Path: modPath, Version: version}, files)
+	add("go.mod", mod)
+	if err := zw.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return withZip(tb, module.Version{Path: modPath, Version: version}, mod, buf.Bytes())
 }
 
 // Parse makes a module of a txtar archive. The first line of the archive's
@@ -143,66 +161,6 @@ func Load(tb testing.TB, dir string) []*Module {
 	return mods
 }
 
-// TwoFaced returns a zip that shows m's files to who reads its directory and
-// other contents of the same names and sizes to who reads it front to back.
-func TwoFaced(tb testing.TB, m *Module) []byte {
-	tb.Helper()
-	zr, err := zip.NewReader(bytes.NewReader(m.Zip), int64(len(m.Zip)))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var buf bytes.Buffer
-	zw := zip.NewWriter(&buf)
-	for _, f := range zr.File { // the face that is streamed
-		data := bytes.Repeat([]byte("x"), int(f.UncompressedSize64))
-		put(tb, zw, f.Name, data)
-	}
-	if err := zw.Flush(); err != nil {
-		tb.Fatal(err)
-	}
-	streamed := bytes.Clone(buf.Bytes())
-	var honest bytes.Buffer
-	zw = zip.NewWriter(&honest)
-	zw.SetOffset(int64(len(streamed)))
-	for _, f := range zr.File {
-		data, err := readZipped(f)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		put(tb, zw, f.Name, data)
-	}
-	if err := zw.Close(); err != nil {
-		tb.Fatal(err)
-	}
-	return append(streamed, honest.Bytes()...)
-}
-
-func put(tb testing.TB, zw *zip.Writer, name string, data []byte) {
-	tb.Helper()
-	w, err := zw.CreateRaw(&zip.FileHeader{
-		Name:               name,
-		Method:             zip.Store,
-		CRC32:              crc32.ChecksumIEEE(data),
-		CompressedSize64:   uint64(len(data)),
-		UncompressedSize64: uint64(len(data)),
-	})
-	if err == nil {
-		_, err = w.Write(data)
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
-func readZipped(f *zip.File) ([]byte, error) {
-	rc, err := f.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer rc.Close()
-	return io.ReadAll(rc)
-}
-
 // info is written like the public mirror's, with an Origin and a time that
 // grows with the version.
 func info(tb testing.TB, mv module.Version) []byte {
@@ -222,52 +180,3 @@ func info(tb testing.TB, mv module.Version) []byte {
 	}
 	return data
 }
-
-func hashZip(tb testing.TB, data []byte) string {
-	tb.Helper()
-	zr, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	files := map[string]*zip.File{}
-	var names []string
-	for _, f := range zr.File {
-		files[f.Name] = f
-		names = append(names, f.Name)
-	}
-	h, err := dirhash.Hash1(names, func(name string) (io.ReadCloser, error) { return files[name].Open() })
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return h
-}
-
-func hashMod(tb testing.TB, data []byte) string {
-	tb.Helper()
-	h, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(data)), nil
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return h
-}
-
-// memFile is a file in memory as x/mod/zip wants it.
-type memFile struct {
-	name string
-	data []byte
-}
-
-func (f memFile) Path() string                 { return f.name }
-func (f memFile) Lstat() (fs.FileInfo, error)  { return fileInfo{f}, nil }
-func (f memFile) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(f.data)), nil }
-
-type fileInfo struct{ f memFile }
-
-func (i fileInfo) Name() string       { return path.Base(i.f.name) }
-func (i fileInfo) Size() int64        { return int64(len(i.f.data)) }
-func (i fileInfo) Mode() fs.FileMode  { return 0o644 }
-func (i fileInfo) ModTime() time.Time { return time.Time{} }
-func (i fileInfo) IsDir() bool        { return false }
-func (i fileInfo) Sys() any           { return nil }

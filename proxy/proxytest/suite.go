@@ -42,7 +42,7 @@ func Modules(tb testing.TB) []*Module {
 func TestSource(t *testing.T, open func(t *testing.T, mods []*Module) Source) {
 	t.Helper()
 	mods := Modules(t)
-	a0, a1, untagged, big := mods[0], mods[1], mods[3], mods[4]
+	a1, untagged := mods[1], mods[3]
 	ctx := t.Context()
 
 	t.Run("Info returns the JSON byte for byte", func(t *testing.T) {
@@ -84,35 +84,7 @@ func TestSource(t *testing.T, open func(t *testing.T, mods []*Module) Source) {
 		}
 	})
 	t.Run("absent is fs.ErrNotExist", func(t *testing.T) { testAbsent(t, open(t, mods)) })
-	t.Run("an unknown kind is an error but not absence", func(t *testing.T) {
-		body, _, err := open(t, mods).Open(ctx, a0.Version, "tar")
-		if err == nil {
-			body.Close()
-		}
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("Open(tar) = %v", err)
-		}
-	})
-	t.Run("a context that has ended is neither absence nor a body", func(t *testing.T) {
-		testEnded(t, open(t, mods), a0.Version)
-	})
-	t.Run("the context is used until the body is closed", func(t *testing.T) {
-		testCancel(t, open(t, mods), big)
-	})
-	t.Run("a body may be closed before its end", func(t *testing.T) {
-		s := open(t, mods)
-		body, _, err := s.Open(ctx, big.Version, "zip")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(body, make([]byte, 1000)); err != nil {
-			t.Error(err)
-		}
-		if err := body.Close(); err != nil {
-			t.Error("Close:", err)
-		}
-		wantFile(t, s, big.Version, "zip", big.Zip)
-	})
+	testBodies(t, open, mods)
 	t.Run("safe for concurrent use", func(t *testing.T) {
 		s := open(t, mods)
 		var wg sync.WaitGroup
@@ -127,6 +99,40 @@ func TestSource(t *testing.T, open func(t *testing.T, mods []*Module) Source) {
 			}
 		}
 		wg.Wait()
+	})
+}
+
+// testBodies checks what is said about contexts and bodies.
+func testBodies(t *testing.T, open func(t *testing.T, mods []*Module) Source, mods []*Module) {
+	a, big := mods[0], mods[4]
+	t.Run("an unknown kind is an error but not absence", func(t *testing.T) {
+		body, _, err := open(t, mods).Open(t.Context(), a.Version, "tar")
+		if err == nil {
+			body.Close()
+		}
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Open(tar) = %v", err)
+		}
+	})
+	t.Run("a context that has ended is neither absence nor a body", func(t *testing.T) {
+		testEnded(t, open(t, mods), a.Version)
+	})
+	t.Run("the context is used until the body is closed", func(t *testing.T) {
+		testCancel(t, open(t, mods), big)
+	})
+	t.Run("a body may be closed before its end", func(t *testing.T) {
+		s := open(t, mods)
+		body, _, err := s.Open(t.Context(), big.Version, "zip")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(body, make([]byte, 1000)); err != nil {
+			t.Error(err)
+		}
+		if err := body.Close(); err != nil {
+			t.Error("Close:", err)
+		}
+		wantFile(t, s, big.Version, "zip", big.Zip)
 	})
 }
 

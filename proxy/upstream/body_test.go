@@ -31,131 +31,130 @@ func download(t *testing.T, c *Chain, m *proxytest.Module) ([]byte, error) {
 	return io.ReadAll(body)
 }
 
-// Every way to break a body, with every validator that the upstream may give:
-// it is resumed where the rest can be proven to belong, and fails where not.
-func TestResume(t *testing.T) {
-	t.Parallel()
-	m := proxytest.Big(t, "example.com/big", "v1.0.0", 300<<10)
-	const cut = 100_000
-	weaken := func(f proxytest.Fault, change func(http.Header)) proxytest.Fault {
-		return func(x proxytest.Exchange) {
-			honest := x.Honest
-			x.Honest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				honest.ServeHTTP(&headerChanger{w, change}, r)
-			})
-			f(x)
-		}
-	}
-	noTag := func(h http.Header) { h.Del("ETag") }
-	old := func(h http.Header) {
-		h.Del("ETag")
-		h.Set("Last-Modified", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
-	}
-	young := func(h http.Header) {
-		h.Del("ETag")
-		h.Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
-	}
-	weak := func(h http.Header) { h.Set("ETag", `W/"x"`) }
-	ifFirst := func(x proxytest.Exchange, f proxytest.Fault) {
+const cut = 100_000 // where the bodies of these tests break
+
+// resumeCase is one way to break a body.
+type resumeCase struct {
+	name     string
+	fault    proxytest.Fault
+	whole    bool
+	requests int
+	ranges   string // offset of the last request
+}
+
+// firstThen lets first answer the first request and then all others.
+func firstThen(first, then proxytest.Fault) proxytest.Fault {
+	return func(x proxytest.Exchange) {
 		if x.N == 1 {
-			f(x)
+			first(x)
 			return
 		}
-		x.Honest.ServeHTTP(x.W, x.R)
+		then(x)
 	}
-	for _, c := range []struct {
-		name     string
-		fault    proxytest.Fault
-		whole    bool
-		requests int
-		ranges   string // If-Range present and the offset of the last request
-	}{
-		{"reset", proxytest.FirstN(1, proxytest.Reset(cut)), true, 2, "bytes=100000-"},
-		{"reset twice", func(x proxytest.Exchange) {
-			if x.N < 3 {
-				proxytest.Reset(cut)(x)
-				return
-			}
-			x.Honest.ServeHTTP(x.W, x.R)
-		}, true, 3, "bytes=200000-"},
-		{"stall", proxytest.FirstN(1, proxytest.Stall(cut)), true, 2, "bytes=100000-"},
-		{"never whole", proxytest.Reset(10), false, 3, ""},
-		{"no validator", proxytest.FirstN(1, weaken(proxytest.Reset(cut), noTag)), false, 1, ""},
-		{"weak validator", proxytest.FirstN(1, weaken(proxytest.Reset(cut), weak)), false, 1, ""},
-		{"date that proves nothing", proxytest.FirstN(1, weaken(proxytest.Reset(cut), young)), false, 1, ""},
-		{"old date", func(x proxytest.Exchange) {
-			w := weaken(func(x proxytest.Exchange) { ifFirst(x, proxytest.Reset(cut)) }, old)
-			x.R.Header.Del("If-Range") // the server knows no date; the test does
-			w(x)
-		}, true, 2, "bytes=100000-"},
-		{"no ranges, same tag", func(x proxytest.Exchange) {
-			if x.N == 1 {
-				proxytest.Reset(cut)(x)
-				return
-			}
-			proxytest.NoRange()(x)
-		}, true, 2, "bytes=100000-"},
-		{"changed meanwhile", func(x proxytest.Exchange) {
-			if x.N == 1 {
-				proxytest.Reset(cut)(x)
-				return
-			}
-			weaken(proxytest.NoRange(), func(h http.Header) { h.Set("ETag", `"other"`) })(x)
-		}, false, 2, ""},
-		{"changed under the same range", func(x proxytest.Exchange) {
-			if x.N == 1 {
-				proxytest.Reset(cut)(x)
-				return
-			}
-			x.R.Header.Del("If-Range")
-			weaken(func(x proxytest.Exchange) { x.Honest.ServeHTTP(x.W, x.R) }, func(h http.Header) { h.Set("ETag", `"other"`) })(x)
-		}, false, 2, ""},
-		{"another range than asked for", func(x proxytest.Exchange) {
-			if x.N > 1 {
-				x.R.Header.Set("Range", "bytes=5-")
-			}
-			ifFirst(x, proxytest.Reset(cut))
-		}, false, 2, ""},
-		{"gone meanwhile", func(x proxytest.Exchange) {
-			if x.N == 1 {
-				proxytest.Reset(cut)(x)
-				return
-			}
-			proxytest.Status(404, "no")(x)
-		}, false, 2, ""},
-		{"busy meanwhile", func(x proxytest.Exchange) {
-			switch x.N {
-			case 1:
-				proxytest.Reset(cut)(x)
-			case 2:
-				proxytest.Status(503, "no")(x)
-			default:
-				x.Honest.ServeHTTP(x.W, x.R)
-			}
-		}, true, 3, "bytes=100000-"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			s := proxytest.New(t, m)
-			path := proxytest.Path(t, m.Version, "zip")
-			s.SetFault(path, c.fault)
-			data, err := download(t, newChain(t, impatient(s.URL)), m)
-			if whole := err == nil && bytes.Equal(data, m.Zip); whole != c.whole || !whole && err == nil {
-				t.Errorf("read %d of %d bytes, %v", len(data), len(m.Zip), err)
-			}
-			if !bytes.HasPrefix(m.Zip, data) {
-				t.Error("the bytes that did come are wrong")
-			}
-			if err != nil && verdict(err) != "trouble" {
-				t.Errorf("%v is not trouble but %s", err, verdict(err))
-			}
-			if n := s.Count(path); n != c.requests {
-				t.Errorf("%d requests, want %d", n, c.requests)
-			}
-			if reqs := s.Requests(); c.ranges != "" && reqs[len(reqs)-1].Header.Get("Range") != c.ranges {
-				t.Errorf("last request: %v", reqs[len(reqs)-1].Header)
-			}
+}
+
+func honest(x proxytest.Exchange) { x.Honest.ServeHTTP(x.W, x.R) }
+
+// changing is f with a header that is not the server's.
+func changing(change func(http.Header), f proxytest.Fault) proxytest.Fault {
+	return func(x proxytest.Exchange) {
+		server := x.Honest
+		x.Honest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			server.ServeHTTP(&headerChanger{w, change}, r)
 		})
+		f(x)
+	}
+}
+
+func noTag(h http.Header)    { h.Del("ETag") }
+func weakTag(h http.Header)  { h.Set("ETag", `W/"x"`) }
+func otherTag(h http.Header) { h.Set("ETag", `"other"`) }
+
+// modified replaces the ETag by a date that lies so far back.
+func modified(ago time.Duration) func(http.Header) {
+	return func(h http.Header) {
+		h.Del("ETag")
+		h.Set("Last-Modified", time.Now().Add(-ago).UTC().Format(http.TimeFormat))
+	}
+}
+
+// A body is resumed where the rest can be proven to belong to it.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	reset := proxytest.Reset(cut)
+	for _, c := range []resumeCase{
+		{"reset", firstThen(reset, honest), true, 2, "bytes=100000-"},
+		{"reset twice", firstThen(reset, func(x proxytest.Exchange) {
+			if x.N == 2 {
+				reset(x)
+				return
+			}
+			honest(x)
+		}), true, 3, "bytes=200000-"},
+		{"stall", firstThen(proxytest.Stall(cut), honest), true, 2, "bytes=100000-"},
+		{"busy meanwhile", firstThen(reset, func(x proxytest.Exchange) {
+			if x.N == 2 {
+				proxytest.Status(503, "no")(x)
+				return
+			}
+			honest(x)
+		}), true, 3, "bytes=100000-"},
+		{"old date", func(x proxytest.Exchange) {
+			x.R.Header.Del("If-Range") // the server knows no date
+			changing(modified(time.Hour), firstThen(reset, honest))(x)
+		}, true, 2, "bytes=100000-"},
+		{"no ranges but the same tag", firstThen(reset, proxytest.NoRange()), true, 2, "bytes=100000-"},
+	} {
+		t.Run(c.name, func(t *testing.T) { testResume(t, c) })
+	}
+}
+
+// It fails where the rest may be that of another file.
+func TestNoResume(t *testing.T) {
+	t.Parallel()
+	reset := proxytest.Reset(cut)
+	for _, c := range []resumeCase{
+		{"never whole", proxytest.Reset(10), false, 3, ""},
+		{"no validator", changing(noTag, firstThen(reset, honest)), false, 1, ""},
+		{"weak validator", changing(weakTag, firstThen(reset, honest)), false, 1, ""},
+		{"date that proves nothing", changing(modified(0), firstThen(reset, honest)), false, 1, ""},
+		{"changed meanwhile", firstThen(reset, changing(otherTag, proxytest.NoRange())), false, 2, ""},
+		{"without a tag the second time", firstThen(reset, changing(noTag, proxytest.NoRange())), false, 2, ""},
+		{"changed under the same range", firstThen(reset, func(x proxytest.Exchange) {
+			x.R.Header.Del("If-Range")
+			changing(otherTag, honest)(x)
+		}), false, 2, ""},
+		{"another range than asked for", firstThen(reset, func(x proxytest.Exchange) {
+			x.R.Header.Set("Range", "bytes=5-")
+			honest(x)
+		}), false, 2, ""},
+		{"gone meanwhile", firstThen(reset, proxytest.Status(404, "no")), false, 2, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) { testResume(t, c) })
+	}
+}
+
+func testResume(t *testing.T, c resumeCase) {
+	t.Parallel()
+	m := proxytest.Big(t, "example.com/big", "v1.0.0", 300<<10)
+	s := proxytest.New(t, m)
+	path := proxytest.Path(t, m.Version, "zip")
+	s.SetFault(path, c.fault)
+	data, err := download(t, newChain(t, impatient(s.URL)), m)
+	if whole := err == nil && bytes.Equal(data, m.Zip); whole != c.whole || !whole && err == nil {
+		t.Errorf("read %d of %d bytes, %v", len(data), len(m.Zip), err)
+	}
+	if !bytes.HasPrefix(m.Zip, data) {
+		t.Error("the bytes that did come are wrong")
+	}
+	if err != nil && verdict(err) != "trouble" {
+		t.Errorf("%v is not trouble but %s", err, verdict(err))
+	}
+	if n := s.Count(path); n != c.requests {
+		t.Errorf("%d requests, want %d", n, c.requests)
+	}
+	if reqs := s.Requests(); c.ranges != "" && reqs[len(reqs)-1].Header.Get("Range") != c.ranges {
+		t.Errorf("last request: %v", reqs[len(reqs)-1].Header)
 	}
 }
 
@@ -174,14 +173,14 @@ func (w *headerChanger) WriteHeader(code int) {
 // often it breaks.
 func TestResumeAsLongAsThereIsProgress(t *testing.T) {
 	t.Parallel()
-	m := proxytest.Big(t, "example.com/big", "v1.0.0", 3<<20)
+	m := proxytest.Big(t, "example.com/big", "v1.0.0", 4<<20)
 	s := proxytest.New(t, m)
 	s.SetFault("*", func(x proxytest.Exchange) { proxytest.Reset(enoughProgress + 1000)(x) })
 	data, err := download(t, newChain(t, local(s.URL)), m)
 	if err != nil || !bytes.Equal(data, m.Zip) {
 		t.Errorf("read %d bytes, %v", len(data), err)
 	}
-	if n := len(s.Requests()); n < 3 {
+	if n := len(s.Requests()); n < 4 {
 		t.Errorf("%d requests", n)
 	}
 }

@@ -60,11 +60,11 @@ func failure(err error) bool {
 	if !errors.As(err, &e) {
 		return true
 	}
-	return e.kind == trouble && (e.Status == 0 || e.Status >= 500 || e.Status == http.StatusTooManyRequests)
+	return e.Status == 0 || e.Status >= 500 || e.Status == http.StatusTooManyRequests
 }
 
 // try runs attempt until it succeeds, further attempts are pointless, or
-// there were enough, unless the circuit is open.
+// there were enough. It does nothing while the circuit is open.
 func (r *remote) try(ctx context.Context, path string, attempt func() *Error) error {
 	var last *Error
 	_, err := r.breaker.Execute(func() (struct{}, error) {
@@ -75,7 +75,7 @@ func (r *remote) try(ctx context.Context, path string, attempt func() *Error) er
 			if ctx.Err() != nil && !last.Timeout() {
 				return struct{}{}, errGivenUp
 			}
-			if final(last) || n >= r.cfg.Retries || last.RetryAfter > longestPause || r.breaker.State() == gobreaker.StateOpen {
+			if final(last) || n >= r.cfg.Retries || last.RetryAfter > longestPause {
 				return struct{}{}, last
 			}
 			if !pause(ctx, n, last.RetryAfter) {

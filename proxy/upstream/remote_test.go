@@ -259,6 +259,24 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// A transport that takes an early end for the end is not believed.
+func TestEarlyEOF(t *testing.T) {
+	t.Parallel()
+	chain := fake(t, Config{List: "https://a.test"}, func(*http.Request) (*http.Response, error) {
+		resp := respond(200, "PK\x03\x04"+strings.Repeat("x", 1000))
+		resp.ContentLength = 2000
+		return resp, nil
+	})
+	body, size, err := chain.Open(t.Context(), proxytest.Simple(t, "example.com/a", "v1.0.0").Version, "zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if n, err := io.Copy(io.Discard, body); size != 2000 || n != 1004 || verdict(err) != "trouble" {
+		t.Errorf("%d of %d bytes, %v", n, size, err)
+	}
+}
+
 func gauge(t *testing.T, c *Chain, upstream string) float64 {
 	t.Helper()
 	return metric(t, c, "modgate_upstream_circuit_open", upstream, "")

@@ -13,7 +13,9 @@ import (
 const mainInfo = "/example.com/a/@v/main.info"
 
 func TestSource(t *testing.T) {
+	t.Parallel()
 	t.Run("http", func(t *testing.T) {
+		t.Parallel()
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
 			s := proxytest.New(t, mods...)
 			s.SetFile(mainInfo, mods[1].Info)
@@ -21,6 +23,7 @@ func TestSource(t *testing.T) {
 		})
 	})
 	t.Run("https", func(t *testing.T) {
+		t.Parallel()
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
 			s := proxytest.NewTLS(t, mods...)
 			s.SetFile(mainInfo, mods[1].Info)
@@ -28,6 +31,7 @@ func TestSource(t *testing.T) {
 		})
 	})
 	t.Run("second of two", func(t *testing.T) {
+		t.Parallel()
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
 			empty, s := proxytest.New(t), proxytest.New(t, mods...)
 			s.SetFile(mainInfo, mods[1].Info)
@@ -35,6 +39,7 @@ func TestSource(t *testing.T) {
 		})
 	})
 	t.Run("file", func(t *testing.T) {
+		t.Parallel()
 		proxytest.TestSource(t, func(t *testing.T, mods []*proxytest.Module) proxytest.Source {
 			return newChain(t, local("file://"+tree(t, mods)))
 		})
@@ -42,6 +47,7 @@ func TestSource(t *testing.T) {
 }
 
 func TestTrouble(t *testing.T) {
+	t.Parallel()
 	proxytest.TestTrouble(t, func(t *testing.T, s *proxytest.Server) proxytest.Source {
 		return newChain(t, impatient(s.URL))
 	})
