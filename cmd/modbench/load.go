@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -36,7 +37,7 @@ type loadResult struct {
 func load(ctx context.Context, c loadConfig) (loadResult, error) {
 	// One pass over all paths: connections, page cache, and that they exist.
 	for _, p := range c.Paths {
-		if _, err := get(ctx, http.DefaultClient, c.Base+p); err != nil {
+		if _, err := get(ctx, http.DefaultClient, c.Base+p, io.Discard); err != nil {
 			return loadResult{}, err
 		}
 	}
@@ -62,7 +63,7 @@ func generate(ctx context.Context, c loadConfig) (loadResult, error) {
 				if began.After(end) {
 					return nil
 				}
-				if _, err := get(ctx, hc, c.Base+c.Paths[n%len(c.Paths)]); err != nil {
+				if _, err := get(ctx, hc, c.Base+c.Paths[n%len(c.Paths)], io.Discard); err != nil {
 					return err
 				}
 				hists[i].add(time.Since(began))
@@ -80,8 +81,9 @@ func generate(ctx context.Context, c loadConfig) (loadResult, error) {
 	return loadResult{PerSecond: float64(all.n) / took.Seconds(), P50: all.quantile(0.5), P99: all.quantile(0.99)}, nil
 }
 
-// get reads one answer to its end and returns its size.
-func get(ctx context.Context, hc *http.Client, url string) (int64, error) {
+// get copies one answer to w and returns its size. Of another answer than 200
+// the error has the text.
+func get(ctx context.Context, hc *http.Client, url string, w io.Writer) (int64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, err
@@ -91,12 +93,13 @@ func get(ctx context.Context, hc *http.Client, url string) (int64, error) {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	n, err := drain(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return 0, fmt.Errorf("%s: %s: %s", url, resp.Status, strings.TrimSpace(string(text)))
+	}
+	n, err := io.Copy(w, resp.Body)
 	if err != nil {
 		return n, fmt.Errorf("%s: %w", url, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return n, fmt.Errorf("%s: %s", url, resp.Status)
 	}
 	return n, nil
 }

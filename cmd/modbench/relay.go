@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -171,6 +170,3 @@ func parseOrigin(s string) (*url.URL, error) {
 	}
 	return u, nil
 }
-
-// drain reads r to its end and returns the number of bytes.
-func drain(r io.Reader) (int64, error) { return io.Copy(io.Discard, r) }

@@ -181,7 +181,7 @@ func writeReport(w io.Writer, h header, results []result) error {
 	return err
 }
 
-// contenders returns the names of all series in the order in which they come.
+// contenders returns the names of all series: references, modgate, peers.
 func contenders(results []result) []string {
 	var names []string
 	for _, r := range results {
@@ -191,6 +191,8 @@ func contenders(results []result) []string {
 			}
 		}
 	}
+	fixed := []string{"goproxy", "modgate", static, direct, "needed"} // what is not here comes last
+	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(fixed, b) - slices.Index(fixed, a) })
 	return names
 }
 

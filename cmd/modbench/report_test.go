@@ -127,10 +127,10 @@ func TestReport(t *testing.T) {
 - versions: goproxy v0.26.1
 - rounds: 3, contenders in turn; medians, [smallest–largest]
 
-| what | unit | direct | modgate | static | bar |
+| what | unit | direct | static | modgate | bar |
 | --- | --- | --- | --- | --- | --- |
-| cold \| near | s | 15 | 16 |  | modgate / direct = 1.07 (≤ 1.20): pass |
-| hits | 1/s |  |  | 63000 |  |
+| cold \| near | s | 15 |  | 16 | modgate / direct = 1.07 (≤ 1.20): pass |
+| hits | 1/s |  | 63000 |  |  |
 
 hits: p50 300µs
 `

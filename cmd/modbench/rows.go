@@ -158,7 +158,7 @@ func (b *bench) warm(ctx context.Context) ([]warmServer, error) {
 	servers := []warmServer{{name: static, url: url}}
 	for _, name := range append([]string{"modgate"}, b.cfg.Peers...) {
 		began := time.Now()
-		s, err := b.bin.startProxy(ctx, name, b.dir(name), target{b.countURL, b.cfg.SumDB})
+		s, err := b.bin.startProxy(ctx, name, b.dir(name), b.near())
 		if err != nil {
 			return nil, err
 		}

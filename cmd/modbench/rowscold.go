@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,10 +20,10 @@ const interrupt = syscall.SIGINT // how strace is told to let go
 
 // withProxy starts the proxy called name with an empty cache, lets use work
 // with it, and removes everything.
-func (b *bench) withProxy(ctx context.Context, name, upstream string, use func(*server) error) error {
+func (b *bench) withProxy(ctx context.Context, name string, t target, use func(*server) error) error {
 	dir := b.dir(name)
 	defer os.RemoveAll(dir) // b.close reports what cannot be removed
-	s, err := b.bin.startProxy(ctx, name, dir, target{upstream, b.cfg.SumDB})
+	s, err := b.bin.startProxy(ctx, name, dir, t)
 	if err != nil {
 		return err
 	}
@@ -32,6 +33,9 @@ func (b *bench) withProxy(ctx context.Context, name, upstream string, use func(*
 	}
 	return nil
 }
+
+// near is the counted upstream that is near.
+func (b *bench) near() target { return target{b.countURL, b.cfg.SumDB} }
 
 // proxies are modgate and goproxy, if that was asked for: Athens would add
 // minutes to rows in which it is no measure.
@@ -49,7 +53,7 @@ func twoCold(ctx context.Context, b *bench) (result, error) {
 	for _, name := range b.proxies() {
 		worst := make(map[string]int)
 		for _, noSum := range []bool{false, true} {
-			err := b.withProxy(ctx, name, b.countURL, func(s *server) error {
+			err := b.withProxy(ctx, name, b.near(), func(s *server) error {
 				b.counting.reset()
 				g, ctx := errgroup.WithContext(ctx)
 				for range 2 {
@@ -110,7 +114,7 @@ func firstByte(ctx context.Context, b *bench) (result, error) {
 	r.note("%s, %d bytes; the upstream sends %s per second", zip, size, rateText(rate))
 	for range b.cfg.Rounds {
 		for _, name := range b.proxies() {
-			err := b.withProxy(ctx, name, upstream, func(s *server) error {
+			err := b.withProxy(ctx, name, target{upstream, b.cfg.SumDB}, func(s *server) error {
 				first, all, err := timedGet(ctx, s.URL+zip, size)
 				if err == nil {
 					r.add(name, 100*first.Seconds()/all.Seconds())
@@ -153,7 +157,7 @@ func timedGet(ctx context.Context, url string, size int64) (first, all time.Dura
 		return 0, 0, fmt.Errorf("%s: %w", url, err)
 	}
 	first = time.Since(start)
-	n, err := drain(resp.Body)
+	n, err := io.Copy(io.Discard, resp.Body)
 	if err == nil && n+1 != size {
 		err = fmt.Errorf("%d bytes, want %d", n+1, size)
 	}
@@ -164,31 +168,27 @@ func timedGet(ctx context.Context, url string, size int64) (first, all time.Dura
 }
 
 // memory asks for 16 toolchains at once and looks at the largest resident size
-// that the proxy has had. They are always served from the recording, because
-// they are a gigabyte.
+// that the proxy has had.
 func memory(ctx context.Context, b *bench) (result, error) {
 	r := result{Unit: unitMiB}
-	rl := newRelay(b.rec, 0, 0)
-	l, err := listen(ctx, "127.0.0.1:0", rl)
+	t, err := b.toolchains(ctx, 16)
+	if err != nil {
+		return r, err
+	}
+	l, err := listen(ctx, "127.0.0.1:0", t.Handler)
 	if err != nil {
 		return r, err
 	}
 	defer l.Close()
-	paths := toolchains()
-	sizes := make([]int64, len(paths))
-	for i, p := range paths { // one after the other: it may be their first time
-		if sizes[i], err = get(ctx, http.DefaultClient, l.URL+p); err != nil {
-			return r, err
-		}
-	}
-	r.note("%d zips of %d to %d MB", len(paths), slices.Min(sizes)/1e6, slices.Max(sizes)/1e6)
+	r.note("%d zips of %d MB, all of the files of %s@%s under other version names; an own checksum database vouches for them",
+		len(t.Paths), t.Size/1e6, toolchainPath, toolchainVersion)
 	for range b.cfg.Rounds {
 		for _, name := range b.proxies() {
-			err := b.withProxy(ctx, name, l.URL, func(s *server) error {
+			err := b.withProxy(ctx, name, target{l.URL, t.SumDB}, func(s *server) error {
 				g, ctx := errgroup.WithContext(ctx)
-				for i, p := range paths {
+				for _, p := range t.Paths {
 					g.Go(func() error {
-						_, _, err := timedGet(ctx, s.URL+p, sizes[i])
+						_, _, err := timedGet(ctx, s.URL+p, t.Size)
 						return err
 					})
 				}
@@ -197,6 +197,7 @@ func memory(ctx context.Context, b *bench) (result, error) {
 				}
 				rss, err := peakRSS(s.PID)
 				r.add(name, float64(rss)/(1<<20))
+				b.log.Info("memory", "contender", name, "peak", rss)
 				return err
 			})
 			if err != nil {
@@ -208,15 +209,26 @@ func memory(ctx context.Context, b *bench) (result, error) {
 	return r, nil
 }
 
-// toolchains are the paths of 16 Go distributions of some 64 MB each.
-func toolchains() []string {
-	var paths []string
-	for _, v := range []string{"go1.25.0", "go1.25.1", "go1.25.2", "go1.25.3"} {
-		for _, platform := range []string{"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64"} {
-			paths = append(paths, "/golang.org/toolchain/@v/v0.0.1-"+v+"."+platform+".zip")
-		}
+// toolchains fetches one toolchain, if it is not yet recorded, and makes n.
+func (b *bench) toolchains(ctx context.Context, n int) (*toolchains, error) {
+	l, err := listen(ctx, "127.0.0.1:0", b.rec)
+	if err != nil {
+		return nil, err
 	}
-	return paths
+	defer l.Close()
+	dir := b.dir("toolchains")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	source, err := os.Create(filepath.Join(dir, "source.zip"))
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	if _, err := get(ctx, http.DefaultClient, l.URL+"/"+toolchainPath+"/@v/"+toolchainVersion+".zip", source); err != nil {
+		return nil, err
+	}
+	return makeToolchains(ctx, source.Name(), filepath.Join(dir, "tree"), n)
 }
 
 // disk compares what a proxy keeps after a cold run with what the client got.
@@ -226,7 +238,7 @@ func disk(ctx context.Context, b *bench) (result, error) {
 	r.add("needed", mib(b.need.Bytes))
 	r.note("needed: %.1f MiB allocated in the client's cache", mib(b.need.Used.Allocated))
 	for _, name := range b.proxies() {
-		err := b.withProxy(ctx, name, b.countURL, func(s *server) error {
+		err := b.withProxy(ctx, name, b.near(), func(s *server) error {
 			if _, err := b.client.fetch(ctx, fetchOptions{Proxy: s.URL, SumDB: b.cfg.SumDB}); err != nil {
 				return err
 			}

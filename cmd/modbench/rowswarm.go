@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os/exec"
@@ -161,9 +162,11 @@ func (b *bench) hits(ctx context.Context, paths []string, conns int) (result, er
 			b.log.Info("hits", "contender", s.name, "per_second", int(lr.PerSecond), "p50", lr.P50, "p99", lr.P99)
 		}
 	}
+	var tails []string
 	for _, s := range servers {
-		r.note("%s: p50 %s, p99 %s in the last round", s.name, last[s.name].P50, last[s.name].P99)
+		tails = append(tails, fmt.Sprintf("%s %s and %s", s.name, last[s.name].P50, last[s.name].P99))
 	}
+	r.note("p50 and p99 in the last round: %s", strings.Join(tails, ", "))
 	return r, nil
 }
 
@@ -250,7 +253,7 @@ func countSendfile(ctx context.Context, strace string, s warmServer, path string
 	}
 	// strace has no way to say that it is attached: give it a moment.
 	pause(ctx, 500*time.Millisecond)
-	_, err := get(ctx, http.DefaultClient, s.url+path)
+	_, err := get(ctx, http.DefaultClient, s.url+path, io.Discard)
 	stop()
 	if werr := cmd.Wait(); err == nil && werr != nil && !errors.Is(werr, context.Canceled) {
 		var exit *exec.ExitError

@@ -35,9 +35,11 @@ type command struct {
 
 // start runs c and waits until it answers HTTP. The process ends with ctx.
 func (c command) start(ctx context.Context) (*server, error) {
-	home := filepath.Join(c.Dir, "home")
-	if err := os.MkdirAll(home, 0o755); err != nil {
-		return nil, err
+	home, tmp := filepath.Join(c.Dir, "home"), filepath.Join(c.Dir, "tmp")
+	for _, dir := range []string{home, tmp} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	logs, err := os.Create(filepath.Join(c.Dir, "log"))
 	if err != nil {
@@ -45,7 +47,7 @@ func (c command) start(ctx context.Context) (*server, error) {
 	}
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	cmd.Dir = c.Dir
-	cmd.Env = append(append(outsideEnv(), "HOME="+home), c.Env...)
+	cmd.Env = append(append(outsideEnv(), "HOME="+home, "TMPDIR="+tmp), c.Env...)
 	cmd.Stdout, cmd.Stderr = logs, logs
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
