@@ -194,12 +194,7 @@ func TestRottenStorage(t *testing.T) {
 			flipped[len(flipped)/2] ^= 1
 			for _, bad := range [][]byte{flipped, good[:len(good)/2], {}, append(bytes.Clone(good), 'x')} {
 				storage.Set(name, bad)
-				// A flipped bit in a stored record is for the storage to find.
-				if !strings.Contains(name, "/record/") || len(bad) != len(good) {
-					verify(t, newDB(t, log, storage), mod(1))
-				} else {
-					storage.Set(name, good)
-				}
+				verify(t, newDB(t, log, storage), mod(1))
 				storage.Set("sumdb/sum.test/db/record/example.com/!mod2@v1.2.3", nil)
 				verify(t, newDB(t, log, storage), mod(2))
 				if now, err := storage.Get(t.Context(), name); err != nil || !bytes.Equal(now, good) {

@@ -275,6 +275,27 @@ func TestWrongFirstHead(t *testing.T) {
 	}
 }
 
+// Nothing is pinned before the first record is proven, whatever was signed.
+func TestFirstRecordForged(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 300)
+	early, err := log.Head(300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(log, mod(1))
+	log.Fill(300)
+	log.Lie(sumdbtest.Say("/latest", 200, string(early)), sumdbtest.Replace("/lookup/", zipHash(mod(1)), sumdbtest.Hash("evil")))
+	storage := sumdbtest.NewStorage()
+	d := newDB(t, log, storage)
+	wantRefused(t, verifyErr(t.Context(), d, mod(1)))
+	if names := storage.Names("sumdb/sum.test/db/latest"); len(names) != 0 || metric(t, d, "modgate_sumdb_head_size", "") != 0 {
+		t.Error("a head was pinned")
+	}
+	log.Lie(sumdbtest.Say("/latest", 200, string(early)))
+	verify(t, d, mod(1))
+}
+
 // Clients that know a larger tree than ours make us ask for the latest head,
 // at most once a minute, and it never takes us back.
 func TestRefresh(t *testing.T) {

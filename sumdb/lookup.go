@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // found is a proven record, and whether the remote was asked for it.
@@ -83,17 +84,42 @@ func (d *DB) storedRecord(ctx context.Context, m module.Version, path string) (*
 		d.storageTrouble(recordName(path), err)
 		return nil, nil
 	}
-	// Another process that shares the storage may have a larger pin.
-	if pin := d.heads.pinned(); pin == nil || r.id >= pin.tree.N {
+	pin := d.heads.pinned()
+	if pin == nil || r.id >= pin.tree.N {
+		// Another process that shares the storage may have a larger one.
 		if err := d.reload(ctx); err != nil {
 			return nil, d.onFork(ctx, err)
 		}
-		if pin := d.heads.pinned(); pin == nil || r.id >= pin.tree.N {
+		if pin = d.heads.pinned(); pin == nil || r.id >= pin.tree.N {
 			return nil, nil
 		}
 	}
+	if err := d.recheck(ctx, r, pin); err != nil {
+		d.storageTrouble(recordName(path), err)
+		return nil, nil
+	}
 	d.records.put(path, r, len(r.block))
 	return r, nil
+}
+
+// recheck proves a record that was proven before it was stored, if the tiles
+// for that are at hand: something in the storage may have rotted, or come from
+// elsewhere.
+func (d *DB) recheck(ctx context.Context, r *record, pin *head) error {
+	_, text, _, err := tlog.ParseRecord(r.block)
+	if err != nil {
+		return err
+	}
+	tiles := d.reader(ctx, atHand)
+	hashes, err := tlog.TileHashReader(pin.tree, tiles).ReadHashes([]int64{tlog.StoredHashIndex(0, r.id)})
+	tiles.close(err == nil)
+	switch {
+	case errors.Is(err, errNotAtHand):
+		return nil
+	case err == nil && hashes[0] != tlog.RecordHash(text):
+		return fmt.Errorf("%w: record %d", ErrForged, r.id)
+	}
+	return err
 }
 
 // ask looks m up at the remote and proves the answer. An answer that fails is

@@ -206,6 +206,35 @@ func TestWidthIn(t *testing.T) {
 	}
 }
 
+// A pin that could not be stored is a pin: nobody who knows only the stored one
+// may replace it.
+func TestSwapPinKnowsBoth(t *testing.T) {
+	t.Parallel()
+	n := &nowhere{t: t}
+	d, err := New(Config{Name: "sum.golang.org", Remote: n, Storage: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads := make([]*head, 5)
+	for i := range heads {
+		heads[i] = &head{tlog.Tree{N: int64(i)}, fmt.Appendf(nil, "head %d", i)}
+	}
+	d.heads.pin.Store(heads[3])
+	d.heads.saved = heads[1].note
+	for _, known := range [][]*head{nil, {heads[1]}, {heads[2], heads[1]}} {
+		other, err := d.swapPin(t.Context(), known, heads[4])
+		if !errors.Is(err, ErrConflict) || other != heads[3] || d.heads.pinned() != heads[3] {
+			t.Errorf("knowing %d heads: %v, %v", len(known), other, err)
+		}
+	}
+	if _, err := d.swapPin(t.Context(), []*head{heads[3]}, heads[4]); err == nil || d.heads.pinned() != heads[3] {
+		t.Errorf("knowing the pin alone: %v", err)
+	}
+	if _, err := d.swapPin(t.Context(), []*head{heads[3], heads[1]}, heads[4]); err != nil || d.heads.pinned() != heads[4] {
+		t.Errorf("knowing both: %v", err)
+	}
+}
+
 // nowhere is a remote and a storage that has nothing.
 type nowhere struct {
 	t     testing.TB

@@ -5,10 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
+
+// maxSwaps is how often a head is compared with another one that came in
+// between, before a storage that always has another one is given up.
+const maxSwaps = 8
 
 // adopt compares h with the pinned head, makes it the pin if it is larger, and
 // stores the pin if that has not been done yet.
@@ -20,45 +25,50 @@ func (d *DB) adopt(ctx context.Context, h *head) error {
 }
 
 func (d *DB) adoptBy(ctx context.Context, h *head, r *reader) error {
-	from := d.heads.pinned()
-	for range 8 {
-		if from != nil {
-			if err := d.compare(from, h, r); err != nil {
-				return err
-			}
-			if from.tree.N >= h.tree.N {
-				h = from
-			}
-		}
-		other, err := d.swapPin(ctx, from, h)
+	var known []*head
+	for range maxSwaps {
+		other, err := d.swapPin(ctx, known, h)
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
-		from = other
+		if other == nil {
+			continue // it was removed in between
+		}
+		if err := d.compare(other, h, r); err != nil {
+			return err
+		}
+		if other.tree.N >= h.tree.N {
+			h = other
+		}
+		known = append(known, other)
 	}
 	return fmt.Errorf("checksum database %s: tree head: %w", d.name, ErrConflict)
 }
 
-// swapPin makes to the pin, in memory and in the storage, where from was. If
-// another head is there the error is ErrConflict and the result that head. The
-// caller has proven that to contains from, and that its tiles are stored. A
-// storage that takes no writes is logged: it is tried again with each lookup.
-func (d *DB) swapPin(ctx context.Context, from, to *head) (*head, error) {
+// swapPin makes to the pin, in memory and in the storage. known are the heads
+// that the caller has proven to be the start of to, whose tiles are stored. If
+// the pin or the stored head is another one, nothing is changed, the error is
+// ErrConflict, and that head is returned to be compared. A storage that takes
+// no writes is logged: it is tried again with each lookup.
+func (d *DB) swapPin(ctx context.Context, known []*head, to *head) (*head, error) {
 	h := &d.heads
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	pin := h.pin.Load()
-	if !same(pin, from) && (from == nil || !bytes.Equal(h.saved, from.note)) {
+	if pin != nil && !contains(known, pin.note) && !bytes.Equal(pin.note, to.note) {
 		return pin, ErrConflict
 	}
-	if same(pin, to) && bytes.Equal(h.saved, to.note) {
-		return nil, nil
+	if h.saved != nil && !contains(known, h.saved) && !bytes.Equal(h.saved, to.note) {
+		return d.savedHead()
 	}
 	if !bytes.Equal(h.saved, to.note) {
 		err := d.cfg.Storage.Swap(ctx, d.stored(latestName), h.saved, to.note)
 		switch {
 		case errors.Is(err, ErrConflict):
-			return d.otherHead(ctx)
+			if h.saved, err = d.read(ctx, latestName); err != nil {
+				return nil, err
+			}
+			return d.savedHead()
 		case err != nil:
 			d.storageTrouble(latestName, err)
 		default:
@@ -72,25 +82,21 @@ func (d *DB) swapPin(ctx context.Context, from, to *head) (*head, error) {
 	return nil, nil
 }
 
-// otherHead returns what another process has stored as the pinned head.
-func (d *DB) otherHead(ctx context.Context) (*head, error) {
-	msg, err := d.read(ctx, latestName)
-	if err != nil {
-		return nil, err
-	}
-	d.heads.saved = msg
-	if msg == nil {
+// savedHead returns the head in the storage as the reason of a conflict. One
+// that was removed there is no less binding.
+func (d *DB) savedHead() (*head, error) {
+	if d.heads.saved == nil {
 		return d.heads.pin.Load(), ErrConflict
 	}
-	other, err := d.openHead(msg)
+	other, err := d.openHead(d.heads.saved)
 	if err != nil {
-		return nil, fmt.Errorf("checksum database %s: stored %s: %w", d.name, latestName, err)
+		return nil, fmt.Errorf("checksum database %s: stored %s: %w", d.name, d.stored(latestName), err)
 	}
 	return other, ErrConflict
 }
 
-func same(a, b *head) bool {
-	return a == b || a != nil && b != nil && bytes.Equal(a.note, b.note)
+func contains(known []*head, note []byte) bool {
+	return slices.ContainsFunc(known, func(h *head) bool { return bytes.Equal(h.note, note) })
 }
 
 // dropEdge removes the stored partial tiles of the right edge of a past pin:

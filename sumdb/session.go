@@ -21,8 +21,10 @@ type session struct {
 	// pinned reports that it is the pinned one.
 	base   *head
 	pinned bool
-	answer []byte // what the remote says to the lookup, as the client sees it
-	fork   string // what the client said when it found one
+	known  []*head // the heads that the client has started from
+	answer []byte  // what the remote says to the lookup, as the client sees it
+	fork   string  // what the client said when it found one
+	config error   // why the pin could not be moved
 }
 
 // run proves record r of m. The head that came with it is used only if r is
@@ -74,6 +76,8 @@ func (s *session) classify(err error, seen *head) error {
 		return &forkError{older: s.base, newer: seen, proof: s.fork}
 	case s.reader.trouble != nil:
 		return s.reader.trouble
+	case s.config != nil:
+		return s.config
 	case s.reader.ctx.Err() != nil:
 		return s.reader.ctx.Err()
 	}
@@ -141,11 +145,14 @@ func (s *session) WriteConfig(_ string, _, msg []byte) error {
 	if err != nil {
 		return err
 	}
-	other, err := s.db.swapPin(s.reader.ctx, s.base, to)
-	if errors.Is(err, ErrConflict) {
+	s.known = append(s.known, s.base)
+	other, err := s.db.swapPin(s.reader.ctx, s.known, to)
+	if errors.Is(err, ErrConflict) && len(s.known) < maxSwaps {
+		// The client compares it with what it has, and comes again.
 		s.base = other
 		return modsumdb.ErrWriteConflict
 	}
+	s.config = err
 	return err
 }
 

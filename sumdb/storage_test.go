@@ -131,6 +131,33 @@ func TestUnsavedHead(t *testing.T) {
 	}
 }
 
+// A storage that never agrees ends a lookup, and not by looking away.
+func TestSwapNeverAgrees(t *testing.T) {
+	t.Parallel()
+	for _, pinned := range []bool{false, true} {
+		log := newLog(t, 300)
+		add(log, mod(1))
+		storage := sumdbtest.NewStorage()
+		d := newDB(t, log, storage)
+		if pinned {
+			verify(t, d, mod(1))
+		}
+		log.Fill(300)
+		add(log, mod(2))
+		storage.Fault(func(op, name string) error {
+			if op == "swap" {
+				return sumdb.ErrConflict
+			}
+			return nil
+		})
+		if err := verifyErr(t.Context(), d, mod(2)); !errors.Is(err, sumdb.ErrConflict) {
+			t.Errorf("pinned %t: %v, want ErrConflict", pinned, err)
+		}
+		storage.Fault(nil)
+		verify(t, d, mod(2))
+	}
+}
+
 // Two processes share a storage. Each swap of the one meets a head that the
 // other has stored in between: an older one, a newer one, or one of a fork.
 func TestSwapConflict(t *testing.T) {

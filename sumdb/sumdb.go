@@ -57,7 +57,8 @@ type Remote interface {
 
 // Storage keeps what was proven, under names that start with "sumdb/". It is
 // safe for concurrent use; nobody may change the bytes it takes or returns.
-// What it returns is trusted: it must be what was put.
+// What it returns is trusted, though proven again where that costs no request:
+// it should be what was put.
 type Storage interface {
 	// Get returns the bytes called name; fs.ErrNotExist if there are none.
 	Get(ctx context.Context, name string) ([]byte, error)
