@@ -29,7 +29,7 @@ func TestLog(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"/supported": 200, "/latest": 200, "/lookup/example.com/x@v1.0.0": 200, "/lookup/example.com/y@v1.0.0": 404,
-		"/tile/8/0/000": 200, "/tile/8/0/001": 404, "/tile/8/0/001.p/45": 200, "/tile/8/0/001.p/46": 404, "/tile/8/data/000": 404, "/x": 404,
+		"/tile/8/0/000": 200, "/tile/8/0/001": 404, "/tile/8/0/001.p/45": 200, "/tile/8/0/001.p/46": 404, "/x": 404,
 	} {
 		rec := httptest.NewRecorder()
 		l.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
