@@ -146,7 +146,7 @@ func must(t testing.TB, err error) {
 func TestCheckedFindsEveryFlippedBit(t *testing.T) {
 	dir := t.TempDir()
 	d := openDisk(t, dir)
-	data := random(40)
+	data := random(16)
 	put(t, d, zip, data, cache.Immutable)
 	for bit := range len(data) * 8 {
 		bad := bytes.Clone(data)
@@ -267,7 +267,23 @@ func TestCheckedErrorIsNotAbsence(t *testing.T) {
 	if _, err := read(s, zip); !errors.Is(err, broken) || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
+	inner := openMem(t)
+	put(t, inner, zip, []byte("zip"), cache.Immutable)
+	s = cache.NewChecked(&liar{Store: inner, change: func(o *cache.Object) { o.Body = &brokenBody{broken} }}, cache.CheckedConfig{})
+	if _, err := read(s, zip); !errors.Is(err, broken) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a body that cannot be read: %v", err)
+	}
+	if !exists(inner, zip) {
+		t.Error("an object that could not be read was put aside as corrupt")
+	}
 }
+
+// brokenBody is a body on a bad sector.
+type brokenBody struct{ err error }
+
+func (b *brokenBody) Read([]byte) (int, error)       { return 0, b.err }
+func (b *brokenBody) Seek(int64, int) (int64, error) { return 0, nil }
+func (b *brokenBody) Close() error                   { return nil }
 
 // failing is a Store whose methods fail on demand.
 type failing struct {

@@ -251,7 +251,7 @@ func TestTieredAgainstModel(t *testing.T) {
 	s := cache.NewTiered(fast, openDisk(t, t.TempDir()), cache.TieredConfig{})
 	model := make(map[string]string)
 	r := rand.New(rand.NewPCG(1, 2))
-	for i := range 1500 {
+	for i := range 600 {
 		name := fmt.Sprintf("example.com/m%d/@v/list", r.IntN(5))
 		switch r.IntN(6) {
 		case 0:

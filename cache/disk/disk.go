@@ -37,6 +37,7 @@ package disk
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,8 +153,7 @@ func (s *Store) checkLayout() error {
 	b, err := s.root.ReadFile(layoutFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		data := strconv.AppendInt(nil, layout, 10)
-		tmp := fmt.Sprintf("%s.%d", layoutFile, os.Getpid())
-		err = durable.WriteFile(s.root, tmp, layoutFile, append(data, '\n'), durable.Options{NoReplace: true})
+		err = durable.WriteFile(s.root, layoutFile+"."+rand.Text(), layoutFile, append(data, '\n'), durable.Options{NoReplace: true})
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}

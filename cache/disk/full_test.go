@@ -33,7 +33,7 @@ func mounted(t *testing.T, options string, f func(t *testing.T, dir string)) {
 	mount := func(then string) *exec.Cmd {
 		c := exec.Command("unshare", flags, "sh", "-c", "mount -t tmpfs -o "+options+" tmpfs \"$"+envDir+"\" && "+then,
 			"sh", os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v")
-		c.Env = append(os.Environ(), envRole+"="+t.Name(), envDir+"="+t.TempDir())
+		c.Env = append(os.Environ(), envRole+"="+t.Name(), envDir+"="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
 		return c
 	}
 	if out, err := mount("true").CombinedOutput(); err != nil {

@@ -93,6 +93,21 @@ func TestFailureLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestFailedSyncPublishesNothing(t *testing.T) {
+	r := open(t)
+	f, err := durable.Create(r, "tmp", []byte("new"), durable.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close() // so that fsync fails
+	if err := durable.Publish(r, f, "tmp", "f", durable.Options{Sync: true}); err == nil {
+		t.Error("published without fsync")
+	}
+	if got := names(t, r); got != "tmp" {
+		t.Errorf("directory holds %q", got)
+	}
+}
+
 func TestOldReaderKeepsItsBytes(t *testing.T) {
 	r := open(t)
 	if err := durable.WriteFile(r, "tmp", "f", []byte("old"), durable.Options{}); err != nil {
