@@ -47,7 +47,7 @@ type bench struct {
 
 	rec      *recorder
 	upstream string // near upstream, as GOPROXY
-	counting *relay // in front of the upstream, near too
+	counting *relay // the same where it is recorded, else in front of it
 	countURL string
 	tree     string // what one client needs, as files in the layout of GOPROXY
 	need     download
@@ -119,13 +119,11 @@ func (b *bench) open(ctx context.Context, progress io.Writer) error {
 			return err
 		}
 	}
-	if b.upstream = b.cfg.Upstream; b.upstream == "record" {
-		if _, b.upstream, err = b.relay(ctx, b.cfg.NearDelay, 0); err != nil {
-			return err
-		}
-	}
 	if b.counting, b.countURL, err = b.relay(ctx, b.nearDelay(), 0); err != nil {
 		return err
+	}
+	if b.upstream = b.cfg.Upstream; b.upstream == "record" {
+		b.upstream = b.countURL
 	}
 	return b.prime(ctx)
 }

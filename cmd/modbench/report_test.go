@@ -223,3 +223,11 @@ func TestMost(t *testing.T) {
 		t.Errorf("most = %q", got)
 	}
 }
+
+func TestCountText(t *testing.T) {
+	t.Parallel()
+	got := countText(map[string]int{"/a/@v/v1.0.0.mod": 2, "/sumdb/log.example/lookup/a@v1.0.0": 3})
+	if want := "5 times, of these 3 times for the checksum database"; got != want {
+		t.Errorf("countText = %q, want %q", got, want)
+	}
+}

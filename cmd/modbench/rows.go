@@ -72,12 +72,16 @@ func (b *bench) cold(ctx context.Context, upstream string, proxies []string, noS
 			if name == "athens" && round > 0 {
 				continue
 			}
+			b.counting.reset()
 			d, err := b.coldRun(ctx, name, upstream, noSum)
 			if err != nil {
 				return r, err
 			}
 			if ref == nil {
 				ref = &d
+			}
+			if round == 0 && upstream == b.countURL {
+				r.note("%s asked the upstream %s", name, countText(b.counting.requests()))
 			}
 			if err := d.sameAs(*ref); err != nil {
 				return r, fmt.Errorf("%s: %w", name, err)
@@ -87,6 +91,19 @@ func (b *bench) cold(ctx context.Context, upstream string, proxies []string, noS
 		}
 	}
 	return r, nil
+}
+
+// countText says how many requests there were, and how many of them went to a
+// checksum database.
+func countText(counts map[string]int) string {
+	all, database := 0, 0
+	for path, n := range counts {
+		all += n
+		if strings.HasPrefix(path, "/sumdb/") {
+			database += n
+		}
+	}
+	return fmt.Sprintf("%d times, of these %d times for the checksum database", all, database)
 }
 
 // coldRun is one run of the client. The proxy has its own new process and
