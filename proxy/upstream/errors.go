@@ -116,7 +116,7 @@ func invalid(upstream, path string, err error) *Error {
 // tooLarge is the error for a file above its limit.
 func tooLarge(upstream string, f file) *Error {
 	return &Error{Upstream: upstream, Path: f.path, Status: http.StatusOK, kind: trouble,
-		text: fmt.Sprintf("%s is larger than %d bytes, the limit for a .%s file", f.path, f.max, f.kind)}
+		text: fmt.Sprintf("%s is larger than %d bytes, the limit for %s files", f.path, f.max, f.kind)}
 }
 
 // statusError is the one place that turns an upstream's status into absent,

@@ -13,11 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/modgate/modgate/proxy"
 	"github.com/modgate/modgate/proxy/proxytest"
 )
-
-var _ proxy.Source = (*Chain)(nil)
 
 // The network is closed to these tests: a dial that leaves the host fails.
 // The online test dials by itself.
@@ -36,6 +33,8 @@ func loopbackOnly(ctx context.Context, network, address string) (net.Conn, error
 	}
 	return new(net.Dialer).DialContext(ctx, network, address)
 }
+
+var _ proxytest.Source = (*Chain)(nil)
 
 func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
 
