@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/modgate/modgate/internal/access"
+)
+
+// errBusy says that too many fetches wait already.
+var errBusy = errors.New("too many fetches are waiting")
+
+// errClosed says that the server is ending.
+var errClosed = errors.New("server is ending")
+
+// notCached is the error for what a client wants from the cache alone.
+type notCached struct{}
+
+func (notCached) Error() string        { return "not in the cache, and the request forbids fetching" }
+func (notCached) Is(target error) bool { return target == fs.ErrNotExist }
+func (notCached) Public() string {
+	return "not in the cache, and Disable-Module-Fetch forbids fetching it"
+}
+
+// deniedError carries the text of a policy verdict.
+type deniedError struct{ text string }
+
+func (e *deniedError) Error() string  { return "denied by policy" }
+func (e *deniedError) Public() string { return e.text }
+
+// mismatch is what a Verifier says of bytes that are wrong.
+type mismatch interface {
+	error
+	Mismatch() (want, got string)
+}
+
+// isMismatch finds a mismatch in err.
+func isMismatch(err error) (mismatch, bool) {
+	var m mismatch
+	ok := errors.As(err, &m)
+	return m, ok
+}
+
+// answer is what a failed request gets.
+type answer struct {
+	status  int
+	outcome access.Outcome
+	text    string
+}
+
+// answerFor is the one table that turns errors into status codes. 404 is for
+// proven absence alone: it sends a client whose GOPROXY goes on behind a comma
+// to the next entry, and a refusal or an outage must not (measured with go1.26:
+// `,` falls through on 404 and 410 only).
+func answerFor(err error) answer {
+	var (
+		denied  *deniedError
+		refused interface{ Refused() bool }
+		timeout interface{ Timeout() bool }
+		notZip  *badContent
+	)
+	m, wrong := isMismatch(err)
+	switch {
+	case errors.As(err, &denied):
+		return answer{http.StatusForbidden, access.Denied, denied.text}
+	case wrong:
+		want, got := m.Mismatch()
+		return answer{http.StatusForbidden, access.Denied, fmt.Sprintf(
+			"checksum mismatch: refused, nothing was stored\nreceived: %s\nexpected: %s\nThe upstream sends other content than the checksum database has recorded.", got, want)}
+	case errors.As(err, &refused) && refused.Refused():
+		return answer{http.StatusForbidden, access.Denied, publicText(err, "refused by the upstream")}
+	case errors.Is(err, fs.ErrNotExist):
+		return answer{http.StatusNotFound, access.Absent, publicText(err, "not found")}
+	case errors.Is(err, errBusy), errors.Is(err, errClosed):
+		return answer{http.StatusServiceUnavailable, access.Trouble, "server busy or restarting: try again"}
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return answer{http.StatusGatewayTimeout, access.Trouble, publicText(err, "the upstream took too long: try again")}
+	case errors.As(err, &notZip):
+		return answer{http.StatusBadGateway, access.Trouble, notZip.text}
+	}
+	return answer{http.StatusBadGateway, access.Trouble, publicText(err, "cannot be fetched now: the server's log says why")}
+}
+
+// publicText returns what the error has to say to a client, or else.
+func publicText(err error, otherwise string) string {
+	var p interface{ Public() string }
+	if errors.As(err, &p) && p.Public() != "" {
+		return p.Public()
+	}
+	return otherwise
+}
+
+// badContent says that an upstream's file is not what its name says, whatever
+// its hash.
+type badContent struct {
+	text string
+	err  error
+}
+
+func (e *badContent) Error() string { return e.text + ": " + e.err.Error() }
+func (e *badContent) Unwrap() error { return e.err }
+
+// fail answers a request that has failed, and notes why.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, what string, err error) {
+	rec := access.From(w)
+	rec.Err = err
+	if r.Context().Err() != nil {
+		rec.Outcome = access.Gone
+		return
+	}
+	a := answerFor(err)
+	rec.Outcome = a.outcome
+	h := w.Header()
+	switch {
+	case a.status == http.StatusNotFound:
+		h.Set("Cache-Control", "public, max-age="+seconds(s.cfg.NegativeTTL))
+	case a.status >= 500:
+		h.Set("Retry-After", "5")
+		h.Set("Cache-Control", "no-store")
+	default:
+		h.Set("Cache-Control", "no-store")
+	}
+	text := a.text
+	if what != "" {
+		text = what + ": " + text
+	}
+	if rec.ID != "" && a.status != http.StatusNotFound {
+		text += "\nrequest " + rec.ID
+	}
+	refuse(w, r, a.status, text)
+}
+
+// refuse writes a failure as the go command can show it: text/plain, at most
+// eight lines and 648 bytes, no blank line, nothing but printable ASCII
+// (cmd/go/internal/web; measured in its go1.26).
+func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
+	h := w.Header()
+	h.Del("ETag")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	text = clientText(text)
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		io.WriteString(w, text)
+	}
+}
+
+// Limits of what the go command prints of an error.
+const (
+	maxLines = 8
+	maxText  = 640
+)
+
+// clientText cuts text down to what the go command prints.
+func clientText(text string) string {
+	var b strings.Builder
+	lines := 0
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSpace(strings.Map(printable, line))
+		if line == "" {
+			continue
+		}
+		if lines++; lines > maxLines || b.Len() == maxText {
+			break
+		}
+		if room := maxText - 1 - b.Len(); len(line) > room {
+			line = line[:max(room, 0)]
+		}
+		b.WriteString(line)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// printable keeps ASCII and replaces what a terminal might act upon.
+func printable(r rune) rune {
+	if r == '\t' {
+		return ' '
+	}
+	if r < ' ' || r > '~' {
+		return '?'
+	}
+	return r
+}
+
+// seconds formats d for Cache-Control and Age.
+func seconds(d time.Duration) string { return strconv.FormatInt(int64(max(d, 0)/time.Second), 10) }

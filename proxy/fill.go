@@ -1,0 +1,412 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/module"
+	modzip "golang.org/x/mod/zip"
+
+	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/ziphash"
+)
+
+// Limits of one fetch, queueing and retries included. What makes no progress
+// is cut much earlier, by the Source.
+const (
+	smallLimit = 3 * time.Minute
+	zipLimit   = time.Hour
+)
+
+// maxInfo bounds a .info file, in bytes.
+const maxInfo = 64 << 10
+
+// origin is a place that one file can be read from.
+type origin struct {
+	name string
+	body io.ReadCloser
+	size int64
+	// adopted bytes are in the store already, but another program put them
+	// there and nobody has proven them.
+	adopted bool
+}
+
+// errStored says that an object has come into the store since it was missed.
+var errStored = errors.New("stored meanwhile")
+
+// fill is the miss of an immutable file: it fetches, proves and stores the
+// file, and leaves it in f for those who wait.
+func (s *Server) fill(ctx context.Context, f *flight, r request) error {
+	limit := s.small
+	if r.kind == KindZip {
+		limit = s.zips
+	}
+	if err := limit.take(ctx); err != nil {
+		return err
+	}
+	defer limit.give()
+	s.metrics.fetching.Inc()
+	defer s.metrics.fetching.Dec()
+
+	adopted, err := s.adopted(ctx, r)
+	if err != nil {
+		return err
+	}
+	if s.cfg.Verifier != nil && r.kind != KindInfo {
+		defer s.prepare(ctx, r.mod)()
+	}
+	if adopted != nil {
+		err := s.fillFrom(ctx, f, r, *adopted)
+		if err == nil || f.followed || ctx.Err() != nil || !worthless(err) {
+			return err
+		}
+		s.discard(ctx, r.name, err)
+	}
+	o, err := s.open(ctx, r, "")
+	if err != nil {
+		return err
+	}
+	for {
+		err = s.fillFrom(ctx, f, r, o)
+		if err == nil || f.followed || ctx.Err() != nil || !worthless(err) {
+			return err
+		}
+		// These bytes are wrong. Another upstream may have the right ones, but
+		// the answer, if there is none, is what was wrong with these.
+		s.log.Error("an upstream sent wrong bytes", "module", r.mod.String(), "kind", r.kind, "upstream", o.name, "error", err)
+		if _, able := s.cfg.Public.(reopener); !able || o.name == "" || r.kind == KindInfo {
+			return err
+		}
+		next, e := s.open(ctx, r, o.name)
+		if e != nil {
+			return err
+		}
+		o = next
+	}
+}
+
+// worthless reports whether err says that the bytes themselves are wrong, so
+// that they must not be kept and another origin may have better ones.
+func worthless(err error) bool {
+	_, wrong := isMismatch(err)
+	var bad *badContent
+	return wrong || errors.As(err, &bad)
+}
+
+// adopted looks once more into the store. An object without a digest is an
+// origin; one with a digest has been stored while this flight was starting.
+func (s *Server) adopted(ctx context.Context, r request) (*origin, error) {
+	obj, err := s.get(ctx, r.name)
+	switch {
+	case err != nil:
+		return nil, nil // get has counted it, and the fill goes on without the cache
+	case obj.Attrs.SHA256 != "":
+		obj.Close()
+		return nil, errStored
+	case obj.Body == nil:
+		return &origin{name: "adopted", body: io.NopCloser(bytes.NewReader(obj.Bytes)), size: obj.Attrs.Size, adopted: true}, nil
+	}
+	return &origin{name: "adopted", body: obj.Body, size: obj.Attrs.Size, adopted: true}, nil
+}
+
+// prepare starts the lookup in the checksum database, which takes as long as
+// the download does. The returned function waits for its end.
+func (s *Server) prepare(ctx context.Context, m module.Version) func() {
+	p, ok := s.cfg.Verifier.(preparer)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { p.Prepare(ctx, m) })
+	return func() { cancel(); wg.Wait() }
+}
+
+// open asks the source for a file; after names an origin whose bytes were
+// wrong, if there was one.
+func (s *Server) open(ctx context.Context, r request, after string) (origin, error) {
+	if r.kind == KindInfo {
+		data, err := s.cfg.Public.Info(ctx, r.mod.Path, r.mod.Version)
+		if err != nil {
+			return origin{}, err
+		}
+		return origin{body: io.NopCloser(bytes.NewReader(data)), size: int64(len(data))}, nil
+	}
+	var (
+		body io.ReadCloser
+		size int64
+		err  error
+	)
+	if after == "" {
+		body, size, err = s.cfg.Public.Open(ctx, r.mod, r.kind)
+	} else {
+		body, size, err = s.cfg.Public.(reopener).OpenAfter(ctx, r.mod, r.kind, after)
+	}
+	if err != nil {
+		return origin{}, err
+	}
+	o := origin{body: body, size: size}
+	if named, ok := body.(interface{ Origin() string }); ok {
+		o.name = named.Origin()
+	}
+	return o, nil
+}
+
+// fillFrom fetches from one origin, which it closes.
+func (s *Server) fillFrom(ctx context.Context, f *flight, r request, o origin) error {
+	defer o.body.Close()
+	switch r.kind {
+	case KindInfo:
+		return s.fillInfo(ctx, f, r, o)
+	case KindMod:
+		return s.fillMod(ctx, f, r, o)
+	}
+	return s.fillZip(ctx, f, r, o)
+}
+
+func (s *Server) fillInfo(ctx context.Context, f *flight, r request, o origin) error {
+	data, err := readAll(o.body, maxInfo)
+	if err != nil {
+		return err
+	}
+	s.metrics.fetched.Add(float64(len(data)))
+	var info struct{ Version string }
+	if err := json.Unmarshal(data, &info); err != nil || info.Version != r.mod.Version {
+		return &badContent{"the .info that came is not of this version", fmt.Errorf("version %q: %w", info.Version, errors.Join(err, errRequest))}
+	}
+	f.body, f.attrs = data, cache.Attrs{Source: o.name}
+	s.put(ctx, f, cache.Immutable)
+	return nil
+}
+
+func (s *Server) fillMod(ctx context.Context, f *flight, r request, o origin) error {
+	data, err := readAll(o.body, modzip.MaxGoMod)
+	if err != nil {
+		return err
+	}
+	s.metrics.fetched.Add(float64(len(data)))
+	h1 := ziphash.Mod(data)
+	if err := s.verify(ctx, r, h1); err != nil {
+		return err
+	}
+	f.body, f.attrs = data, cache.Attrs{Source: o.name, H1: h1}
+	s.put(ctx, f, cache.Immutable)
+	// The one place that sees a proven go.mod.
+	s.ahead.proven(r.mod, data)
+	return nil
+}
+
+// readAll reads at most limit bytes.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = &badContent{fmt.Sprintf("the file is larger than %d bytes, the limit of the go command", limit), errRequest}
+	}
+	return data, err
+}
+
+// fillZip fetches a zip into a spool, which those who wait read while it grows,
+// all but its tail, which stays here until the whole is proven.
+func (s *Server) fillZip(ctx context.Context, f *flight, r request, o origin) error {
+	sp := newSpool(s.newSpoolFile(), s.dropSpoolFile(), o.size)
+	streamed := o.size > inMemory && !o.adopted
+	if streamed {
+		f.spool = sp
+		f.follow()
+	}
+	h1, digest, err := s.receive(ctx, sp, r, o)
+	if err == nil {
+		err = s.verify(ctx, r, h1)
+	}
+	if err != nil {
+		if !streamed {
+			sp.release()
+		}
+		return err
+	}
+	f.attrs = cache.Attrs{Size: sp.size(), SHA256: digest, H1: h1, Source: o.name}
+	if sp.file == nil {
+		// It never left the memory, so nobody has followed it.
+		f.body = sp.mem
+		sp.release()
+		s.put(ctx, f, cache.Immutable)
+		return nil
+	}
+	f.spool = sp
+	s.publish(ctx, f)
+	return nil
+}
+
+// receive writes the origin's bytes to the spool and hashes them on the way.
+func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h1, digest string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		listing *ziphash.Listing
+		bad     error
+		hashing sync.WaitGroup
+	)
+	hashing.Go(func() {
+		listing, bad = ziphash.Stream(&spoolReader{ctx: ctx, s: sp, trust: true})
+	})
+	sum := sha256.New()
+	buf := s.buffers.Get().(*[]byte)
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(sp, sum)}, struct{ io.Reader }{io.LimitReader(o.body, modzip.MaxZipFile+1)}, *buf)
+	s.buffers.Put(buf)
+	s.metrics.fetched.Add(float64(n))
+	switch {
+	case err != nil:
+	case n > modzip.MaxZipFile:
+		err = &badContent{fmt.Sprintf("the zip is larger than %d bytes, the limit of the go command", int64(modzip.MaxZipFile)), errRequest}
+	case o.size >= 0 && n != o.size:
+		err = fmt.Errorf("%d bytes of %d: %w", n, o.size, io.ErrUnexpectedEOF)
+	}
+	if err != nil {
+		cancel()
+		hashing.Wait()
+		return "", "", err
+	}
+	sp.end()
+	hashing.Wait()
+	h1, err = s.sumZip(sp, listing, bad, r)
+	return h1, hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// sumZip finishes the hash of a complete zip: the listing that was read from
+// the front must agree with the central directory at the end. Few at a time:
+// a directory takes memory.
+func (s *Server) sumZip(sp *spool, listing *ziphash.Listing, bad error, r request) (h1 string, err error) {
+	s.checks <- struct{}{}
+	defer func() { <-s.checks }()
+	switch {
+	case bad == nil:
+		if h1, err = listing.H1(), listing.Check(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
+			err = listing.CheckModule(r.mod)
+		}
+	case errors.Is(bad, ziphash.ErrNotStreamable):
+		h1, err = ziphash.File(sp, sp.size())
+	default:
+		err = bad
+	}
+	if err != nil {
+		return "", &badContent{"the zip that came is broken or not of this module: refused, nothing was stored", err}
+	}
+	return h1, nil
+}
+
+// verify asks the checksum database about what has come.
+func (s *Server) verify(ctx context.Context, r request, h1 string) error {
+	if s.cfg.Verifier == nil {
+		return nil
+	}
+	err := s.cfg.Verifier.Verify(ctx, r.mod, r.kind, h1)
+	s.metrics.verified(r.kind, err)
+	switch _, wrong := isMismatch(err); {
+	case err == nil || wrong:
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is not in the checksum database: %w", r.mod, &unlisted{err})
+	}
+	return &unproven{err}
+}
+
+// unlisted says that the checksum database does not know a version.
+type unlisted struct{ err error }
+
+func (e *unlisted) Error() string { return e.err.Error() }
+func (e *unlisted) Unwrap() error { return e.err }
+func (*unlisted) Public() string {
+	return "the checksum database does not know this version; if the module is private, its path belongs in the server's setting private"
+}
+
+// unproven says that the checksum database could not be asked.
+type unproven struct{ err error }
+
+func (e *unproven) Error() string { return e.err.Error() }
+func (e *unproven) Unwrap() error { return e.err }
+func (*unproven) Public() string {
+	return "the checksum database cannot confirm this file now, and unconfirmed files are not served"
+}
+
+// newSpoolFile returns how to create a spool file, nil if the store has none.
+func (s *Server) newSpoolFile() func() (*os.File, error) {
+	if s.spooler == nil {
+		return nil
+	}
+	return s.spooler.NewSpool
+}
+
+func (s *Server) dropSpoolFile() func(*os.File) error {
+	if s.spooler == nil {
+		return nil
+	}
+	return s.spooler.DropSpool
+}
+
+// put stores a small file. A store that cannot take it is no reason to keep it
+// from those who wait.
+func (s *Server) put(ctx context.Context, f *flight, class cache.Class) {
+	sum := sha256.Sum256(f.body)
+	f.attrs.Size, f.attrs.SHA256 = int64(len(f.body)), hex.EncodeToString(sum[:])
+	opts := cache.PutOptions{Class: class, Attrs: f.attrs}
+	s.stored(f.name, s.cfg.Store.Put(ctx, f.name, bytes.NewReader(f.body), opts))
+}
+
+// publish stores a proven spool.
+func (s *Server) publish(ctx context.Context, f *flight) {
+	opts := cache.PutOptions{Class: cache.Immutable, Attrs: f.attrs}
+	sp := f.spool
+	if sp.foreign || s.spooler == nil {
+		s.stored(f.name, s.cfg.Store.Put(ctx, f.name, io.NewSectionReader(sp, 0, sp.size()), opts))
+		return
+	}
+	err := s.spooler.PutSpool(ctx, f.name, sp.file, opts)
+	if err == nil {
+		sp.take()
+	}
+	s.stored(f.name, err)
+}
+
+// stored notes whether an object could be stored.
+func (s *Server) stored(name string, err error) {
+	if err != nil {
+		s.metrics.cacheErrors.WithLabelValues("put").Inc()
+		s.log.Warn("the cache could not keep a file; clients are served without it", "name", name, "error", err)
+	}
+}
+
+// discard puts bytes aside that have turned out wrong.
+func (s *Server) discard(ctx context.Context, name string, cause error) {
+	s.log.Error("a file in the cache is wrong and is fetched anew", "name", name, "error", cause)
+	var err error
+	if q, ok := s.cfg.Store.(cache.Quarantiner); ok {
+		err = q.Quarantine(ctx, name, cause.Error())
+	} else {
+		err = s.cfg.Store.Delete(ctx, name)
+	}
+	if err != nil {
+		s.metrics.cacheErrors.WithLabelValues("delete").Inc()
+		s.log.Warn("the cache could not discard a file", "name", name, "error", err)
+	}
+}
+
+// get is Store.Get; it counts and logs what is neither a hit nor a miss. The
+// caller goes on without the cache.
+func (s *Server) get(ctx context.Context, name string) (*cache.Object, error) {
+	obj, err := s.cfg.Store.Get(ctx, name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
+		s.metrics.cacheErrors.WithLabelValues("get").Inc()
+		s.log.Warn("the cache could not be read", "name", name, "error", err)
+	}
+	return obj, err
+}

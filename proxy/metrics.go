@@ -1,0 +1,64 @@
+package proxy
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the fetching side. Requests are counted by whoever reads the
+// access records.
+type metrics struct {
+	fetching      prometheus.Gauge
+	fetched       prometheus.Counter
+	verifications *prometheus.CounterVec
+	cacheErrors   *prometheus.CounterVec
+	all           []prometheus.Collector
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		fetching: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "modgate_fetches_in_flight",
+			Help: "Files being fetched from a source now.",
+		}),
+		fetched: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "modgate_fetched_bytes_total",
+			Help: "Bytes of bodies that came from sources.",
+		}),
+		verifications: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "modgate_verifications_total",
+			Help: "Files held against the checksum database, by the kind of file and by what it said.",
+		}, []string{"kind", "result"}),
+		cacheErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "modgate_cache_errors_total",
+			Help: "Operations of the cache that failed; the requests were answered without it.",
+		}, []string{"op"}),
+	}
+	for _, kind := range []string{KindMod, KindZip} {
+		for _, result := range []string{"ok", "mismatch", "absent", "unknown"} {
+			m.verifications.WithLabelValues(kind, result)
+		}
+	}
+	for _, op := range []string{"get", "put", "delete"} {
+		m.cacheErrors.WithLabelValues(op)
+	}
+	m.all = []prometheus.Collector{m.fetching, m.fetched, m.verifications, m.cacheErrors}
+	return m
+}
+
+// verified counts what a Verifier has said.
+func (m *metrics) verified(kind string, err error) {
+	result := "unknown"
+	_, wrong := isMismatch(err)
+	switch {
+	case err == nil:
+		result = "ok"
+	case wrong:
+		result = "mismatch"
+	case errors.Is(err, fs.ErrNotExist):
+		result = "absent"
+	}
+	m.verifications.WithLabelValues(kind, result).Inc()
+}

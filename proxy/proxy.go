@@ -1,0 +1,189 @@
+// Package proxy speaks the GOPROXY protocol (go.dev/ref/mod#goproxy-protocol):
+// from a URL to bytes that are proven.
+//
+// A request is parsed (request.go), answered from the store (serve.go), or
+// filled (fill.go): fetched once for all who ask (flight.go), into a spool that
+// clients follow while it grows (spool.go), and proven before the last of it is
+// let go. list, @latest and queries change with time (mutable.go). What went
+// wrong becomes a status code in one table (errors.go).
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/policy"
+)
+
+// Config configures a Server.
+type Config struct {
+	// Store keeps what was fetched. Required.
+	Store cache.Store
+	// Public is where public modules come from. Required.
+	Public Source
+	// Verifier proves public modules. nil: they are served as Public sends
+	// them, if they are well-formed.
+	Verifier Verifier
+	// Policy is asked on every request. Required.
+	Policy Policy
+	// SumDB answers the paths behind "sumdb/", which it sees without that
+	// prefix. nil: there is no checksum database here, and the go command goes
+	// to its own.
+	SumDB http.Handler
+	// BasePath is the path under which the server stands, as "/go/". Default:
+	// "/".
+	BasePath string
+	// ListTTL is how long list, @latest and queries are answered from the
+	// store before the source is asked again. Zero: every time.
+	ListTTL time.Duration
+	// NegativeTTL is how long it is remembered that something is absent. Zero:
+	// not at all.
+	NegativeTTL time.Duration
+	// Zips is how many zips may be fetched at once. Default: 32.
+	Zips int
+	// Smalls is how many other files may be fetched at once. Default: 256.
+	Smalls int
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Server answers the requests of go commands. It is safe for concurrent use.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	base     string // ends with a slash
+	spooler  cache.Spooler
+	flights  *flights
+	zips     *slots
+	small    *slots
+	checks   chan struct{} // bounds how many zips are checked at once
+	negative *negative
+	lists    sync.Mutex // held while a stored list is changed
+	ahead    *lookahead
+	metrics  *metrics
+	buffers  sync.Pool // of *[]byte
+}
+
+// New checks cfg and returns the Server. It starts nothing; the caller runs
+// Run beside it.
+func New(cfg Config) (*Server, error) {
+	var errs []error
+	if cfg.Store == nil || cfg.Public == nil || cfg.Policy == nil {
+		errs = append(errs, errors.New("proxy: Store, Public and Policy are required"))
+	}
+	if cfg.ListTTL < 0 || cfg.NegativeTTL < 0 || cfg.Zips < 0 || cfg.Smalls < 0 {
+		errs = append(errs, errors.New("proxy: a time or a number is negative"))
+	}
+	base := "/" + strings.Trim(cfg.BasePath, "/")
+	if base != "/" {
+		base += "/"
+	}
+	if strings.ContainsAny(base, "%?#@ \\") || strings.Contains(base, "//") {
+		errs = append(errs, fmt.Errorf("proxy: base path %q: use plain path elements", cfg.BasePath))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if cfg.Zips == 0 {
+		cfg.Zips = 32
+	}
+	if cfg.Smalls == 0 {
+		cfg.Smalls = 256
+	}
+	s := &Server{
+		cfg: cfg, base: base, log: cfg.Logger,
+		flights:  newFlights(),
+		zips:     newSlots(cfg.Zips),
+		small:    newSlots(cfg.Smalls),
+		checks:   make(chan struct{}, 2),
+		negative: newNegative(),
+		metrics:  newMetrics(),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.spooler, _ = cfg.Store.(cache.Spooler)
+	s.ahead = newLookahead(s)
+	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
+	return s, nil
+}
+
+// Run does the background work until ctx ends, then ends all fetches and waits
+// for them. A Server that has ended answers from the store alone.
+func (s *Server) Run(ctx context.Context) error {
+	s.ahead.run(ctx)
+	s.flights.close()
+	return nil
+}
+
+// Collectors returns the metrics of the server.
+func (s *Server) Collectors() []prometheus.Collector { return s.metrics.all }
+
+// ServeHTTP answers one request and fills its access record.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := access.From(w)
+	rec.Kind = kindOther
+	path, ok := strings.CutPrefix(r.URL.EscapedPath(), s.base)
+	switch {
+	case !ok && r.URL.Path+"/" == s.base, ok && path == "":
+		s.servePage(w, r)
+	case !ok:
+		rec.Outcome = access.Invalid
+		refuse(w, r, http.StatusNotFound, "not found: this proxy is served under "+s.base)
+	case strings.HasPrefix(path, "sumdb/"):
+		s.serveSumDB(w, r)
+	default:
+		s.serveModule(w, r, path)
+	}
+}
+
+func (s *Server) serveSumDB(w http.ResponseWriter, r *http.Request) {
+	rec := access.From(w)
+	rec.Kind = kindSumDB
+	if s.cfg.SumDB == nil {
+		rec.Outcome = access.Local
+		refuse(w, r, http.StatusNotFound, "no checksum database is mirrored here")
+		return
+	}
+	http.StripPrefix(s.base+"sumdb/", s.cfg.SumDB).ServeHTTP(w, r)
+}
+
+// serveModule answers a request for a module: whether and where its name may
+// be looked up comes before everything else.
+func (s *Server) serveModule(w http.ResponseWriter, r *http.Request, path string) {
+	rec := access.From(w)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		rec.Outcome = access.Invalid
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are possible here")
+		return
+	}
+	req, err := parse(path)
+	if err != nil {
+		rec.Outcome, rec.Err = access.Invalid, err
+		refuse(w, r, http.StatusNotFound, err.Error())
+		return
+	}
+	rec.Kind, rec.Module, rec.Version = req.kind, req.mod.Path, req.mod.Version
+	caller := policy.Caller{}
+	if route := s.cfg.Policy.Route(caller, req.mod.Path); route.Place != policy.Public {
+		rec.Outcome = access.Local
+		refuse(w, r, http.StatusNotFound, req.mod.Path+": "+route.Reason)
+		return
+	}
+	if req.immutable() {
+		s.serveFile(w, r, caller, req)
+	} else {
+		s.serveMutable(w, r, caller, req)
+	}
+}

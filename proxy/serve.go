@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/policy"
+)
+
+// Cache-Control of files that never change: a year, the longest that RFC 9111
+// caches are asked to honour.
+const forever = "public, max-age=31536000, immutable"
+
+// cacheOnly reports whether the client wants nothing to be fetched for it
+// (go.dev/ref/mod#goproxy-protocol, as proxies of the field understand it).
+func cacheOnly(r *http.Request) bool {
+	v := r.Header["Disable-Module-Fetch"]
+	return len(v) > 0 && v[0] == "true"
+}
+
+// serveFile answers a request for a file that never changes.
+func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) {
+	rec := access.From(w)
+	for {
+		obj, err := s.get(r.Context(), req.name)
+		switch {
+		case err == nil && obj.Attrs.SHA256 != "":
+			rec.Outcome = access.Hit
+			s.serveObject(w, r, caller, req, obj)
+			return
+		case err == nil:
+			obj.Close() // not proven yet
+		}
+		if cacheOnly(r) {
+			s.fail(w, r, req.what(), notCached{})
+			return
+		}
+		if s.negative.fresh(req.name, s.cfg.NegativeTTL) {
+			s.failNegative(w, r, req)
+			return
+		}
+		if again := s.serveMiss(w, r, caller, req); !again {
+			return
+		}
+	}
+}
+
+// what names what was asked for, for a person.
+func (r *request) what() string {
+	if r.mod.Version == "" {
+		return r.mod.Path
+	}
+	return r.mod.String()
+}
+
+// failNegative answers from the memory of a moment ago.
+func (s *Server) failNegative(w http.ResponseWriter, r *http.Request, req request) {
+	s.fail(w, r, req.what(), fs.ErrNotExist)
+	access.From(w).Outcome = access.Negative
+}
+
+// serveObject answers from the store, and closes obj.
+func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, obj *cache.Object) {
+	defer obj.Close()
+	if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{FirstSeen: obj.Attrs.FirstSeen}); v.Deny {
+		s.fail(w, r, req.what(), &deniedError{v.Text})
+		return
+	}
+	if obj.Body != nil {
+		setHeader(w, req.kind, forever, obj.Attrs.SHA256)
+		http.ServeContent(w, r, "", time.Time{}, obj.Body)
+		return
+	}
+	serveBytes(w, r, req.kind, forever, obj.Attrs.SHA256, obj.Bytes)
+}
+
+// serveMiss answers from a flight. again says that the object is in the store
+// now.
+func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) (again bool) {
+	rec := access.From(w)
+	limit := smallLimit
+	if req.kind == KindZip {
+		limit = zipLimit
+	}
+	f, first := s.flights.join(req.name, limit, func(ctx context.Context, f *flight) error {
+		err := s.fill(ctx, f, req)
+		switch {
+		case err == nil:
+			s.negative.forget(req.name)
+			s.addToList(ctx, req.mod)
+		case errors.Is(err, fs.ErrNotExist):
+			s.negative.remember(req.name)
+		}
+		return err
+	})
+	defer s.flights.leave(f)
+	rec.Outcome = access.Miss
+	if !first {
+		rec.Outcome = access.Follow
+	}
+	if err := wait(r.Context(), f.ready); err != nil {
+		s.fail(w, r, req.what(), err)
+		return false
+	}
+	if f.spool != nil && follows(r) {
+		if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{}); v.Deny {
+			s.fail(w, r, req.what(), &deniedError{v.Text})
+			return false
+		}
+		s.stream(w, r, req, f)
+		return false
+	}
+	if err := wait(r.Context(), f.done); err != nil {
+		s.fail(w, r, req.what(), err)
+		return false
+	}
+	return s.serveFlight(w, r, caller, req, f)
+}
+
+// follows reports whether a request can be answered while its file comes: not
+// if it is for a part of it or has a condition.
+func follows(r *http.Request) bool {
+	return r.Method == http.MethodGet && plainRequest(r)
+}
+
+// plainRequest reports whether r is for the whole of a file, unconditionally.
+func plainRequest(r *http.Request) bool {
+	for _, h := range [...]string{"Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if _, ok := r.Header[h]; ok {
+			return false
+		}
+	}
+	return true
+}
+
+func wait(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// serveFlight answers from a flight that is over.
+func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, f *flight) (again bool) {
+	if errors.Is(f.err, errStored) {
+		return true
+	}
+	if f.err != nil {
+		s.fail(w, r, req.what(), f.err)
+		return false
+	}
+	if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{FirstSeen: f.attrs.FirstSeen}); v.Deny {
+		s.fail(w, r, req.what(), &deniedError{v.Text})
+		return false
+	}
+	if f.spool == nil {
+		serveBytes(w, r, req.kind, forever, f.attrs.SHA256, f.body)
+		return false
+	}
+	setHeader(w, req.kind, forever, f.attrs.SHA256)
+	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(f.spool, 0, f.spool.size()))
+	return false
+}
+
+// stream sends a file while it is being fetched. The tail comes when all is
+// proven; if it is not, the connection is cut, so that no client takes what it
+// has for the whole.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, req request, f *flight) {
+	src := &spoolReader{ctx: r.Context(), s: f.spool}
+	start := make([]byte, 512)
+	n, err := src.Read(start)
+	if err != nil {
+		s.fail(w, r, req.what(), err)
+		return
+	}
+	setHeader(w, req.kind, forever, "")
+	w.Header().Set("Content-Length", strconv.FormatInt(f.spool.total, 10))
+	if _, err = w.Write(start[:n]); err == nil {
+		_, err = io.Copy(w, struct{ io.Reader }{src})
+	}
+	if err == nil {
+		return
+	}
+	rec := access.From(w)
+	rec.Err = err
+	rec.Outcome = access.Gone
+	if r.Context().Err() == nil && f.broken() {
+		rec.Outcome = answerFor(err).outcome
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// broken reports whether the flight has failed, as opposed to the client.
+func (f *flight) broken() bool {
+	select {
+	case <-f.done:
+		return f.err != nil
+	default:
+		return false
+	}
+}
+
+// contentTypes of the files of the protocol.
+func contentType(kind string) string {
+	switch kind {
+	case KindZip:
+		return "application/zip"
+	case KindInfo, kindQuery, kindLatest:
+		return "application/json"
+	}
+	return "text/plain; charset=utf-8"
+}
+
+// setHeader sets the header of an answer with a body. digest is its SHA-256 in
+// hex; empty: unknown.
+func setHeader(w http.ResponseWriter, kind, cacheControl, digest string) {
+	h := w.Header()
+	h["Content-Type"] = []string{contentType(kind)}
+	h["Cache-Control"] = []string{cacheControl}
+	h["X-Content-Type-Options"] = nosniff
+	if len(digest) >= 32 {
+		h["Etag"] = []string{`"` + digest[:32] + `"`}
+	}
+}
+
+// nosniff is shared by all answers, and read-only.
+var nosniff = []string{"nosniff"}
+
+// serveBytes answers with a small body.
+func serveBytes(w http.ResponseWriter, r *http.Request, kind, cacheControl, digest string, body []byte) {
+	setHeader(w, kind, cacheControl, digest)
+	if !plainRequest(r) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+		return
+	}
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		w.Write(body)
+	}
+}
