@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"testing"
 	"time"
 
@@ -20,10 +19,7 @@ import (
 // The online test dials by itself.
 func TestMain(m *testing.M) {
 	http.DefaultTransport.(*http.Transport).DialContext = loopbackOnly
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		os.Exit(code)
-	}))
+	goleak.VerifyTestMain(m)
 }
 
 func loopbackOnly(ctx context.Context, network, address string) (net.Conn, error) {
