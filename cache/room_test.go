@@ -205,15 +205,54 @@ func TestLimitDoesNotWalkForEveryFutilePut(t *testing.T) {
 	})
 }
 
-// walks counts the walks over a Store.
+// walks counts the walks over a Store, and calls during before each step.
 type walks struct {
 	cache.Store
-	n int
+	n      int
+	during func(step int)
 }
 
 func (w *walks) List(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {
 	w.n++
-	return w.Store.List(ctx, prefix)
+	return func(yield func(cache.Entry, error) bool) {
+		step := 0
+		for e, err := range w.Store.List(ctx, prefix) {
+			if w.during != nil {
+				w.during(step)
+			}
+			step++
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestLimitCountsChangesDuringAWalkOnce lets names change after and before the
+// walk comes by.
+func TestLimitCountsChangesDuringAWalkOnce(t *testing.T) {
+	w := &walks{Store: openMem(t)}
+	l := newLimit(t, w, cache.LimitConfig{MaxBytes: 64 * mib})
+	for i := range 20 {
+		put(t, l, object(i), make([]byte, 10_000), cache.Mutable)
+	}
+	w.during = func(step int) {
+		if step == 10 {
+			for i := range 20 {
+				put(t, l, object(i), make([]byte, 100_000), cache.Mutable)
+				put(t, l, object(100+i), make([]byte, 10_000), cache.Mutable)
+			}
+		}
+	}
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	w.during = nil
+	counted := value(t, l.Collectors(), "modgate_cache_bytes")
+	u, err := l.Stat(t.Context())
+	must(t, err)
+	if counted != float64(u.Bytes) {
+		t.Errorf("counted %v, there are %d", counted, u.Bytes)
+	}
 }
 
 func TestLimitPutsAtOnce(t *testing.T) {

@@ -12,17 +12,6 @@ func Hold(ctx context.Context, s *Store, name string) (unlock func(), err error)
 	return s.lock.name(ctx, name)
 }
 
-// Cached is how many objects s remembers the attributes of.
-func Cached(s *Store) int {
-	n := 0
-	for i := range s.meta.shards {
-		n += len(s.meta.shards[i].m)
-	}
-	return n
-}
-
-const CachedMost = metaShards * metaPerShard
-
 // Decode is decodeRecords followed by encodeRecords.
 func Decode(b []byte) (again []byte, n int, err error) {
 	recs, err := decodeRecords(b)

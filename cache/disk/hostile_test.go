@@ -113,6 +113,34 @@ func checkPlanted(t *testing.T, s *disk.Store) {
 	}
 }
 
+// TestPlantedIsNotAdopted plants where nothing is stored, with a name that an
+// adopted object could have.
+func TestPlantedIsNotAdopted(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "passwd")
+	must(t, os.WriteFile(outside, []byte(secret), 0o644))
+	for what, plant := range plants(outside) {
+		dir := t.TempDir()
+		s := open(t, dir)
+		must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(zipName)), 0o755))
+		must(t, plant(filepath.Join(dir, zipName)))
+		within(t, 10*time.Second, func() {
+			if o, err := s.Get(context.Background(), zipName); err == nil {
+				o.Close()
+				t.Errorf("%s: adopted", what)
+			}
+			for e, err := range s.List(context.Background(), "") {
+				if err != nil || e.Size != 0 {
+					t.Errorf("%s: listed %+v, %v", what, e, err)
+				}
+			}
+			put(t, s, zipName, "zip", cache.Immutable)
+		})
+		if got := content(t, s, zipName); got != "zip" {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+}
+
 // TestLinkInTheMiddle checks that no operation goes through a symbolic link
 // among the directories, even one that stays inside.
 func TestLinkInTheMiddle(t *testing.T) {

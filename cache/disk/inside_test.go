@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -48,21 +47,6 @@ func TestChangesOfANameExcludeEachOther(t *testing.T) {
 	put(t, b, "example.com/other/@v/v1.0.0.zip", "other", cache.Immutable)
 	unlock()
 	must(t, b.Delete(t.Context(), zipName))
-}
-
-func TestAttributesInMemoryAreBounded(t *testing.T) {
-	s := open(t, t.TempDir())
-	for i := range 100 {
-		name := fmt.Sprintf("example.com/m%d/@v/list", i)
-		put(t, s, name, "x", cache.Mutable)
-		content(t, s, name)
-	}
-	if n := disk.Cached(s); n != 100 {
-		t.Errorf("%d are remembered of 100", n)
-	}
-	if disk.CachedMost > 1<<14 {
-		t.Errorf("up to %d are remembered", disk.CachedMost)
-	}
 }
 
 func TestAttributesThatMakeNoSense(t *testing.T) {
