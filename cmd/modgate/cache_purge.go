@@ -1,0 +1,169 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/module"
+
+	"github.com/modgate/modgate/cache"
+)
+
+func purgeCommand(p *process) *cobra.Command {
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "purge MODULE[@VERSION] | PATTERN...",
+		Short: "Remove modules from the cache",
+		Long: `Purge removes all versions of a module, or one. A pattern as in GOPRIVATE (with
+one of *?[ in it) removes all modules that it matches. The list of versions and
+the answer to @latest go too, and are asked for anew.
+
+  modgate cache purge github.com/corp/tool@v1.2.3
+  modgate cache purge 'github.com/corp/*'`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	settings := addSettings(cmd, p, "cache.dir")
+	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		matches, err := purgeMatcher(args)
+		if err != nil {
+			return err
+		}
+		s, err := settings()
+		if err != nil {
+			return err
+		}
+		store, err := openDisk(s)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		var doomed []cache.Entry
+		for e, err := range store.List(cmd.Context(), "") {
+			if err != nil {
+				return err
+			}
+			if o := parseName(e.Name); o.module != "" && matches(o) {
+				doomed = append(doomed, e)
+			}
+		}
+		return p.remove(cmd.Context(), store, doomed, dry)
+	}
+	return cmd
+}
+
+// purgeMatcher returns a function that says which objects args mean.
+func purgeMatcher(args []string) (func(object) bool, error) {
+	var all []func(object) bool
+	for _, arg := range args {
+		modulePath, version, versioned := strings.Cut(arg, "@")
+		if strings.ContainsAny(modulePath, "*?[") {
+			if _, err := path.Match(modulePath, "x"); err != nil || versioned {
+				return nil, fmt.Errorf("%q is not a pattern: write globs as in GOPRIVATE, without a version", arg)
+			}
+			all = append(all, func(o object) bool { return module.MatchPrefixPatterns(arg, o.module) })
+			continue
+		}
+		if err := module.CheckPath(modulePath); err != nil {
+			return nil, err
+		}
+		if versioned && version == "" {
+			return nil, fmt.Errorf("%q: the version is missing behind @", arg)
+		}
+		all = append(all, func(o object) bool {
+			return o.module == modulePath && (!versioned || o.version == "" || o.version == version)
+		})
+	}
+	return func(o object) bool {
+		return slices.ContainsFunc(all, func(f func(object) bool) bool { return f(o) })
+	}, nil
+}
+
+func trimCommand(p *process) *cobra.Command {
+	var dry bool
+	var to string
+	cmd := &cobra.Command{
+		Use:   "trim --to SIZE",
+		Short: "Remove what was used least recently until the cache has a size",
+		Args:  cobra.NoArgs,
+	}
+	settings := addSettings(cmd, p, "cache.dir")
+	cmd.Flags().StringVar(&to, "to", "", "The size to reach: 5GiB.")
+	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var size Size
+		if err := size.UnmarshalText([]byte(to)); err != nil {
+			return fmt.Errorf("--to: %q %w", to, err)
+		}
+		s, err := settings()
+		if err != nil {
+			return err
+		}
+		store, err := openDisk(s)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		doomed, err := surplus(cmd.Context(), store, int64(size))
+		if err != nil {
+			return err
+		}
+		return p.remove(cmd.Context(), store, doomed, dry)
+	}
+	return cmd
+}
+
+// surplus returns the entries to remove so that at most size bytes stay: those
+// used least recently, never precious ones.
+func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry, error) {
+	var entries []cache.Entry
+	var total int64
+	for e, err := range store.List(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		total += e.Size
+		if e.Class != cache.Precious {
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b cache.Entry) int {
+		return cmp.Or(a.Used.Compare(b.Used), cmp.Compare(b.Size, a.Size), cmp.Compare(a.Name, b.Name))
+	})
+	n := 0
+	for n < len(entries) && total > size {
+		total -= entries[n].Size
+		n++
+	}
+	return entries[:n], nil
+}
+
+// remove removes entries and says so.
+func (p *process) remove(ctx context.Context, store cache.Store, entries []cache.Entry, dry bool) error {
+	var bytes int64
+	var errs []error
+	for _, e := range entries {
+		if !dry {
+			if err := store.Delete(ctx, e.Name); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		bytes += e.Size
+		if dry || len(entries) <= 20 {
+			fmt.Fprintln(p.stdout, e.Name)
+		}
+	}
+	verb := "removed"
+	if dry {
+		verb = "would be removed"
+	}
+	fmt.Fprintf(p.stdout, "%d objects, %s, %s\n", len(entries)-len(errs), Size(bytes).Human(), verb)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is the whole configuration and its manual. Every leaf is one key: its
+// name in the file is the path of the tags ("cache.max_size"), and from that
+// come the flag (--cache-max-size) and the environment variable
+// (MODGATE_CACHE_MAX_SIZE). Flags beat the environment, which beats the file.
+//
+// The tags: key is the element of the name, default the value where nobody
+// says anything, doc one sentence for help and reference, secret marks values
+// that are never printed whole and may be "file:" references.
+//
+// No key may be called "port" or begin with "service." or "port.": Kubernetes
+// puts MODGATE_PORT and MODGATE_SERVICE_… into the environment of every pod
+// beside a Service that is called modgate.
+type Config struct {
+	Listen   string   `key:"listen" default:"127.0.0.1:8080" doc:"Address of the proxy, host:port. Port 0 takes a free one."`
+	Admin    Admin    `key:"admin"`
+	BasePath string   `key:"base_path" default:"/" doc:"Path prefix under which the proxy is served."`
+	Upstream string   `key:"upstream" default:"https://proxy.golang.org" secret:"true" doc:"Where public modules come from, a list as in GOPROXY: behind a comma the next entry is asked when one answers 404 or 410, behind | after any error; off ends the list."`
+	Private  List     `key:"private" doc:"Patterns as in GOPRIVATE. What matches, and the parents of what matches, is never named to an upstream or a public checksum database."`
+	SumDB    string   `key:"sumdb" default:"sum.golang.org" doc:"The checksum database as in GOSUMDB: a name, name+key, name+key and a URL behind a space, or off. With off nothing that is served has been verified."`
+	Cache    Cache    `key:"cache"`
+	TTL      TTL      `key:"ttl"`
+	TLS      TLS      `key:"tls"`
+	Log      Log      `key:"log"`
+	Drain    Drain    `key:"drain"`
+	_        struct{} // keyed literals only
+}
+
+// Admin configures the second listener.
+type Admin struct {
+	Listen string `key:"listen" default:"127.0.0.1:8081" doc:"Address for metrics, health details and profiles. Empty turns it off. Whoever reaches it can read the memory of the process: keep it private."`
+}
+
+// Cache configures where and how much is kept.
+type Cache struct {
+	Dir     string `key:"dir" doc:"Directory of the cache: a tree in the layout of the GOPROXY protocol. Default: modgate in $XDG_CACHE_HOME or the user's cache directory."`
+	MaxSize Size   `key:"max_size" default:"10GiB" doc:"Upper bound of that directory. The least recently used goes first; 0 sets no bound but the free space of the disk."`
+	Memory  Size   `key:"memory" default:"64MiB" doc:"Memory for small files that are asked for often; 0 turns it off."`
+}
+
+// TTL configures how long answers that change are believed.
+type TTL struct {
+	List     Duration `key:"list" default:"60s" doc:"How long a list of versions, @latest or a branch is answered from the cache before its source is asked again."`
+	Negative Duration `key:"negative" default:"10s" doc:"How long an absence is remembered. A tag pushed a second after it was missed becomes visible after this time."`
+}
+
+// TLS configures trust for outgoing connections.
+type TLS struct {
+	Trust List `key:"trust" doc:"Files with further CA certificates (PEM) for outgoing connections, added to those of the system."`
+}
+
+// Log configures the log on standard error.
+type Log struct {
+	Format string `key:"format" default:"text" oneof:"text json" doc:"text or json."`
+	Level  Level  `key:"level" default:"info" doc:"debug, info, warn or error. Requests are logged at info, those that failed at warn."`
+}
+
+// Drain configures the way out after SIGTERM or SIGINT.
+type Drain struct {
+	Delay   Duration `key:"delay" default:"0s" doc:"How long to serve on after /readyz has turned false, so that load balancers notice. Behind Kubernetes: 5s."`
+	Timeout Duration `key:"timeout" default:"25s" doc:"How long to wait for answers in progress before they are cut."`
+}
+
+// Size is a number of bytes.
+type Size int64
+
+var units = []struct {
+	name string
+	size Size
+}{
+	{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
+}
+
+// UnmarshalText reads "50GiB", "1.5GB" or a bare number of bytes.
+func (s *Size) UnmarshalText(text []byte) error {
+	number, unit := strings.TrimSpace(string(text)), Size(1)
+	for _, u := range units {
+		if n, ok := strings.CutSuffix(number, u.name); ok {
+			number, unit = strings.TrimRight(n, " "), u.size
+			break
+		}
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || strings.Trim(number, "0123456789.") != "" || f*float64(unit) >= 1<<62 {
+		return remedied("is not a size", "write a number and a unit: 50GiB, 512MiB, 1.5GB")
+	}
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil {
+		*s = Size(n) * unit
+	} else {
+		*s = Size(f * float64(unit))
+	}
+	return nil
+}
+
+// String returns the size in the largest unit that divides it.
+func (s Size) String() string {
+	for _, u := range units[:4] {
+		if s >= u.size && s%u.size == 0 {
+			return strconv.FormatInt(int64(s/u.size), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// Human returns the size rounded for people.
+func (s Size) Human() string {
+	for _, u := range units[:4] {
+		if s >= u.size {
+			return fmt.Sprintf("%.1f %s", float64(s)/float64(u.size), u.name)
+		}
+	}
+	return fmt.Sprintf("%d B", s)
+}
+
+// Duration is a time.Duration that is never negative.
+type Duration time.Duration
+
+// UnmarshalText reads a duration as time.ParseDuration does.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(strings.TrimSpace(string(text)))
+	if err != nil || v < 0 {
+		return remedied("is not a duration", "write a number and a unit: 90s, 5m, 1h30m")
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// String returns the duration without its empty parts: 1h, not 1h0m0s.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+func (d Duration) std() time.Duration { return time.Duration(d) }
+
+// List is a list of words: a sequence in the file, comma-separated elsewhere.
+type List []string
+
+// UnmarshalText splits at commas; spaces around a word and empty words go.
+func (l *List) UnmarshalText(text []byte) error {
+	*l = nil
+	for word := range strings.SplitSeq(string(text), ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			*l = append(*l, word)
+		}
+	}
+	return nil
+}
+
+// String returns the words separated by commas.
+func (l List) String() string { return strings.Join(l, ",") }
+
+// Level is a slog.Level written in lower case.
+type Level slog.Level
+
+// UnmarshalText reads debug, info, warn or error.
+func (l *Level) UnmarshalText(text []byte) error {
+	if err := (*slog.Level)(l).UnmarshalText(text); err != nil {
+		return remedied("is not a level", "write debug, info, warn or error")
+	}
+	return nil
+}
+
+// String returns the name of the level.
+func (l Level) String() string { return strings.ToLower(slog.Level(l).String()) }

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxConfigFile bounds a configuration file, in bytes.
+const maxConfigFile = 1 << 20
+
+// decode sets what the YAML in data says. It walks the syntax tree by itself,
+// and not through a struct decoder, because that one stops at the first
+// mistake. Anchors, aliases and tags are refused: a file that needs them is not
+// read at a glance.
+func (s *settings) decode(name string, data []byte) mistakes {
+	d := decoder{settings: s, name: name, source: strings.Split(string(data), "\n"), table: map[string]key{}, groups: map[string]bool{"": true}}
+	for _, k := range keys() {
+		d.table[k.name] = k
+		for i, c := range k.name {
+			if c == '.' {
+				d.groups[k.name[:i]] = true
+			}
+		}
+	}
+	file, err := parse(data)
+	if err != nil {
+		at := mistake{origin: name}
+		if e := yaml.Error(nil); errors.As(err, &e) {
+			at = d.at("", e.GetToken())
+			err = errors.New(e.GetMessage())
+		}
+		d.found.add(err, at)
+		return d.found
+	}
+	for i, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if i > 0 {
+			d.wrong("", doc.Body, "a second document begins here", "keep one document in one file")
+			break
+		}
+		d.group("", doc.Body)
+	}
+	return d.found
+}
+
+// parse calls the YAML parser, whose panics on odd input are errors.
+func parse(data []byte) (file *ast.File, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("not readable as YAML: %v", p)
+		}
+	}()
+	return parser.ParseBytes(data, 0)
+}
+
+// decoder is one run of decode.
+type decoder struct {
+	settings *settings
+	name     string
+	source   []string // lines
+	table    map[string]key
+	groups   map[string]bool // names that have keys below them
+	found    mistakes
+}
+
+// group reads a mapping whose keys are below prefix ("" or "cache").
+func (d *decoder) group(prefix string, node ast.Node) {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			d.entry(prefix, v)
+		}
+	case *ast.MappingValueNode:
+		d.entry(prefix, n)
+	case *ast.NullNode, *ast.CommentGroupNode:
+	default:
+		d.wrong(prefix, node, "keys are expected here, as in \"listen: 127.0.0.1:8080\"", "indent them below "+prefix)
+	}
+}
+
+func (d *decoder) entry(prefix string, v *ast.MappingValueNode) {
+	word := v.Key.GetToken().Value
+	name := word
+	if prefix != "" {
+		name = prefix + "." + word
+	}
+	k, known := d.table[name]
+	switch {
+	case strings.Contains(word, ".") && known:
+		group, leaf, _ := strings.Cut(name, ".")
+		d.wrong("", v.Key, fmt.Sprintf("%q is two keys in one", word), "write "+leaf+": indented below "+group+":")
+	case known:
+		d.value(k, v.Value)
+	case d.groups[name]:
+		d.group(name, v.Value)
+	default:
+		advice := "modgate config --reference lists all keys"
+		if near := d.nearest(name); near != "" {
+			advice = "did you mean " + near + "?"
+		}
+		d.wrong("", v.Key, fmt.Sprintf("%q is not a key", name), advice)
+	}
+}
+
+func (d *decoder) nearest(name string) string {
+	var names []string
+	for _, k := range keys() {
+		names = append(names, k.name)
+	}
+	return nearest(name, names)
+}
+
+// value sets k to the scalar or the sequence of scalars in node.
+func (d *decoder) value(k key, node ast.Node) {
+	raw, ok := scalar(node)
+	if seq, isSeq := node.(*ast.SequenceNode); isSeq && k.kind() == "list" {
+		var words []string
+		for _, v := range seq.Values {
+			word, fine := scalar(v)
+			if !fine || strings.Contains(word, ",") {
+				d.wrong(k.name, v, "a single word is expected here", "write one word on each line")
+				return
+			}
+			words = append(words, word)
+		}
+		raw, ok = strings.Join(words, ","), true
+	}
+	if !ok {
+		d.wrong(k.name, node, "a "+k.kind()+" is expected here", "write it behind the colon")
+		return
+	}
+	at := d.at(k.name, node.GetToken())
+	for _, m := range d.settings.assign(k, raw, at.origin) {
+		m.snippet = at.snippet
+		d.found = append(d.found, m)
+	}
+}
+
+// scalar returns the text of a scalar as it stands in the file, so that 010
+// and 1e3 mean what they look like.
+func scalar(node ast.Node) (string, bool) {
+	switch n := node.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return n.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return n.GetToken().Value, true
+	case *ast.NullNode:
+		return "", true
+	}
+	return "", false
+}
+
+func (d *decoder) wrong(name string, node ast.Node, problem, advice string) {
+	at := d.at(name, node.GetToken())
+	at.problem, at.advice = problem, advice
+	d.found = append(d.found, at)
+}
+
+// at returns a mistake that points to t, which may be nil.
+func (d *decoder) at(name string, t *token.Token) mistake {
+	m := mistake{key: name, origin: d.name}
+	if t == nil || t.Position == nil || t.Position.Line < 1 || t.Position.Line > len(d.source) {
+		return m
+	}
+	line, column := t.Position.Line, max(t.Position.Column, 1)
+	m.origin = fmt.Sprintf("%s:%d", d.name, line)
+	if t.Type == token.MappingValueType && t.Prev != nil && t.Prev.Position != nil {
+		column = t.Prev.Position.Column
+	}
+	var b strings.Builder
+	for i := max(line-1, 1); i <= line; i++ {
+		fmt.Fprintf(&b, "%4d | %.120s\n", i, strings.TrimRight(d.source[i-1], "\r"))
+	}
+	fmt.Fprintf(&b, "     | %s^\n", strings.Repeat(" ", min(column, 120)-1))
+	m.snippet = b.String()
+	return m
+}

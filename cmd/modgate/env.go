@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func envCommand(p *process) *cobra.Command {
+	var address string
+	var shell bool
+	cmd := &cobra.Command{
+		Use:   "env",
+		Short: "Print the lines that make the go command use this server",
+		Long: `Env prints what a developer pastes once to use this server for all modules.
+The lines follow from the configuration of the server: run it with the same
+flags, environment and file.`,
+		Args: cobra.NoArgs,
+	}
+	settings := addSettings(cmd, p, "listen", "base_path", "private", "sumdb")
+	cmd.Flags().StringVar(&address, "url", "", "The URL under which developers reach the server. Default: made from listen.")
+	cmd.Flags().BoolVar(&shell, "shell", false, "Print export lines for a shell or a CI job, which change nothing that lasts.")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		s, err := settings()
+		if err != nil {
+			return err
+		}
+		if address == "" {
+			address = localURL(s.Listen, s.BasePath)
+		}
+		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return errors.New("--url: write http://host:port or https://host")
+		}
+		lines, err := clientLines(&s.Config, address)
+		if err != nil {
+			return err
+		}
+		for _, l := range lines {
+			fmt.Fprint(p.stdout, l.format(shell))
+		}
+		return nil
+	}
+	return cmd
+}
+
+// clientLine is one setting of the go command and why it is as it is.
+type clientLine struct {
+	why, name, value string // no value: back to the default
+}
+
+// clientLines returns what the go command must be told to use a server with
+// the configuration c at address.
+func clientLines(c *Config, address string) ([]clientLine, error) {
+	db, err := parseSumDB(c.SumDB)
+	if err != nil {
+		return nil, err
+	}
+	lines := []clientLine{{"All modules come from this server, and from nowhere else.", "GOPROXY", strings.TrimSuffix(address, "/")}}
+	if len(c.Private) > 0 {
+		lines = append(lines,
+			clientLine{"GOPRIVATE would send private modules past this server: the next two lines replace it.", "GOPRIVATE", ""},
+			clientLine{"Private modules come from this server too.", "GONOPROXY", "none"},
+			clientLine{"No public checksum database is asked about private modules.", "GONOSUMDB", c.Private.String()})
+	}
+	switch {
+	case db == nil:
+		lines = append(lines, clientLine{why: "This server has no checksum database (sumdb: off): the go command asks the one of its GOSUMDB by itself."})
+	case db.Name != "sum.golang.org":
+		lines = append(lines, clientLine{"The checksum database that this server mirrors and checks against.", "GOSUMDB", db.Key})
+	default:
+		lines = append(lines, clientLine{why: "GOSUMDB keeps its default: this server mirrors " + db.Name + "."})
+	}
+	return lines, nil
+}
+
+// format returns the line as a command that lasts, or as one for this shell.
+func (l clientLine) format(shell bool) string {
+	command := ""
+	switch {
+	case l.name == "":
+	case shell && l.value == "":
+		command = "export " + l.name + "=\n"
+	case shell:
+		command = "export " + l.name + "=" + quote(l.value) + "\n"
+	case l.value == "":
+		command = "go env -u " + l.name + "\n"
+	default:
+		command = "go env -w " + quote(l.name+"="+l.value) + "\n"
+	}
+	return "# " + l.why + "\n" + command
+}
+
+// quote protects s from a POSIX shell where that is needed.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_=+./:,@%", r)
+	}
+	if strings.TrimFunc(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// localURL returns the URL of a server that listens on address, as seen from
+// the same host.
+func localURL(address, basePath string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port) + strings.TrimSuffix(basePath, "/")
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+)
+
+func serveCommand(p *process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve Go modules: the main job",
+		Long: `Serve answers the GOPROXY protocol until it is told to end.
+
+SIGTERM or SIGINT (Ctrl-C) drains: /readyz turns false, answers in progress are
+finished, then the process ends with status 0. A second signal ends it at once.
+A change of the configuration needs a restart; SIGHUP changes nothing.`,
+		Args: cobra.NoArgs,
+	}
+	settings := addSettings(cmd, p)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := settings()
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), s, p.stderr)
+	}
+	return cmd
+}
+
+// serve runs the server until ctx ends and what was in progress is done.
+func serve(ctx context.Context, s *settings, stderr io.Writer) error {
+	log, sink := newLog(stderr, s.Log)
+	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
+	var logs sync.WaitGroup
+	logs.Go(func() { sink.Run(logging) })
+	defer func() { stopLogging(); logs.Wait() }()
+
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+
+	v := &service{settings: s, log: log, sink: sink, health: new(health), hangup: hangup}
+	if err := v.open(ctx); err != nil {
+		return err
+	}
+	v.announce(stderr)
+	return v.run(ctx)
+}
+
+// service is one run of serve.
+type service struct {
+	settings *settings
+	log      *slog.Logger
+	sink     *logSink
+	health   *health
+	hangup   <-chan os.Signal
+	cut      bool // by drain: handlers may still use what app.close would close
+
+	app         *app
+	public      *http.Server
+	publicAddr  net.Listener
+	private     *http.Server // of the admin listener; nil if that is off
+	privateAddr net.Listener
+}
+
+// open builds everything and opens the listeners, so that whatever can be
+// wrong with the configuration or the machine is told before the first request.
+func (v *service) open(ctx context.Context) error {
+	registry := newRegistry(v.health)
+	app, err := wire(&v.settings.Config, registry, v.log)
+	if err != nil {
+		return err
+	}
+	v.app = app
+	if err := v.listen(ctx, registry); err != nil {
+		return errors.Join(err, app.close())
+	}
+	return nil
+}
+
+// listen opens the listeners, which nobody serves yet.
+func (v *service) listen(ctx context.Context, registry *prometheus.Registry) (err error) {
+	v.public = newServer(v.health.front(v.app.handler), v.log)
+	if v.publicAddr, err = listen(ctx, "listen", v.settings.Listen); err != nil {
+		return err
+	}
+	if v.settings.Admin.Listen == "" {
+		return nil
+	}
+	a := &admin{health: v.health, registry: registry, settings: v.settings, started: time.Now()}
+	v.private = newServer(a.handler(), v.log)
+	if v.privateAddr, err = listen(ctx, "admin.listen", v.settings.Admin.Listen); err != nil {
+		return errors.Join(err, v.publicAddr.Close())
+	}
+	return nil
+}
+
+// announce tells the person who has just started the server how to use it, and
+// the log where it listens.
+func (v *service) announce(w io.Writer) {
+	s := v.settings
+	address := localURL(v.publicAddr.Addr().String(), s.BasePath)
+	attrs := []any{"version", buildInfo().Version, "addr", v.publicAddr.Addr().String()}
+	lines := [][2]string{
+		{"address", address},
+		{"use it", "go env -w GOPROXY=" + address},
+		{"cache", s.Cache.Dir + ", " + limitText(s.Cache.MaxSize)},
+		{"upstream", hideUserinfo(s.Upstream)},
+		{"checked by", s.SumDB},
+	}
+	if s.SumDB == "off" {
+		lines[4][1] = "nothing: sumdb is off, modules are served as upstream sends them"
+	}
+	if len(s.Private) > 0 {
+		lines[1][1] += ", and what modgate env prints"
+		lines = append(lines, [2]string{"private", s.Private.String()})
+	}
+	if v.privateAddr != nil {
+		lines = append(lines, [2]string{"admin", localURL(v.privateAddr.Addr().String(), "/") + "/metrics"})
+		attrs = append(attrs, "admin", v.privateAddr.Addr().String())
+	}
+	if s.file != "" {
+		lines = append(lines, [2]string{"settings", s.file})
+		attrs = append(attrs, "config", s.file)
+	}
+	if s.Log.Format == "text" {
+		var b strings.Builder
+		fmt.Fprintf(&b, "modgate %s\n", buildInfo().Version)
+		for _, l := range lines {
+			fmt.Fprintf(&b, "  %-10s  %s\n", l[0], l[1])
+		}
+		io.WriteString(w, b.String())
+	}
+	v.log.Info("serving", attrs...)
+	v.sink.Flush()
+}
+
+func limitText(size Size) string {
+	if size == 0 {
+		return "as much as the disk has"
+	}
+	return "at most " + size.String()
+}
+
+// run serves until ctx ends or a part fails, then drains.
+func (v *service) run(ctx context.Context) error {
+	background, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, life := errgroup.WithContext(background)
+	for _, part := range v.app.background {
+		g.Go(func() error { return part(life) })
+	}
+	g.Go(func() error { return serveOn(v.public, v.publicAddr) })
+	if v.private != nil {
+		g.Go(func() error { return serveOn(v.private, v.privateAddr) })
+	}
+	g.Go(func() error { return v.ignoreHangup(life) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-life.Done():
+		}
+		v.drain(life)
+		end()
+		return nil
+	})
+	err := g.Wait()
+	if !v.cut {
+		err = errors.Join(err, v.app.close())
+	}
+	v.log.Info("ended")
+	return err
+}
+
+// drain ends the service without harm: it asks for no more requests, serves
+// those that come until that is known, and waits for answers in progress. life
+// ends early if a part has failed, and then nobody waits for the delay.
+func (v *service) drain(life context.Context) {
+	v.sink.Direct()
+	v.health.draining.Store(true)
+	cfg := v.settings.Drain
+	v.log.Info("draining", "delay", time.Duration(cfg.Delay), "timeout", time.Duration(cfg.Timeout))
+	select {
+	case <-time.After(time.Duration(cfg.Delay)):
+	case <-life.Done():
+	}
+	patience, cancel := context.WithTimeout(context.WithoutCancel(life), time.Duration(cfg.Timeout))
+	defer cancel()
+	if err := v.public.Shutdown(patience); err != nil {
+		v.log.Warn("answers in progress were cut", "timeout", time.Duration(cfg.Timeout), "error", err)
+		v.public.Close()
+		v.cut = true
+	}
+	if v.private != nil {
+		v.private.Close()
+	}
+}
+
+// ignoreHangup keeps SIGHUP from ending the process: service managers send it
+// for "reload", and there is nothing yet that could be reloaded.
+func (v *service) ignoreHangup(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-v.hangup:
+			v.log.Warn("SIGHUP changes nothing: a new configuration needs a restart")
+		}
+	}
+}

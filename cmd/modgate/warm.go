@@ -1,0 +1,233 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/module"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/modgate/modgate/internal/ziphash"
+)
+
+func warmCommand(p *process) *cobra.Command {
+	var address string
+	var concurrency int
+	cmd := &cobra.Command{
+		Use:   "warm GO.MOD | GO.SUM...",
+		Short: "Fetch what a project needs, so that its builds find it in the cache",
+		Long: `Warm asks a running server for everything that a go.sum names, or that a go.mod
+requires, and compares the hashes of the go.sum with what comes. It can be
+pointed at any GOPROXY. The status is 1 if something could not be had.`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	settings := addSettings(cmd, p, "listen", "base_path")
+	cmd.Flags().StringVar(&address, "url", "", "The URL of the server. Default: made from listen.")
+	cmd.Flags().IntVarP(&concurrency, "jobs", "j", 16, "How many files to ask for at once.")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s, err := settings()
+		if err != nil {
+			return err
+		}
+		wants, err := readWants(args)
+		if err != nil {
+			return err
+		}
+		address = cmp.Or(address, localURL(s.Listen, s.BasePath))
+		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return errors.New("--url: write http://host:port or https://host")
+		}
+		w := &warmer{
+			base:     strings.TrimSuffix(address, "/"),
+			client:   newWarmClient(concurrency),
+			progress: newProgress(p.stderr, "warm", len(wants)),
+		}
+		start := time.Now()
+		err = w.run(cmd.Context(), wants, concurrency)
+		w.progress.end()
+		if err != nil {
+			return err
+		}
+		for _, f := range w.failed {
+			fmt.Fprintf(p.stdout, "failed %s: %s\n", f.Name, f.Reason)
+		}
+		fmt.Fprintf(p.stdout, "%d files, %s, %d failed, %v\n", len(wants), Size(w.bytes).Human(), len(w.failed), time.Since(start).Round(time.Millisecond))
+		if len(w.failed) > 0 {
+			return errReported
+		}
+		return nil
+	}
+	return cmd
+}
+
+// warmer asks one server for many files.
+type warmer struct {
+	base     string
+	client   *http.Client
+	progress *progress
+
+	mu     sync.Mutex // guards what follows
+	bytes  int64
+	failed []finding
+}
+
+func newWarmClient(concurrency int) *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = concurrency
+	// A cold zip is fetched while we wait for the header of its answer.
+	t.ResponseHeaderTimeout = 5 * time.Minute
+	return &http.Client{Transport: t}
+}
+
+// errNoServer ends a run at once: nothing else could be had, either.
+var errNoServer = errors.New("no server answers")
+
+func (w *warmer) run(ctx context.Context, wants []want, concurrency int) error {
+	defer w.client.CloseIdleConnections()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(concurrency, 1))
+	for _, want := range wants {
+		g.Go(func() error {
+			n, err := w.fetch(ctx, want)
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				return fmt.Errorf("%w at %s\n  → start one with modgate serve, or name it with --url", errNoServer, hideUserinfo(w.base))
+			}
+			w.progress.step()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.bytes += n
+			if err != nil && ctx.Err() == nil {
+				w.failed = append(w.failed, finding{want.Version.String() + " " + want.kind, hideUserinfo(err.Error())})
+			}
+			return ctx.Err()
+		})
+	}
+	err := g.Wait()
+	slices.SortFunc(w.failed, func(a, b finding) int { return cmp.Compare(a.Name, b.Name) })
+	return err
+}
+
+// fetch asks for one file, reads it to its end and returns its size.
+func (w *warmer) fetch(ctx context.Context, want want) (int64, error) {
+	path, err := want.path()
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.base+"/"+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("User-Agent", "modgate-warm/"+buildInfo().Version)
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 648)) // as much as the go command shows
+		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+		return 0, fmt.Errorf("%s: %s", resp.Status, line)
+	}
+	body := &counting{r: resp.Body}
+	err = errors.Join(want.check(body), drain(body))
+	return body.n, err
+}
+
+func drain(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// counting counts the bytes that are read.
+type counting struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// want is one file of a module version.
+type want struct {
+	module.Version
+	kind string // info, mod or zip
+	h1   string // as in go.sum; "" if it is not known
+}
+
+func (w want) path() (string, error) {
+	escapedPath, err := module.EscapePath(w.Path)
+	if err != nil {
+		return "", err
+	}
+	escapedVersion, err := module.EscapeVersion(w.Version.Version)
+	return escapedPath + "/@v/" + escapedVersion + "." + w.kind, err
+}
+
+// check compares the body with the hash. It need not read all of it.
+func (w want) check(body io.Reader) error {
+	var got string
+	switch {
+	case w.h1 == "":
+		return nil
+	case w.kind == "mod":
+		data, err := io.ReadAll(io.LimitReader(body, 16<<20)) // x/mod/zip.MaxGoMod
+		if err != nil {
+			return err
+		}
+		got = ziphash.Mod(data)
+	default:
+		listing, err := ziphash.Stream(body)
+		if errors.Is(err, ziphash.ErrNotStreamable) {
+			return nil // the go command will check
+		}
+		if err != nil {
+			return err
+		}
+		got = listing.H1()
+	}
+	if got != w.h1 {
+		return fmt.Errorf("checksum mismatch: got %s, go.sum has %s", got, w.h1)
+	}
+	return nil
+}
+
+// readWants returns what the files name, each once.
+func readWants(files []string) ([]want, error) {
+	var wants []want
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		parse := parseGoMod
+		if looksLikeGoSum(data) {
+			parse = parseGoSum
+		}
+		more, err := parse(file, data)
+		if err != nil {
+			return nil, err
+		}
+		wants = append(wants, more...)
+	}
+	seen := map[want]bool{}
+	return slices.DeleteFunc(wants, func(w want) bool {
+		again := seen[w]
+		seen[w] = true
+		return again
+	}), nil
+}

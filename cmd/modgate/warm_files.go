@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
+)
+
+// looksLikeGoSum reports whether the first line is one of a go.sum.
+func looksLikeGoSum(data []byte) bool {
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 0 {
+			return len(fields) == 3 && strings.HasPrefix(fields[2], "h1:")
+		}
+	}
+	return false
+}
+
+// parseGoSum returns what a go.sum names: a go.mod file by its line, a zip by
+// its line and the .info that go mod download asks for beside it.
+func parseGoSum(file string, data []byte) ([]want, error) {
+	var wants []want
+	n := 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) != 3 || !strings.HasPrefix(fields[2], "h1:") {
+			return nil, fmt.Errorf("%s:%d: not a line of a go.sum", file, n)
+		}
+		version, isMod := strings.CutSuffix(fields[1], "/go.mod")
+		m := module.Version{Path: fields[0], Version: version}
+		if err := module.Check(m.Path, m.Version); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", file, n, err)
+		}
+		if isMod {
+			wants = append(wants, want{m, "mod", fields[2]})
+		} else {
+			wants = append(wants, want{m, "info", ""}, want{m, "zip", fields[2]})
+		}
+	}
+	return wants, nil
+}
+
+// parseGoMod returns what a go.mod requires, directly and indirectly, after
+// its replacements. From Go 1.17 on that is all that a build needs; the graph
+// of an older one is not followed.
+func parseGoMod(file string, data []byte) ([]want, error) {
+	f, err := modfile.Parse(file, data, nil)
+	if err != nil {
+		return nil, err
+	}
+	replaced := map[module.Version]module.Version{}
+	for _, r := range f.Replace {
+		replaced[r.Old] = r.New
+	}
+	var wants []want
+	for _, r := range f.Require {
+		m := r.Mod
+		if to, ok := replaced[m]; ok {
+			m = to
+		} else if to, ok := replaced[module.Version{Path: m.Path}]; ok {
+			m = to
+		}
+		if m.Version == "" {
+			continue // a directory
+		}
+		wants = append(wants, want{m, "mod", ""}, want{m, "info", ""}, want{m, "zip", ""})
+	}
+	return wants, nil
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseGoMod(t *testing.T) {
+	wants, err := parseGoMod("go.mod", []byte(`module m
+go 1.22
+toolchain go1.26.0
+require (
+	a.example/x v1.0.0
+	b.example/y v1.1.0 // indirect
+	c.example/local v0.0.1
+	d.example/z/v2 v2.0.0
+)
+replace b.example/y => fork.example/y v1.1.1
+replace c.example/local v0.0.1 => ../local
+replace d.example/z/v2 v2.9.9 => never.example/z v0.0.1
+exclude a.example/x v1.2.0
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range wants {
+		path, err := w.path()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, path)
+	}
+	const want = `a.example/x/@v/v1.0.0.mod a.example/x/@v/v1.0.0.info a.example/x/@v/v1.0.0.zip ` +
+		`fork.example/y/@v/v1.1.1.mod fork.example/y/@v/v1.1.1.info fork.example/y/@v/v1.1.1.zip ` +
+		`d.example/z/v2/@v/v2.0.0.mod d.example/z/v2/@v/v2.0.0.info d.example/z/v2/@v/v2.0.0.zip`
+	if strings.Join(got, " ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, " "), want)
+	}
+}
+
+func TestParseGoSum(t *testing.T) {
+	wants, err := parseGoSum("go.sum", []byte("github.com/BurntSushi/toml v1.5.0 h1:zip=\ngithub.com/BurntSushi/toml v1.5.0/go.mod h1:mod=\n\nx.example/y v2.0.0+incompatible/go.mod h1:z=\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range wants {
+		path, _ := w.path()
+		got = append(got, path+" "+w.h1)
+	}
+	const want = `github.com/!burnt!sushi/toml/@v/v1.5.0.info |github.com/!burnt!sushi/toml/@v/v1.5.0.zip h1:zip=|` +
+		`github.com/!burnt!sushi/toml/@v/v1.5.0.mod h1:mod=|x.example/y/@v/v2.0.0+incompatible.mod h1:z=`
+	if strings.Join(got, "|") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
+	}
+	for _, bad := range []string{"a.example/x v1.0.0\n", "a.example/x v1.0.0 h1:x\n../x v1.0.0 h1:x\n", "a.example/x v1.0.0 h2:x\n"} {
+		if _, err := parseGoSum("go.sum", []byte(bad)); err == nil || !strings.Contains(err.Error(), "go.sum:") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func FuzzParseName(f *testing.F) {
+	for _, s := range []string{"a.example/x/@v/v1.0.0.zip", "github.com/!burnt!sushi/toml/@v/list", "a.example/@latest", "sumdb/sum.golang.org/latest", "x", "a.example/@v/.zip"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		o := parseName(name)
+		known := false
+		for _, k := range objectKinds {
+			known = known || k == o.kind
+		}
+		if !known || o.version != "" && o.module == "" {
+			t.Errorf("%q: %+v", name, o)
+		}
+		if o.kind == "zip" || o.kind == "mod" || o.kind == "info" {
+			w := want{kind: o.kind}
+			w.Path, w.Version.Version = o.module, o.version
+			if path, err := w.path(); err != nil || path != name {
+				t.Errorf("%q is %+v, which is %q, %v", name, o, path, err)
+			}
+		}
+	})
+}

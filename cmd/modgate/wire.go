@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/cache/disk"
+	"github.com/modgate/modgate/cache/mem"
+	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/policy"
+	"github.com/modgate/modgate/proxy"
+	"github.com/modgate/modgate/proxy/upstream"
+	"github.com/modgate/modgate/sumdb"
+)
+
+// maxInMemory is the size up to which files are kept in memory: all of a .mod,
+// .info, list or tile, and no zip worth a system call.
+const maxInMemory = 128 << 10
+
+// app is the proxy, put together:
+//
+//	request → access → proxy ─┬─ policy
+//	                          ├─ store:  tiered ─┬─ mem
+//	                          │                  └─ checked → limit → disk
+//	                          ├─ source: upstream chain → the world
+//	                          └─ proofs: sumdb ──┬─ checked → limit → disk
+//	                                             └─ upstream chain
+type app struct {
+	handler    http.Handler
+	background []func(context.Context) error // run until their context ends
+	closers    []func() error                // in the order of opening
+}
+
+// wire puts the app together. It opens the cache directory but neither listens
+// nor connects to anything, and starts nothing.
+func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, error) {
+	a := new(app)
+	rules, err := policy.New(policy.Config{Private: c.Private.String()})
+	if err != nil {
+		return nil, err
+	}
+	store, durable, err := a.openCache(c.Cache, registry, log)
+	if err != nil {
+		return nil, err
+	}
+	source, err := a.openSource(c, registry, log)
+	if err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	p := proxy.Config{
+		Store:       store,
+		Public:      source,
+		Policy:      rules,
+		BasePath:    c.BasePath,
+		ListTTL:     c.TTL.List.std(),
+		NegativeTTL: c.TTL.Negative.std(),
+		Logger:      log,
+	}
+	if err := a.addSumDB(&p, c, rules, source, durable, registry); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	server, err := proxy.New(p)
+	if err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	registry.MustRegister(server.Collectors()...)
+	a.background = append(a.background, server.Run)
+	requests := newRequestMetrics(proxy.Kinds())
+	registry.MustRegister(requests.Collectors()...)
+	a.handler = requests.count(access.Handler(server, log, requests.observe))
+	return a, nil
+}
+
+// openCache returns the store of the proxy, and the part of it that is on
+// disk.
+func (a *app) openCache(c Cache, registry *prometheus.Registry, log *slog.Logger) (store, durable cache.Store, err error) {
+	d, err := disk.New(disk.Config{Dir: c.Dir, Logger: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	a.closers = append(a.closers, d.Close)
+	limit, err := cache.NewLimit(d, cache.LimitConfig{MaxBytes: int64(c.MaxSize), Space: d.Space, Sweep: d.Sweep, Logger: log})
+	if err != nil {
+		return nil, nil, errors.Join(err, a.close())
+	}
+	registry.MustRegister(limit.Collectors()...)
+	a.background = append(a.background, limit.Run)
+	checked := cache.NewChecked(limit, cache.CheckedConfig{Logger: log})
+	registry.MustRegister(checked.Collectors()...)
+	if c.Memory == 0 {
+		return checked, checked, nil
+	}
+	m, err := mem.New(mem.Config{MaxBytes: int64(c.Memory), MaxObject: maxInMemory})
+	if err != nil {
+		return nil, nil, errors.Join(err, a.close())
+	}
+	registry.MustRegister(m.Collectors()...)
+	return cache.NewTiered(m, checked, cache.TieredConfig{MaxObject: maxInMemory, Logger: log}), checked, nil
+}
+
+// openSource returns the way to the upstreams and to checksum databases.
+func (a *app) openSource(c *Config, registry *prometheus.Registry, log *slog.Logger) (*upstream.Chain, error) {
+	trust, err := trustPool(c.TLS.Trust)
+	if err != nil {
+		return nil, err
+	}
+	cfg := upstream.Config{List: c.Upstream, Trust: trust, UserAgent: "modgate/" + buildInfo().Version, Logger: log}
+	if db, err := parseSumDB(c.SumDB); err == nil && db != nil && db.URL != "" {
+		cfg.SumDBURL = map[string]string{db.Name: db.URL}
+	}
+	chain, err := upstream.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, chain.Close)
+	registry.MustRegister(chain.Collectors()...)
+	return chain, nil
+}
+
+// addSumDB gives p the checksum database that c names, for its own proofs and
+// for clients.
+func (a *app) addSumDB(p *proxy.Config, c *Config, rules *policy.Policy, remote sumdb.Remote, store cache.Store, registry *prometheus.Registry) error {
+	mirror := sumdb.MirrorConfig{PrivatePatterns: c.Private.String()}
+	if c.SumDB != "off" {
+		proven := &proofs{store: store}
+		db, err := sumdb.New(sumdb.Config{Name: c.SumDB, Remote: remote, Storage: proven, Private: rules.IsPrivate, Logger: p.Logger})
+		if err != nil {
+			return err
+		}
+		a.closers = append(a.closers, proven.close)
+		registry.MustRegister(db.Collectors()...)
+		mirror.DBs = append(mirror.DBs, db)
+		p.Verifier = db
+	}
+	var err error
+	p.SumDB, err = sumdb.NewMirror(mirror)
+	return err
+}
+
+// close closes what was opened, in reverse.
+func (a *app) close() error {
+	var errs []error
+	for _, c := range slices.Backward(a.closers) {
+		errs = append(errs, c())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}
