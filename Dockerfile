@@ -4,9 +4,10 @@
 #   docker build --target modgate-vcs -t modgate:vcs .  the same with go and git, which
 #                                                       fetching from repositories will need
 #
-# Both run as a user without rights and need nothing writable but the volume:
+# Both run as a user without rights and need nothing writable but the volume
+# and, for downloads while that is full, /tmp:
 #
-#   docker run --read-only --cap-drop ALL -p 8080:8080 -v modgate:/var/cache/modgate modgate
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL -p 127.0.0.1:8080:8080 -v modgate:/var/cache/modgate modgate
 #
 # There is no HEALTHCHECK: the first image has no program that could ask. Let
 # what runs the container ask GET /healthz (alive) and GET /readyz (ready).
