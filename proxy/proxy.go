@@ -53,6 +53,9 @@ type Config struct {
 	Zips int
 	// Smalls is how many other files may be fetched at once. Default: 256.
 	Smalls int
+	// LookAhead is how many go.mod files may be fetched at once before a
+	// client asks for them. Zero: none.
+	LookAhead int
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -81,7 +84,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Public == nil || cfg.Policy == nil {
 		errs = append(errs, errors.New("proxy: Store, Public and Policy are required"))
 	}
-	if cfg.ListTTL < 0 || cfg.NegativeTTL < 0 || cfg.Zips < 0 || cfg.Smalls < 0 {
+	if cfg.ListTTL < 0 || cfg.NegativeTTL < 0 || cfg.Zips < 0 || cfg.Smalls < 0 || cfg.LookAhead < 0 {
 		errs = append(errs, errors.New("proxy: a time or a number is negative"))
 	}
 	base := "/" + strings.Trim(cfg.BasePath, "/")
@@ -113,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.spooler, _ = cfg.Store.(cache.Spooler)
-	s.ahead = newLookahead(s)
+	s.ahead = newLookahead(s, cfg.LookAhead)
 	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
 	return s, nil
 }

@@ -86,21 +86,7 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 // now.
 func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) (again bool) {
 	rec := access.From(w)
-	limit := smallLimit
-	if req.kind == KindZip {
-		limit = zipLimit
-	}
-	f, first := s.flights.join(req.name, limit, func(ctx context.Context, f *flight) error {
-		err := s.fill(ctx, f, req)
-		switch {
-		case err == nil:
-			s.negative.forget(req.name)
-			s.addToList(ctx, req.mod)
-		case errors.Is(err, fs.ErrNotExist):
-			s.negative.remember(req.name)
-		}
-		return err
-	})
+	f, first := s.joinFill(req)
 	defer s.flights.leave(f)
 	rec.Outcome = access.Miss
 	if !first {
@@ -123,6 +109,26 @@ func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy
 		return false
 	}
 	return s.serveFlight(w, r, caller, req, f)
+}
+
+// joinFill returns the flight that fetches an immutable file. The caller leaves
+// it.
+func (s *Server) joinFill(req request) (f *flight, first bool) {
+	limit := smallLimit
+	if req.kind == KindZip {
+		limit = zipLimit
+	}
+	return s.flights.join(req.name, limit, func(ctx context.Context, f *flight) error {
+		err := s.fill(ctx, f, req)
+		switch {
+		case err == nil:
+			s.negative.forget(req.name)
+			s.addToList(ctx, req.mod)
+		case errors.Is(err, fs.ErrNotExist):
+			s.negative.remember(req.name)
+		}
+		return err
+	})
 }
 
 // follows reports whether a request can be answered while its file comes: not
