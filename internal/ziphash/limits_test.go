@@ -81,9 +81,9 @@ func TestBombs(t *testing.T) {
 }
 
 // What a listing costs, garbage included: sixteen toolchains of 11,039 files
-// are hashed at once within 128 MiB, and a million empty files are no attack.
+// are hashed at once within 128 MiB, and no number of empty files is an attack.
 func TestMemory(t *testing.T) {
-	for _, c := range []struct{ entries, most int }{{11039, 1500 << 10}, {200000, 20 << 20}} {
+	for _, c := range []struct{ entries, most int }{{11039, 1500 << 10}, {50000, 5 << 20}} {
 		data := emptyEntries(c.entries)
 		if _, err := stream(data); err != nil { // the buffers are in the pool now
 			t.Fatal(err)

@@ -57,9 +57,6 @@ type spelling struct {
 // regard to those in folded, and adds it there.
 func checkName(name string, folded map[string]spelling) error {
 	file, dir := strings.CutSuffix(name, "/")
-	if path.Clean(file) != file {
-		return fmt.Errorf("%w: path is not clean", ErrFormat)
-	}
 	if err := module.CheckFilePath(file); err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}

@@ -277,7 +277,7 @@ func TestNotStreamable(t *testing.T) {
 func TestRandomArchives(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(0, 40).Draw(t, "n")
+		n := rapid.IntRange(0, 20).Draw(t, "n")
 		var members []*member
 		for i := range n {
 			m := &member{
