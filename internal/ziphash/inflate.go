@@ -14,7 +14,7 @@ const (
 )
 
 // inflater unpacks a deflate stream (RFC 1951) out of a source. It accepts
-// exactly what compress/flate accepts, and is two to three times as fast
+// exactly what compress/flate accepts, and is about twice as fast
 // because it sees its input as a slice and writes straight into the window.
 type inflater struct {
 	src   *source
