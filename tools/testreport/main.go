@@ -45,9 +45,15 @@ type reporter struct {
 	w       io.Writer
 	output  map[string]*strings.Builder // by package, or package + " " + test
 	tests   map[string]int              // finished tests by package
-	skipped []string                    // "package test: reason"
-	wanting []string                    // those of skipped that -strict refuses
+	skipped []skip
+	wanting int // of skipped, that -strict refuses
 	failed  []string
+}
+
+// skip is why tests of a package did not run.
+type skip struct {
+	pkg, reason string
+	tests       []string
 }
 
 // report copies what matters of the events in r to w. It reports whether
@@ -78,7 +84,7 @@ func report(r io.Reader, w io.Writer, strict bool) (bool, error) {
 		return false, fmt.Errorf("no test events in the input")
 	}
 	p.summary()
-	return len(p.failed) == 0 && (!strict || len(p.wanting) == 0), nil
+	return len(p.failed) == 0 && (!strict || p.wanting == 0), nil
 }
 
 func (p *reporter) event(e event) {
@@ -115,15 +121,24 @@ func (p *reporter) testEnd(e event, key string) {
 	switch e.Action {
 	case "skip":
 		reason := skipReason(p.buffer(key).String())
-		line := fmt.Sprintf("%s %s: %s", e.Package, e.Test, reason)
-		p.skipped = append(p.skipped, line)
+		p.skip(e.Package, e.Test, reason)
 		if isWanting(reason) {
-			p.wanting = append(p.wanting, line)
+			p.wanting++
 		}
 	case "fail":
 		p.failed = append(p.failed, key)
 		fmt.Fprint(p.w, p.buffer(key).String())
 	}
+}
+
+func (p *reporter) skip(pkg, test, reason string) {
+	for i := range p.skipped {
+		if s := &p.skipped[i]; s.pkg == pkg && s.reason == reason {
+			s.tests = append(s.tests, test)
+			return
+		}
+	}
+	p.skipped = append(p.skipped, skip{pkg, reason, []string{test}})
 }
 
 func (p *reporter) packageEnd(e event) {
@@ -154,14 +169,15 @@ func (p *reporter) packageEnd(e event) {
 }
 
 func (p *reporter) summary() {
-	if len(p.skipped) > 0 {
-		fmt.Fprintf(p.w, "skipped: %d\n", len(p.skipped))
-		for _, s := range p.skipped {
-			fmt.Fprintf(p.w, "  %s\n", s)
+	for _, s := range p.skipped {
+		more := ""
+		if n := len(s.tests) - 1; n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
 		}
+		fmt.Fprintf(p.w, "skip  %s %s%s: %s\n", s.pkg, s.tests[0], more, s.reason)
 	}
-	if len(p.wanting) > 0 {
-		fmt.Fprintf(p.w, "skipped for want of something that can be installed: %d\n", len(p.wanting))
+	if p.wanting > 0 {
+		fmt.Fprintf(p.w, "skipped for want of something that can be installed: %d\n", p.wanting)
 	}
 	if len(p.failed) > 0 {
 		fmt.Fprintf(p.w, "failed: %d\n", len(p.failed))

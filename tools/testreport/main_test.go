@@ -32,6 +32,8 @@ const (
 {"Action":"output","Package":"m/e","Test":"TestE","Output":"    e_test.go:9: needs strace\n"}
 {"Action":"output","Package":"m/e","Test":"TestE","Output":"--- SKIP: TestE (0.00s)\n"}
 {"Action":"skip","Package":"m/e","Test":"TestE","Elapsed":0}
+{"Action":"output","Package":"m/e","Test":"TestF","Output":"    e_test.go:9: needs strace\n"}
+{"Action":"skip","Package":"m/e","Test":"TestF","Elapsed":0}
 {"Action":"pass","Package":"m/e","Elapsed":0.1}
 `
 	onPurpose = `{"Action":"output","Package":"m/f","Test":"TestF","Output":"    f_test.go:9: needs MODGATE_TEST_ONLINE=1\n"}
@@ -50,8 +52,8 @@ func TestReport(t *testing.T) {
 		{"fail", passing + failing, false, false, []string{"want 1, got 2", "FAIL  m/b", "failed: 2"}},
 		{"does not build", noBuild, false, false, []string{"undefined: x", "FAIL  m/c"}},
 		{"crash in a test", crashed, false, false, []string{"panic: boom"}},
-		{"missing program", noTool, true, false, []string{"m/e TestE: needs strace"}},
-		{"skipped on purpose", onPurpose, true, true, []string{"m/f TestF: needs MODGATE_TEST_ONLINE=1"}},
+		{"missing program", noTool, true, false, []string{"skip  m/e TestE and 1 more: needs strace", "installed: 2"}},
+		{"skipped on purpose", onPurpose, true, true, []string{"skip  m/f TestF: needs MODGATE_TEST_ONLINE=1"}},
 		{"words of go itself", "go: no such module\n" + passing, true, true, []string{"go: no such module"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
