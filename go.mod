@@ -3,17 +3,17 @@ module github.com/modgate/modgate
 go 1.26.6
 
 require (
-	github.com/goccy/go-yaml v1.19.2
-	github.com/prometheus/client_golang v1.25.0
-	github.com/rogpeppe/go-internal v1.16.0
-	github.com/schollz/progressbar/v3 v3.19.1
-	github.com/sony/gobreaker/v2 v2.4.0
-	github.com/spf13/cobra v1.10.2
-	go.uber.org/goleak v1.3.0
-	golang.org/x/mod v0.42.0
-	golang.org/x/sync v0.24.0
-	golang.org/x/sys v0.48.0
-	pgregory.net/rapid v1.3.0
+	github.com/goccy/go-yaml v1.19.2 // configuration: strict decoding, errors with line and snippet
+	github.com/prometheus/client_golang v1.25.0 // metrics
+	github.com/rogpeppe/go-internal v1.16.0 // tests: testscript with the real go command, txtar modules
+	github.com/schollz/progressbar/v3 v3.19.1 // progress of warm on a terminal
+	github.com/sony/gobreaker/v2 v2.4.0 // circuit breaker per upstream
+	github.com/spf13/cobra v1.10.2 // sub-commands, flags, help
+	go.uber.org/goleak v1.3.0 // tests: no goroutine without an owner
+	golang.org/x/mod v0.42.0 // names, versions, zips, hashes, checksum database
+	golang.org/x/sync v0.24.0 // errgroup for the parts of serve
+	golang.org/x/sys v0.48.0 // openat2, byte-range locks and statfs of the disk cache
+	pgregory.net/rapid v1.3.0 // tests: properties
 )
 
 require (

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,7 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,7 +117,20 @@ func (s *Server) adopted(ctx context.Context, r request) (*origin, error) {
 	case obj.Body == nil:
 		return &origin{name: "adopted", body: io.NopCloser(bytes.NewReader(obj.Bytes)), size: obj.Attrs.Size, adopted: true}, nil
 	}
-	return &origin{name: "adopted", body: obj.Body, size: obj.Attrs.Size, adopted: true}, nil
+	return &origin{name: "adopted", body: storedBody{obj.Body}, size: obj.Attrs.Size, adopted: true}, nil
+}
+
+// storedBody is a body from the store. What cannot be read to its end is worth
+// as little as wrong bytes: a bad sector must not stand between a client and
+// the upstream.
+type storedBody struct{ io.ReadCloser }
+
+func (b storedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = &badContent{"the cached file cannot be read", err}
+	}
+	return n, err
 }
 
 // prepare starts the lookup in the checksum database, which takes as long as
@@ -257,6 +271,11 @@ func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h
 		hashing sync.WaitGroup
 	)
 	hashing.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				bad = fmt.Errorf("reading the zip has panicked: %v", p)
+			}
+		}()
 		listing, bad = ziphash.Stream(&spoolReader{ctx: ctx, s: sp, trust: true})
 	})
 	sum := sha256.New()
@@ -268,6 +287,8 @@ func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h
 	case err != nil:
 	case n > modzip.MaxZipFile:
 		err = &badContent{fmt.Sprintf("the zip is larger than %d bytes, the limit of the go command", int64(modzip.MaxZipFile)), errRequest}
+	case o.size >= 0 && n != o.size && o.adopted:
+		err = &badContent{"the cached file is cut off", io.ErrUnexpectedEOF}
 	case o.size >= 0 && n != o.size:
 		err = fmt.Errorf("%d bytes of %d: %w", n, o.size, io.ErrUnexpectedEOF)
 	}
@@ -294,7 +315,9 @@ func (s *Server) sumZip(sp *spool, listing *ziphash.Listing, bad error, r reques
 			err = listing.CheckModule(r.mod)
 		}
 	case errors.Is(bad, ziphash.ErrNotStreamable):
-		h1, err = ziphash.File(sp, sp.size())
+		if h1, err = ziphash.File(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
+			err = checkNames(sp, r.mod)
+		}
 	default:
 		err = bad
 	}
@@ -302,6 +325,20 @@ func (s *Server) sumZip(sp *spool, listing *ziphash.Listing, bad error, r reques
 		return "", &badContent{"the zip that came is broken or not of this module: refused, nothing was stored", err}
 	}
 	return h1, nil
+}
+
+// checkNames reports whether all files in a zip are of module m.
+func checkNames(sp *spool, m module.Version) error {
+	zr, err := zip.NewReader(sp, sp.size())
+	if err != nil {
+		return err
+	}
+	for _, f := range zr.File {
+		if !strings.HasPrefix(f.Name, m.String()+"/") {
+			return fmt.Errorf("%.200q is not in %s", f.Name, m)
+		}
+	}
+	return nil
 }
 
 // verify asks the checksum database about what has come.
@@ -336,77 +373,4 @@ func (e *unproven) Error() string { return e.err.Error() }
 func (e *unproven) Unwrap() error { return e.err }
 func (*unproven) Public() string {
 	return "the checksum database cannot confirm this file now, and unconfirmed files are not served"
-}
-
-// newSpoolFile returns how to create a spool file, nil if the store has none.
-func (s *Server) newSpoolFile() func() (*os.File, error) {
-	if s.spooler == nil {
-		return nil
-	}
-	return s.spooler.NewSpool
-}
-
-func (s *Server) dropSpoolFile() func(*os.File) error {
-	if s.spooler == nil {
-		return nil
-	}
-	return s.spooler.DropSpool
-}
-
-// put stores a small file. A store that cannot take it is no reason to keep it
-// from those who wait.
-func (s *Server) put(ctx context.Context, f *flight, class cache.Class) {
-	sum := sha256.Sum256(f.body)
-	f.attrs.Size, f.attrs.SHA256 = int64(len(f.body)), hex.EncodeToString(sum[:])
-	opts := cache.PutOptions{Class: class, Attrs: f.attrs}
-	s.stored(f.name, s.cfg.Store.Put(ctx, f.name, bytes.NewReader(f.body), opts))
-}
-
-// publish stores a proven spool.
-func (s *Server) publish(ctx context.Context, f *flight) {
-	opts := cache.PutOptions{Class: cache.Immutable, Attrs: f.attrs}
-	sp := f.spool
-	if sp.foreign || s.spooler == nil {
-		s.stored(f.name, s.cfg.Store.Put(ctx, f.name, io.NewSectionReader(sp, 0, sp.size()), opts))
-		return
-	}
-	err := s.spooler.PutSpool(ctx, f.name, sp.file, opts)
-	if err == nil {
-		sp.take()
-	}
-	s.stored(f.name, err)
-}
-
-// stored notes whether an object could be stored.
-func (s *Server) stored(name string, err error) {
-	if err != nil {
-		s.metrics.cacheErrors.WithLabelValues("put").Inc()
-		s.log.Warn("the cache could not keep a file; clients are served without it", "name", name, "error", err)
-	}
-}
-
-// discard puts bytes aside that have turned out wrong.
-func (s *Server) discard(ctx context.Context, name string, cause error) {
-	s.log.Error("a file in the cache is wrong and is fetched anew", "name", name, "error", cause)
-	var err error
-	if q, ok := s.cfg.Store.(cache.Quarantiner); ok {
-		err = q.Quarantine(ctx, name, cause.Error())
-	} else {
-		err = s.cfg.Store.Delete(ctx, name)
-	}
-	if err != nil {
-		s.metrics.cacheErrors.WithLabelValues("delete").Inc()
-		s.log.Warn("the cache could not discard a file", "name", name, "error", err)
-	}
-}
-
-// get is Store.Get; it counts and logs what is neither a hit nor a miss. The
-// caller goes on without the cache.
-func (s *Server) get(ctx context.Context, name string) (*cache.Object, error) {
-	obj, err := s.cfg.Store.Get(ctx, name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
-		s.metrics.cacheErrors.WithLabelValues("get").Inc()
-		s.log.Warn("the cache could not be read", "name", name, "error", err)
-	}
-	return obj, err
 }
