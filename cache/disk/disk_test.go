@@ -3,12 +3,14 @@ package disk_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -242,6 +244,32 @@ func TestSpoolSurvivesATidyOperator(t *testing.T) {
 	put(t, s, zipName, "zip", cache.Immutable)
 	if got := content(t, s, zipName); got != "zip" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestStartBesideASweep opens the directory again and again while another
+// process looks for what dead ones have left.
+func TestStartBesideASweep(t *testing.T) {
+	dir := t.TempDir()
+	a := open(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() {
+		for ctx.Err() == nil {
+			_ = a.Sweep(ctx)
+		}
+	})
+	defer func() { cancel(); sweeping.Wait() }()
+	for n := range 60 {
+		b, err := disk.New(disk.Config{Dir: dir})
+		must(t, err)
+		name := fmt.Sprintf("example.com/m%d/@v/list", n%3)
+		put(t, b, name, "x", cache.Mutable)
+		for _, err := range b.List(t.Context(), "") {
+			must(t, err)
+		}
+		must(t, b.Delete(t.Context(), name)) // leaves directories for the sweep
+		must(t, b.Close())
 	}
 }
 

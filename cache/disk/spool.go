@@ -56,20 +56,34 @@ func (s *Store) waitStart(start *os.File) {
 	}
 }
 
+// claimSpool makes a spool directory and locks it. Before it is locked another
+// process that looks for abandoned ones may take it away: then there is a next
+// one.
 func (s *Store) claimSpool() error {
-	name := spoolDir + "/" + rand.Text()
-	if err := s.root.MkdirAll(name, 0o700); err != nil {
-		return err
+	for try := range attempts {
+		name := spoolDir + "/" + rand.Text()
+		if err := s.root.MkdirAll(name, 0o700); err != nil {
+			return err
+		}
+		d, err := s.root.Open(name)
+		if errors.Is(err, fs.ErrNotExist) && try < attempts-1 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		ours, err := lockDir(d)
+		if _, gone := s.root.Lstat(name); err == nil && !ours || gone != nil {
+			_ = d.Close()
+			continue
+		}
+		if err != nil {
+			s.log.Debug("spool directories cannot be locked; abandoned ones are told by age", "err", err)
+		}
+		s.spool.name, s.spool.dir = name, d
+		return nil
 	}
-	d, err := s.root.Open(name)
-	if err != nil {
-		return err
-	}
-	if _, err := lockDir(d); err != nil {
-		s.log.Debug("spool directories cannot be locked; abandoned ones are told by age", "err", err)
-	}
-	s.spool.name, s.spool.dir = name, d
-	return nil
+	return errBusy
 }
 
 func (s *Store) closeSpool() error {
@@ -89,28 +103,31 @@ func (s *Store) dropAbandoned() {
 		return
 	}
 	for _, e := range entries {
-		name := spoolDir + "/" + e.Name()
-		if !e.IsDir() || !s.abandoned(name) {
-			continue
-		}
-		if err := s.root.RemoveAll(name); err != nil {
-			s.log.Warn("cannot remove abandoned files", "dir", name, "err", err)
+		if e.IsDir() {
+			s.dropIfAbandoned(spoolDir + "/" + e.Name())
 		}
 	}
 }
 
-func (s *Store) abandoned(name string) bool {
+// dropIfAbandoned holds the lock of the directory until that is gone, so that a
+// process that has just made it takes another one.
+func (s *Store) dropIfAbandoned(name string) {
 	d, err := s.root.Open(name)
 	if err != nil {
-		return false
+		return
 	}
 	defer d.Close()
-	ok, err := lockDir(d)
-	if err == nil {
-		return ok
+	ours, err := lockDir(d)
+	if err != nil { // there are no locks
+		fi, err := d.Stat()
+		ours = err == nil && time.Since(fi.ModTime()) > spoolAge
 	}
-	fi, err := d.Stat()
-	return err == nil && time.Since(fi.ModTime()) > spoolAge
+	if !ours {
+		return
+	}
+	if err := s.root.RemoveAll(name); err != nil {
+		s.log.Warn("cannot remove abandoned files", "dir", name, "err", err)
+	}
 }
 
 // createSpool creates a file and returns it with its name below the root.

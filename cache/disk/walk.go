@@ -101,6 +101,9 @@ func (w *walker) read(dir string) ([]fs.DirEntry, error) {
 	}
 	defer f.Close()
 	entries, err := f.ReadDir(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // removed since it was opened, and so empty (getdents(2))
+	}
 	// A file that is replaced while a directory is read may appear twice.
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return slices.CompactFunc(entries, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }), err
