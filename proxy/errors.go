@@ -65,6 +65,7 @@ func answerFor(err error) answer {
 		refused interface{ Refused() bool }
 		timeout interface{ Timeout() bool }
 		notZip  *badContent
+		unsure  *unproven
 	)
 	m, wrong := isMismatch(err)
 	switch {
@@ -74,6 +75,9 @@ func answerFor(err error) answer {
 		want, got := m.Mismatch()
 		return answer{http.StatusForbidden, access.Denied, fmt.Sprintf(
 			"checksum mismatch: refused, nothing was stored\nreceived: %s\nexpected: %s\nThe upstream sends other content than the checksum database has recorded.", got, want)}
+	case errors.As(err, &unsure):
+		// Whatever the database's own trouble is: the module may be all right.
+		return answer{http.StatusServiceUnavailable, access.Trouble, unsure.Public()}
 	case errors.As(err, &refused) && refused.Refused():
 		return answer{http.StatusForbidden, access.Denied, publicText(err, "refused by the upstream")}
 	case errors.Is(err, fs.ErrNotExist):
@@ -119,7 +123,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, what string, err e
 	rec.Outcome = a.outcome
 	h := w.Header()
 	switch {
-	case a.status == http.StatusNotFound:
+	case a.status == http.StatusNotFound && !errors.As(err, &notCached{}):
 		h.Set("Cache-Control", "public, max-age="+seconds(s.cfg.NegativeTTL))
 	case a.status >= 500:
 		h.Set("Retry-After", "5")
@@ -145,6 +149,9 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 	h.Del("ETag")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
 	text = clientText(text)
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
@@ -168,12 +175,11 @@ func clientText(text string) string {
 		if line == "" {
 			continue
 		}
-		if lines++; lines > maxLines || b.Len() == maxText {
+		room := maxText - 1 - b.Len()
+		if lines++; lines > maxLines || room <= 0 {
 			break
 		}
-		if room := maxText - 1 - b.Len(); len(line) > room {
-			line = line[:max(room, 0)]
-		}
+		line = strings.TrimSpace(line[:min(room, len(line))])
 		b.WriteString(line)
 		b.WriteByte('\n')
 	}
@@ -182,7 +188,7 @@ func clientText(text string) string {
 
 // printable keeps ASCII and replaces what a terminal might act upon.
 func printable(r rune) rune {
-	if r == '\t' {
+	if r == '\t' || r == '\r' {
 		return ' '
 	}
 	if r < ' ' || r > '~' {

@@ -2,6 +2,10 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -12,6 +16,7 @@ import (
 // belongs to the server: it runs on a context of its own, and whoever waits for
 // it leaves on theirs without harm to the others.
 type flights struct {
+	log    *slog.Logger
 	ctx    context.Context // ends with the server
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
@@ -44,10 +49,10 @@ type flight struct {
 // patience is how long a fetch goes on that nobody waits for any more.
 const patience = 10 * time.Second
 
-func newFlights() *flights {
+func newFlights(log *slog.Logger) *flights {
 	// The server, not a request, owns what runs here; Close ends it.
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &flights{ctx: ctx, cancel: cancel, byName: make(map[string]*flight)}
+	return &flights{log: log, ctx: ctx, cancel: cancel, byName: make(map[string]*flight)}
 }
 
 // join returns the flight of name, with the caller as one who waits: they must
@@ -66,7 +71,7 @@ func (g *flights) join(name string, limit time.Duration, run func(context.Contex
 	}
 	f = &flight{name: name, waiters: 1, ready: make(chan struct{}), done: make(chan struct{})}
 	if g.closed {
-		f.err = errClosed
+		f.err, f.over = errClosed, true
 		close(f.ready)
 		close(f.done)
 		return f, true
@@ -77,9 +82,25 @@ func (g *flights) join(name string, limit time.Duration, run func(context.Contex
 	g.wg.Go(func() {
 		ctx, stop := context.WithTimeout(ctx, limit)
 		defer stop()
-		g.finish(f, run(ctx, f))
+		g.finish(f, g.guard(ctx, f, run))
 	})
 	return f, true
+}
+
+// guard runs one fetch. What it panics at is the error of those who wait for
+// this one file, and not the end of the process.
+func (g *flights) guard(ctx context.Context, f *flight, run func(context.Context, *flight) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.log.Error("a fetch has panicked: please report this", "name", f.name, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("a fetch has panicked: %v", p)
+		}
+	}()
+	err = run(ctx, f)
+	if err != nil && g.ctx.Err() != nil {
+		err = errors.Join(err, errClosed)
+	}
+	return err
 }
 
 // finish publishes the result of f.
@@ -89,7 +110,9 @@ func (g *flights) finish(f *flight, err error) {
 		f.spool.settle(err)
 	}
 	g.mu.Lock()
-	delete(g.byName, f.name)
+	if g.byName[f.name] == f {
+		delete(g.byName, f.name)
+	}
 	f.over = true
 	if f.lonely != nil {
 		f.lonely.Stop()
@@ -141,6 +164,8 @@ func (g *flights) abandon(f *flight) {
 		}
 	default:
 	}
+	// Whoever comes now must not wait for what is about to fail.
+	delete(g.byName, f.name)
 	f.cancel(context.Canceled)
 }
 

@@ -29,11 +29,12 @@ const maxList = 16 << 20
 func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) {
 	rec := access.From(w)
 	old, have := s.load(r.Context(), req)
+	// A negative age is that of a clock which was put back.
 	age := time.Since(old.attrs.Checked)
 	switch {
-	case have && (age < s.cfg.ListTTL || cacheOnly(r)):
+	case have && (0 <= age && age < s.cfg.ListTTL || cacheOnly(r)):
 		rec.Outcome = access.Hit
-		s.serveAnswer(w, r, caller, req, old, s.cfg.ListTTL-age)
+		s.serveAnswer(w, r, caller, req, old, s.cfg.ListTTL-max(age, 0))
 		return
 	case cacheOnly(r):
 		if l, ok := s.localList(r.Context(), req); ok {
@@ -94,11 +95,13 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 	// builds depend on, and what is here of it can be told.
 	if old, have := s.load(r.Context(), req); have && !(gone && req.kind == kindQuery) {
 		rec.Outcome, rec.Err = access.Stale, cause
-		w.Header().Set("Age", seconds(time.Since(old.attrs.Checked)))
+		if !old.attrs.Checked.IsZero() {
+			w.Header().Set("Age", seconds(time.Since(old.attrs.Checked)))
+		}
 		s.serveAnswer(w, r, caller, req, old, 0)
 		return
 	}
-	if !gone && s.negative.fresh(req.name, staleNegative) {
+	if s.wasAbsent(req, cause) {
 		s.fail(w, r, req.what(), fs.ErrNotExist)
 		rec.Outcome, rec.Err = access.Stale, cause
 		return
@@ -152,8 +155,20 @@ func (s *Server) refresh(ctx context.Context, f *flight, req request) error {
 		s.negative.forget(req.name)
 	case errors.Is(err, fs.ErrNotExist):
 		s.negative.remember(req.name)
+		if req.kind == kindQuery {
+			s.forgetQuery(ctx, req)
+		}
 	}
 	return err
+}
+
+// forgetQuery removes what a branch was, so that it does not come back while
+// the source is in trouble.
+func (s *Server) forgetQuery(ctx context.Context, req request) {
+	if err := s.cfg.Store.Delete(ctx, req.name); err != nil {
+		s.metrics.cacheErrors.WithLabelValues("delete").Inc()
+		s.log.Warn("the cache could not delete a file", "name", req.name, "error", err)
+	}
 }
 
 func (s *Server) refreshInfo(ctx context.Context, f *flight, req request, query string) error {
@@ -246,11 +261,13 @@ func (s *Server) localList(ctx context.Context, req request) (l mutable, ok bool
 
 // addToList makes a version that was just fetched appear in the stored list.
 func (s *Server) addToList(ctx context.Context, m module.Version) {
-	if module.IsPseudoVersion(m.Version) {
-		return
-	}
 	path, err := module.EscapePath(m.Path)
 	if err != nil {
+		return
+	}
+	s.negative.forget(path + "/@v/list")
+	s.negative.forget(path + "/@latest")
+	if module.IsPseudoVersion(m.Version) {
 		return
 	}
 	s.lists.Lock()

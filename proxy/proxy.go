@@ -105,7 +105,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, base: base, log: cfg.Logger,
-		flights:  newFlights(),
 		zips:     newSlots(cfg.Zips),
 		small:    newSlots(cfg.Smalls),
 		checks:   make(chan struct{}, 2),
@@ -115,6 +114,7 @@ func New(cfg Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.flights = newFlights(s.log)
 	s.spooler, _ = cfg.Store.(cache.Spooler)
 	s.ahead = newLookahead(s, cfg.LookAhead)
 	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
@@ -138,6 +138,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec.Kind = kindOther
 	path, ok := strings.CutPrefix(r.URL.EscapedPath(), s.base)
 	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead && !strings.HasPrefix(path, "sumdb/"):
+		rec.Outcome = access.Invalid
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are possible here")
 	case !ok && r.URL.Path+"/" == s.base, ok && path == "":
 		s.servePage(w, r)
 	case !ok:
@@ -165,12 +169,6 @@ func (s *Server) serveSumDB(w http.ResponseWriter, r *http.Request) {
 // be looked up comes before everything else.
 func (s *Server) serveModule(w http.ResponseWriter, r *http.Request, path string) {
 	rec := access.From(w)
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		rec.Outcome = access.Invalid
-		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are possible here")
-		return
-	}
 	req, err := parse(path)
 	if err != nil {
 		rec.Outcome, rec.Err = access.Invalid, err

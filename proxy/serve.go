@@ -67,6 +67,12 @@ func (s *Server) failNegative(w http.ResponseWriter, r *http.Request, req reques
 	access.From(w).Outcome = access.Negative
 }
 
+// wasAbsent reports whether what cannot be told now, because of cause, was
+// absent when it was last asked for.
+func (s *Server) wasAbsent(req request, cause error) bool {
+	return answerFor(cause).outcome == access.Trouble && s.negative.fresh(req.name, staleNegative)
+}
+
 // serveObject answers from the store, and closes obj.
 func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, obj *cache.Object) {
 	defer obj.Close()
@@ -96,7 +102,7 @@ func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy
 		s.fail(w, r, req.what(), err)
 		return false
 	}
-	if f.spool != nil && follows(r) {
+	if f.spool != nil && f.spool.total >= 0 && follows(r) {
 		if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{}); v.Deny {
 			s.fail(w, r, req.what(), &deniedError{v.Text})
 			return false
@@ -161,6 +167,13 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 	if errors.Is(f.err, errStored) {
 		return true
 	}
+	if f.err != nil && req.kind == KindInfo && s.wasAbsent(req, f.err) {
+		// The go command asks for the .info of every path that a package could
+		// be in, and a build must not fail because of one that is not a module.
+		s.fail(w, r, req.what(), fs.ErrNotExist)
+		access.From(w).Outcome, access.From(w).Err = access.Stale, f.err
+		return false
+	}
 	if f.err != nil {
 		s.fail(w, r, req.what(), f.err)
 		return false
@@ -200,20 +213,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, req request, f *
 	rec := access.From(w)
 	rec.Err = err
 	rec.Outcome = access.Gone
-	if r.Context().Err() == nil && f.broken() {
+	if r.Context().Err() == nil && f.spool.refused() {
 		rec.Outcome = answerFor(err).outcome
 	}
 	panic(http.ErrAbortHandler)
-}
-
-// broken reports whether the flight has failed, as opposed to the client.
-func (f *flight) broken() bool {
-	select {
-	case <-f.done:
-		return f.err != nil
-	default:
-		return false
-	}
 }
 
 // contentTypes of the files of the protocol.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -66,49 +67,61 @@ func (s *spool) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// writeFile writes p behind what is there, creating the file or replacing one
-// whose disk is full. The lock is held: readers of a file do not need it.
+// writeFile writes p behind what is there. A file of the store that does not
+// take it (its disk is full) is replaced by one of the system. The lock is
+// held: readers of a file do not need it.
 func (s *spool) writeFile(p []byte) error {
-	if s.file != nil {
-		if _, err := s.file.WriteAt(p, s.n); err == nil || s.foreign {
-			return err
+	var cause error
+	switch {
+	case s.file != nil:
+		if _, cause = s.file.WriteAt(p, s.n); cause == nil {
+			return nil
+		}
+	case s.newFile != nil:
+		var f *os.File
+		if f, cause = s.newFile(); cause == nil {
+			if cause = s.moveTo(f, p); cause == nil {
+				return nil
+			}
+			s.old = append(s.old, f)
 		}
 	}
-	f, err := s.create()
-	if err != nil {
+	if !s.foreign {
+		f, err := unnamedFile()
+		if err == nil {
+			if err = s.moveTo(f, p); err == nil {
+				s.foreign = true
+				return nil
+			}
+			f.Close()
+		}
+		cause = errors.Join(cause, err)
+	}
+	// A directory that is missing here must not read as an absent module.
+	return fmt.Errorf("no room for a file on its way: %v", cause)
+}
+
+// moveTo goes on in f, with what is there and p behind it.
+func (s *spool) moveTo(f *os.File, p []byte) error {
+	if _, err := io.Copy(io.NewOffsetWriter(f, 0), s.contents()); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.NewOffsetWriter(f, 0), s.contents()); err != nil {
-		f.Close()
+	if _, err := f.WriteAt(p, s.n); err != nil {
 		return err
 	}
 	if s.file != nil {
 		s.old = append(s.old, s.file)
 	}
 	s.file, s.mem = f, nil
-	_, err = f.WriteAt(p, s.n)
-	if err != nil && !s.foreign {
-		return s.writeFile(p)
-	}
-	return err
+	return nil
 }
 
-// create returns a file of the store the first time, and then, or if that
-// fails, one of the system that has no name any more.
-func (s *spool) create() (*os.File, error) {
-	var cause error
-	if s.file == nil && s.newFile != nil {
-		f, err := s.newFile()
-		if err == nil {
-			return f, nil
-		}
-		cause = err
-	}
+// unnamedFile returns a file of the system that goes when it is closed.
+func unnamedFile() (*os.File, error) {
 	f, err := os.CreateTemp("", "modgate-spool-*")
 	if err != nil {
-		return nil, errors.Join(cause, err)
+		return nil, err
 	}
-	s.foreign = true
 	return f, os.Remove(f.Name())
 }
 
@@ -144,6 +157,13 @@ func (s *spool) end() {
 	defer s.mu.Unlock()
 	s.complete = true
 	s.changed()
+}
+
+// refused reports whether the verdict was given and is against the file.
+func (s *spool) refused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settled && s.err != nil
 }
 
 // settle gives the verdict: nil releases the tail, an error stops all readers.
