@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ import (
 )
 
 func purgeCommand(p *process) *cobra.Command {
-	var dry bool
+	var dry, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "purge MODULE[@VERSION] | PATTERN...",
 		Short: "Remove modules from the cache",
@@ -30,6 +31,7 @@ the answer to @latest go too, and are asked for anew.
 	}
 	settings := addSettings(cmd, p, "cache.dir")
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		matches, err := purgeMatcher(args)
 		if err != nil {
@@ -53,7 +55,12 @@ the answer to @latest go too, and are asked for anew.
 				doomed = append(doomed, e)
 			}
 		}
-		return p.remove(cmd.Context(), store, doomed, dry)
+		r := remove(cmd.Context(), store, doomed, dry)
+		if asJSON {
+			return errors.Join(r.err, writeJSON(p.stdout, r))
+		}
+		r.print(p.stdout)
+		return r.err
 	}
 	return cmd
 }
@@ -86,7 +93,7 @@ func purgeMatcher(args []string) (func(object) bool, error) {
 }
 
 func trimCommand(p *process) *cobra.Command {
-	var dry bool
+	var dry, asJSON bool
 	var to string
 	cmd := &cobra.Command{
 		Use:   "trim --to SIZE",
@@ -96,6 +103,7 @@ func trimCommand(p *process) *cobra.Command {
 	settings := addSettings(cmd, p, "cache.dir")
 	cmd.Flags().StringVar(&to, "to", "", "The size to reach: 5GiB.")
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var size Size
 		if err := size.UnmarshalText([]byte(to)); err != nil {
@@ -114,7 +122,12 @@ func trimCommand(p *process) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.remove(cmd.Context(), store, doomed, dry)
+		r := remove(cmd.Context(), store, doomed, dry)
+		if asJSON {
+			return errors.Join(r.err, writeJSON(p.stdout, r))
+		}
+		r.print(p.stdout)
+		return r.err
 	}
 	return cmd
 }
@@ -144,26 +157,41 @@ func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry,
 	return entries[:n], nil
 }
 
-// remove removes entries and says so.
-func (p *process) remove(ctx context.Context, store cache.Store, entries []cache.Entry, dry bool) error {
-	var bytes int64
-	var errs []error
+// removal is what purge and trim have done.
+type removal struct {
+	DryRun bool `json:"dry_run"`
+	amount
+	Names []string `json:"names"`
+	err   error    // of what could not be removed
+}
+
+// remove removes entries, or finds out what that would do.
+func remove(ctx context.Context, store cache.Store, entries []cache.Entry, dry bool) *removal {
+	r := &removal{DryRun: dry, Names: []string{}}
 	for _, e := range entries {
 		if !dry {
 			if err := store.Delete(ctx, e.Name); err != nil {
-				errs = append(errs, err)
+				r.err = errors.Join(r.err, err)
 				continue
 			}
 		}
-		bytes += e.Size
-		if dry || len(entries) <= 20 {
-			fmt.Fprintln(p.stdout, e.Name)
+		r.Objects++
+		r.Bytes += e.Size
+		r.Names = append(r.Names, e.Name)
+	}
+	return r
+}
+
+func (r *removal) print(w io.Writer) {
+	// A trim of a big cache removes thousands, and nobody reads that.
+	if r.DryRun || len(r.Names) <= 20 {
+		for _, name := range r.Names {
+			fmt.Fprintln(w, name)
 		}
 	}
 	verb := "removed"
-	if dry {
+	if r.DryRun {
 		verb = "would be removed"
 	}
-	fmt.Fprintf(p.stdout, "%d objects, %s, %s\n", len(entries)-len(errs), Size(bytes).Human(), verb)
-	return errors.Join(errs...)
+	fmt.Fprintf(w, "%d objects, %s, %s\n", r.Objects, Size(r.Bytes).Human(), verb)
 }

@@ -144,7 +144,9 @@ func TestCacheTrim(t *testing.T) {
 	if err != nil || !strings.Contains(out, "would be removed") || !exists(dir, "example.com/greet/@v/v1.0.0.zip") {
 		t.Fatal(err, out)
 	}
-	if out, err = modgate(t, "cache", "trim", "--to", "1KiB", "--cache-dir", dir); err != nil {
+	var r removal
+	out, err = modgate(t, "cache", "trim", "--to", "1KiB", "--json", "--cache-dir", dir)
+	if err != nil || json.Unmarshal([]byte(out), &r) != nil || r.DryRun || r.Objects == 0 || len(r.Names) != r.Objects || r.Bytes == 0 {
 		t.Fatal(err, out)
 	}
 	store, err := disk.New(disk.Config{Dir: dir})
@@ -152,9 +154,9 @@ func TestCacheTrim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	r, err := stat(t.Context(), store)
-	if err != nil || r.Total.Bytes > 1024 || r.Total.Bytes < 512 {
-		t.Errorf("%+v, %v", r, err)
+	left, err := stat(t.Context(), store)
+	if err != nil || left.Total.Bytes > 1024 || left.Total.Bytes < 512 {
+		t.Errorf("%+v, %v", left, err)
 	}
 	if out, err = modgate(t, "cache", "trim", "--to", "0", "--cache-dir", dir); err != nil {
 		t.Fatal(err, out)
