@@ -256,7 +256,9 @@ func (s *Server) fillZip(ctx context.Context, f *flight, r request, o origin) er
 		s.put(ctx, f, cache.Immutable)
 		return nil
 	}
-	f.spool = sp
+	if !streamed { // else others read f.spool already
+		f.spool = sp
+	}
 	s.publish(ctx, f)
 	return nil
 }
