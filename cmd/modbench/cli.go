@@ -66,7 +66,7 @@ the proxy had nothing before.`,
 
 func compareCommand(command string) *cobra.Command {
 	var cfg compareConfig
-	var out string
+	var out, into string
 	c := &cobra.Command{
 		Use:   "compare",
 		Short: "Measure modgate beside its peers and a file server, in one run",
@@ -83,9 +83,11 @@ Rows: ` + strings.Join(rowNames(), ", ") + ".",
 			if err := cfg.check(); err != nil {
 				return err
 			}
-			return toFile(out, c.OutOrStdout(), func(w io.Writer) error {
-				return runCompare(c.Context(), cfg, command, w, c.ErrOrStderr())
-			})
+			write := func(w io.Writer) error { return runCompare(c.Context(), cfg, command, w, c.ErrOrStderr()) }
+			if into != "" {
+				return intoFile(into, write)
+			}
+			return toFile(out, c.OutOrStdout(), write)
 		},
 	}
 	f := c.Flags()
@@ -107,6 +109,7 @@ Rows: ` + strings.Join(rowNames(), ", ") + ".",
 	f.StringVar(&cfg.Mod, "mod", "", "go.mod of the workload (default: hugo v0.150.0)")
 	f.StringVar(&cfg.Sum, "sum", "", "its complete go.sum")
 	f.StringVar(&out, "out", "", "write the report to this file instead of standard output")
+	f.StringVar(&into, "into", "", "put the report into this file, between its lines "+beginReport+" and "+endReport)
 	return c
 }
 
@@ -202,17 +205,4 @@ func upstreamCommand() *cobra.Command {
 	f.DurationVar(&delay, "delay", 0, "hold every request back for so long")
 	f.Int64Var(&rate, "rate", 0, "bytes per second of one body; 0: unbounded")
 	return c
-}
-
-// toFile lets write fill the file called name, or stdout if name is "". What
-// was written is kept even if write fails: a report says which rows failed.
-func toFile(name string, stdout io.Writer, write func(io.Writer) error) error {
-	if name == "" {
-		return write(stdout)
-	}
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Close())
 }
