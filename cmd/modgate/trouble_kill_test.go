@@ -33,6 +33,7 @@ const (
 // object has its bytes, and every answer that was completed before is given
 // again without asking anybody.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	rounds := killRounds
 	if testing.Short() {
 		rounds = 20
