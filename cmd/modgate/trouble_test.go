@@ -82,12 +82,15 @@ func (i *instance) want(t *testing.T, path string, data []byte) {
 }
 
 // wantNoBody fails the test if path is answered with a complete 200; it returns
-// status and text of what came.
+// status and text of a refusal, and 0 if a body was begun and cut off.
 func (i *instance) wantNoBody(t *testing.T, path string) (int, string) {
 	t.Helper()
 	code, body, err := fetch(t.Context(), http.DefaultClient, i.url+path)
 	if err == nil && code == http.StatusOK {
 		t.Errorf("%s: completed with %d bytes: %.100q", path, len(body), body)
+	}
+	if err != nil {
+		return 0, ""
 	}
 	return code, string(body)
 }
