@@ -288,7 +288,7 @@ func (b *brokenBody) Close() error                   { return nil }
 // failing is a Store whose methods fail on demand.
 type failing struct {
 	cache.Store
-	get, put, del error
+	get, del error
 }
 
 func (f *failing) Get(ctx context.Context, name string) (*cache.Object, error) {

@@ -62,9 +62,7 @@ func clientLines(c *Config, address string) ([]clientLine, error) {
 	lines := []clientLine{{"All modules come from this server, and from nowhere else.", "GOPROXY", strings.TrimSuffix(address, "/")}}
 	if len(c.Private) > 0 {
 		lines = append(lines,
-			clientLine{"GOPRIVATE would send private modules past this server: the next two lines replace it.", "GOPRIVATE", ""},
-			clientLine{"Private modules come from this server too.", "GONOPROXY", "none"},
-			clientLine{"No public checksum database is asked about private modules.", "GONOSUMDB", c.Private.String()})
+			clientLine{"Private modules come from their repositories: this server does not fetch them yet, and tells nobody their names.", "GOPRIVATE", c.Private.String()})
 	}
 	switch {
 	case db == nil:
