@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -46,6 +47,29 @@ func TestMetricNames(t *testing.T) {
 	_, text := get(t, i.admin+"/metrics")
 	if strings.Contains(text, "greet") || strings.Contains(text, "evil") {
 		t.Error("a label holds what a client has written")
+	}
+}
+
+// TestCacheStaysWithinItsSize fetches more than the cache may hold.
+func TestCacheStaysWithinItsSize(t *testing.T) {
+	w := newWorld(t)
+	i := w.start(t, "--cache-max-size=4MiB", "--cache-memory=0")
+	for _, version := range []string{"v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0"} {
+		m := proxytest.Big(t, "example.com/big", version, 1<<20)
+		w.upstream.Add(t, m)
+		w.log.Add(m.Version, m.H1, m.ModH1)
+		if code, body := get(t, i.url+proxytest.Path(t, m.Version, "zip")); code != 200 || body != string(m.Zip) {
+			t.Fatalf("%s: %d, %d bytes", m.Version, code, len(body))
+		}
+	}
+	until(t, "there is room again", func() bool {
+		m := metrics(t, i)
+		return m["modgate_cache_evictions_total"] > 0 && m["modgate_cache_bytes"] > 0 && m["modgate_cache_bytes"] <= 4<<20
+	})
+	out, err := modgate(t, "cache", "stat", "--json", "--cache-dir", i.dir)
+	var r statReport
+	if err != nil || json.Unmarshal([]byte(out), &r) != nil || r.Total.Bytes > 4<<20 || r.Kinds["zip"].Objects == 0 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

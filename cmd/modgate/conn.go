@@ -35,12 +35,19 @@ func (l progressListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
+// tcpConn is what is used of a *net.TCPConn.
+type tcpConn interface {
+	net.Conn
+	io.ReaderFrom
+	CloseWrite() error
+}
+
 // progressConn is a TCP connection on which every leastProgress bytes must
 // leave within patience. It keeps ReadFrom, and with it sendfile, but not
 // SyscallConn, with which os.File.WriteTo would go past the deadline.
 type progressConn struct {
 	net.Conn
-	tcp      *net.TCPConn // the same connection
+	tcp      tcpConn // the same connection
 	patience time.Duration
 	start    time.Time
 	renewed  atomic.Int64 // when the deadline was last set, since start
@@ -96,7 +103,6 @@ func (c *progressConn) ReadFrom(src io.Reader) (n int64, err error) {
 		return 0, err
 	}
 	for {
-		c.renewed.Store(0)
 		if err := c.renew(); err != nil {
 			return n, err
 		}

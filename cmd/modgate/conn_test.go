@@ -33,7 +33,7 @@ func pair(t *testing.T, patience time.Duration) (server net.Conn, client *net.TC
 	t.Cleanup(func() { dialed.Close(); server.Close() })
 	client = dialed.(*net.TCPConn)
 	client.SetReadBuffer(128 << 10)
-	server.(*progressConn).tcp.SetWriteBuffer(64 << 10)
+	server.(*progressConn).Conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
 	return server, client
 }
 
@@ -119,6 +119,63 @@ func TestSlowClientGetsEverything(t *testing.T) {
 			}
 		})
 	}
+}
+
+// steps is a connection whose ReadFrom sends so many bytes of a file at a time
+// until a deadline passes, and the rest when the steps are over.
+type steps struct {
+	*net.TCPConn
+	steps     []int64
+	keepsFile bool // the offset of the file does not move by what was sent
+	renewed   int
+}
+
+func (s *steps) SetWriteDeadline(time.Time) error { s.renewed++; return nil }
+
+func (s *steps) ReadFrom(src io.Reader) (int64, error) {
+	if len(s.steps) == 0 {
+		return io.Copy(io.Discard, src)
+	}
+	n := s.steps[0]
+	s.steps = s.steps[1:]
+	if !s.keepsFile {
+		io.CopyN(io.Discard, src, n)
+	}
+	return n, os.ErrDeadlineExceeded
+}
+
+func TestWhatCountsAsProgress(t *testing.T) {
+	const size = 1 << 20
+	for name, c := range map[string]struct {
+		conn steps
+		sent int64
+		err  error
+	}{
+		"no deadline passes":    {steps{}, size, nil},
+		"just enough, twice":    {steps{steps: []int64{leastProgress, leastProgress}}, size, nil},
+		"a byte too little":     {steps{steps: []int64{leastProgress, leastProgress - 1}}, 2*leastProgress - 1, os.ErrDeadlineExceeded},
+		"nothing":               {steps{steps: []int64{0}}, 0, os.ErrDeadlineExceeded},
+		"read but maybe unsent": {steps{steps: []int64{leastProgress}, keepsFile: true}, leastProgress, os.ErrDeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, open := bodies(t, size)
+			for _, body := range []string{"file, no writer", "limited file"} {
+				tcp := c.conn
+				conn := &progressConn{tcp: &tcp, patience: time.Nanosecond, start: time.Now()}
+				n, err := conn.ReadFrom(open[body]())
+				if n != c.sent || !errors.Is(err, c.err) || tcp.renewed != len(c.conn.steps)-len(tcp.steps)+btoi(err == nil) {
+					t.Errorf("%s: %d bytes, %v, %d deadlines; want %d, %v", body, n, err, tcp.renewed, c.sent, c.err)
+				}
+			}
+		})
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func TestProgressConnKeepsWaysOut(t *testing.T) {
