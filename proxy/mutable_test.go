@@ -83,7 +83,7 @@ func TestStale(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, options{config: ttl(time.Minute, time.Hour)}, m)
+			w := newWorld(t, options{config: ttl(time.Minute, time.Hour), patience: 300 * time.Millisecond}, m)
 			w.up.SetFile(mainPath, m.Info)
 			for path, body := range map[string][]byte{listPath: []byte("v1.0.0\n"), latestPath: m.Info, mainPath: m.Info} {
 				w.want(w.get(path), body, access.Miss)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/internal/access"
@@ -128,7 +129,7 @@ func TestBadUpstream(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, options{}, m)
+				w := newWorld(t, options{patience: 500 * time.Millisecond}, m)
 				fault := func(x proxytest.Exchange) { x.R.Header.Del("Range"); c.fault(x) }
 				w.up.SetFault(path, fault)
 				w.up2.SetFault(path, fault)

@@ -55,6 +55,7 @@ type options struct {
 	store    cache.Store
 	noProofs bool
 	private  string
+	patience time.Duration // with a silent upstream; 10 s by default
 	config   func(*proxy.Config)
 	adopt    map[string][]byte // files of another program, by stored name
 }
@@ -67,11 +68,14 @@ func newWorld(t testing.TB, o options, mods ...*proxytest.Module) *world {
 	w.log, err = sumdbtest.New("sum.example")
 	w.must(err)
 	w.record(mods...)
+	if o.patience == 0 {
+		o.patience = 10 * time.Second
+	}
 	db, err := sumdb.New(sumdb.Config{Name: w.log.Key(), Remote: w.log, Storage: sumdbtest.NewStorage(), Private: rules.IsPrivate})
 	w.must(err)
 	chain, err := upstream.New(upstream.Config{
 		List: w.up.URL + "|" + w.up2.URL, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
-		BreakAfter: 1000, Retries: -1, HeaderTimeout: 2 * time.Second, NoProgress: 2 * time.Second,
+		BreakAfter: 1000, Retries: -1, HeaderTimeout: o.patience, NoProgress: o.patience,
 	})
 	w.must(err)
 	cfg := proxy.Config{Store: o.store, Public: chain, Verifier: db, Policy: rules, ListTTL: time.Hour, NegativeTTL: time.Hour}
@@ -284,3 +288,14 @@ func halfway(x proxytest.Exchange, data []byte, gate <-chan struct{}) {
 	}
 	_, _ = x.W.Write(data[n:])
 }
+
+// wantNotStored is wantNothing for a zip that is still on its way.
+func (w *world) wantNotStored(m *proxytest.Module) {
+	w.Helper()
+	if o, err := w.store.Checked.Get(context.Background(), w.name(m, "zip")); err == nil {
+		_ = o.Close()
+		w.Error("it is stored already")
+	}
+}
+
+func stallAll(release <-chan struct{}) sumdbtest.Lie { return sumdbtest.Stall("", release) }
