@@ -134,6 +134,12 @@ func (w *world) startIn(t *testing.T, dir string, args ...string) (i *instance, 
 	return i, stop
 }
 
+// storedFile reports whether there is a file at path in the cache.
+func (i *instance) storedFile(path string) bool {
+	_, err := os.Lstat(filepath.Join(i.dir, filepath.FromSlash(path)))
+	return err == nil
+}
+
 // strays returns the files in the spool of a cache directory, of which an idle
 // server has none.
 func strays(t *testing.T, dir string) []string {
