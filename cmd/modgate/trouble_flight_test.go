@@ -13,7 +13,9 @@ import (
 
 // gated sends half of a body and the rest when the gate opens.
 func gated(gate <-chan struct{}) proxytest.Fault {
-	return func(x proxytest.Exchange) { x.Honest.ServeHTTP(&gateWriter{ResponseWriter: x.W, x: x, gate: gate}, x.R) }
+	return func(x proxytest.Exchange) {
+		x.Honest.ServeHTTP(&gateWriter{ResponseWriter: x.W, x: x, gate: gate}, x.R)
+	}
 }
 
 type gateWriter struct {

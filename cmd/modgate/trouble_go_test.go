@@ -237,7 +237,7 @@ func TestLyingSumDB(t *testing.T) {
 				w.log.Lie(sumdbtest.As("/", log))
 			}
 		}},
-				{"empty answer", false, func(w *world, _ *proxytest.Module) { w.log.Lie(sumdbtest.Say("/lookup/", 200, "")) }},
+		{"empty answer", false, func(w *world, _ *proxytest.Module) { w.log.Lie(sumdbtest.Say("/lookup/", 200, "")) }},
 		{"sign-in page", false, func(w *world, _ *proxytest.Module) { w.log.Lie(sumdbtest.Say("/", 200, "<html>CANARY")) }},
 		{"down", false, func(w *world, _ *proxytest.Module) { w.log.Lie(sumdbtest.Say("/", 500, "CANARY")) }},
 		{"forbidden", false, func(w *world, _ *proxytest.Module) { w.log.Lie(sumdbtest.Say("/", 403, "CANARY")) }},
