@@ -1,8 +1,10 @@
 package proxy_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"errors"
+	"io"
 	"strings"
 	"syscall"
 	"testing"
@@ -374,7 +376,7 @@ func TestNoProofs(t *testing.T) {
 	t.Parallel()
 	everySize(t, func(t *testing.T, m *proxytest.Module, path string) {
 		stranger := proxytest.Big(t, "example.com/x", "v1.0.0", len(m.Zip))
-		for why, data := range map[string][]byte{"another module": stranger.Zip, "two faces": proxytest.TwoFaced(t, m), "cut off": m.Zip[:len(m.Zip)-1]} {
+		for why, data := range map[string][]byte{"another module": stranger.Zip, "two faces": proxytest.TwoFaced(t, m), "cut off": m.Zip[:len(m.Zip)-1], "another module, from the back": fromTheBack(t, stranger)} {
 			w := newWorld(t, options{noProofs: true})
 			w.up.SetFile(path, data)
 			if a := w.get(path); a.err == nil {
@@ -385,9 +387,39 @@ func TestNoProofs(t *testing.T) {
 			w.wantNothing(m, "zip")
 		}
 		w := newWorld(t, options{noProofs: true}, m)
+		back := proxytest.Big(t, "example.com/m", "v1.0.1", 1000)
+		back.Zip = fromTheBack(t, back)
+		w.up.Add(t, back)
+		w.want(w.get(proxytest.Path(t, back.Version, "zip")), back.Zip, access.Miss)
 		w.want(w.get(path), m.Zip, access.Miss)
 		w.want(w.get(path), m.Zip, access.Hit)
 	})
+}
+
+// fromTheBack is m's zip in a form whose hash only the directory at its end
+// gives: entries that are neither compressed nor tell their size before them.
+func fromTheBack(t *testing.T, m *proxytest.Module) []byte {
+	t.Helper()
+	zr, err := zip.NewReader(bytes.NewReader(m.Zip), int64(len(m.Zip)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	zw := zip.NewWriter(&buf)
+	for _, f := range zr.File {
+		r, err1 := f.Open()
+		w, err2 := zw.CreateHeader(&zip.FileHeader{Name: f.Name, Method: zip.Store})
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(w, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
 }
 
 // TestErrorsStayInside: what goes wrong inside is for the log; a client must
