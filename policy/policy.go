@@ -76,9 +76,9 @@ type Policy struct {
 
 // New checks cfg and returns the Policy. All mistakes are reported at once.
 func New(cfg Config) (*Policy, error) {
-	p := &Policy{private: cfg.Private}
+	p := &Policy{private: strings.ToLower(cfg.Private)}
 	var errs []error
-	for pattern := range strings.SplitSeq(cfg.Private, ",") {
+	for pattern := range strings.SplitSeq(p.private, ",") {
 		if pattern == "" {
 			continue
 		}
@@ -110,11 +110,13 @@ func (p *Policy) Decide(Caller, module.Version, Facts) Verdict {
 
 // IsPrivate reports whether modulePath is matched by a private pattern or is a
 // parent of what one matches: `go get git.corp/team/repo` also asks for
-// git.corp and git.corp/team, which would tell the public the same.
+// git.corp and git.corp/team, which would tell the public the same. Case does
+// not count: hosts have none, and the large ones have none in their paths.
 func (p *Policy) IsPrivate(modulePath string) bool {
 	if len(p.patterns) == 0 {
 		return false
 	}
+	modulePath = strings.ToLower(modulePath)
 	return module.MatchPrefixPatterns(p.private, modulePath) || p.isParent(modulePath)
 }
 
@@ -136,8 +138,8 @@ func (p *Policy) isParent(modulePath string) bool {
 
 // isShort reports whether modulePath is one of the paths that the go command
 // asks for on its way up from a package but that can never be a module: the
-// hosts below name a repository with two elements behind the host
-// (cmd/go/internal/vcs, vcsPaths).
+// hosts below name a repository with at least two elements behind the host
+// (github.com and bitbucket.org: cmd/go/internal/vcs, vcsPaths).
 func isShort(modulePath string) bool {
 	host, rest, _ := strings.Cut(modulePath, "/")
 	switch host {

@@ -20,6 +20,9 @@ var errBusy = errors.New("too many fetches are waiting")
 // errClosed says that the server is ending.
 var errClosed = errors.New("server is ending")
 
+// errAbsentBefore says that a source has said so a moment ago.
+var errAbsentBefore = fmt.Errorf("absent a moment ago: %w", fs.ErrNotExist)
+
 // notCached is the error for what a client wants from the cache alone.
 type notCached struct{}
 
@@ -116,8 +119,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, what string, err e
 	rec := access.From(w)
 	rec.Err = err
 	if r.Context().Err() != nil {
+		// A client that has closed its half of the connection still reads. To
+		// return without an answer would be a 200 with an empty body.
 		rec.Outcome = access.Gone
-		return
+		panic(http.ErrAbortHandler)
 	}
 	a := answerFor(err)
 	rec.Outcome = a.outcome
@@ -135,8 +140,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, what string, err e
 	if what != "" {
 		text = what + ": " + text
 	}
-	if rec.ID != "" && a.status != http.StatusNotFound {
-		text += "\nrequest " + rec.ID
+	if id := rec.ID(); id != "" && a.status != http.StatusNotFound {
+		text += "\nrequest " + id
 	}
 	refuse(w, r, a.status, text)
 }

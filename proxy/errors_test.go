@@ -153,7 +153,7 @@ func TestFailuresArePlainText(t *testing.T) {
 	for _, err := range []error{&deniedError{hostile}, publicError{hostile}, &badContent{hostile, io.EOF}, errors.Join(publicError{hostile}, fs.ErrNotExist), wrongError{}} {
 		for _, method := range []string{"GET", "HEAD"} {
 			rec := httptest.NewRecorder()
-			w := &access.Response{ResponseWriter: rec, Record: access.Record{ID: "id-1"}}
+			w := &access.Response{ResponseWriter: rec}
 			w.Header().Set("ETag", `"of what was meant to be sent"`)
 			s.fail(w, httptest.NewRequest(method, "/x", nil), "example.com/a@v1.0.0", err)
 			h := rec.Result().Header

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	modzip "golang.org/x/mod/zip"
 
@@ -209,6 +210,9 @@ func (s *Server) fillMod(ctx context.Context, f *flight, r request, o origin) er
 		return err
 	}
 	s.metrics.fetched.Add(float64(len(data)))
+	if s.cfg.Verifier == nil && modfile.ModulePath(data) == "" {
+		return &badContent{"the go.mod that came has no module line", errRequest}
+	}
 	h1 := ziphash.Mod(data)
 	if err := s.verify(ctx, r, h1); err != nil {
 		return err

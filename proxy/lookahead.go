@@ -2,12 +2,16 @@ package proxy
 
 import (
 	"context"
+	"hash/maphash"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
+	modzip "golang.org/x/mod/zip"
 
 	"github.com/modgate/modgate/policy"
 )
@@ -20,65 +24,87 @@ import (
 // just got. Below a module that says "go 1.16" or less, or nothing, it loads
 // all requirements of all requirements; a module that says more is the end of
 // its branch, unless that branch hangs below an older one (go.dev/ref/mod
-// #graph-pruning). So only what is certain to be asked for is fetched: go.mod
-// files, never zips.
+// #graph-pruning). Only that is fetched: go.mod files that the client will ask
+// for unless its main module replaces or excludes them, and never a zip.
 type lookahead struct {
 	s       *Server
 	workers int
-	queue   chan module.Version
+	queue   chan ahead
 
+	seed maphash.Seed
 	mu   sync.Mutex
-	seen map[module.Version]bool // requirements are queued; bounded by maxSeen
+	seen map[uint64]bool // by hash: requirements are queued; bounded by maxSeen
+}
+
+// ahead is a go.mod to fetch, or, with data, to look into.
+type ahead struct {
+	mod    module.Version
+	data   []byte
+	below  bool          // it is part of a branch that the client loads whole
+	budget *atomic.Int64 // how many more may be fetched for one request
 }
 
 const (
 	// maxQueue bounds what waits. What does not fit is fetched when asked for.
 	maxQueue = 8192
 	maxSeen  = 100_000
+	// maxAhead bounds what one request can cause: ten times hugo's graph.
+	maxAhead = 8192
+	// maxAheadMod is the size up to which a go.mod is looked into, in bytes.
+	maxAheadMod = 256 << 10
 )
 
 func newLookahead(s *Server, workers int) *lookahead {
-	l := &lookahead{s: s, workers: workers, seen: make(map[module.Version]bool)}
+	l := &lookahead{s: s, workers: workers, seed: maphash.MakeSeed(), seen: make(map[uint64]bool)}
 	if workers > 0 {
-		l.queue = make(chan module.Version, maxQueue)
+		l.queue = make(chan ahead, maxQueue)
 	}
 	return l
 }
 
 // proven sees every go.mod that was fetched and proven, for a client or here.
 func (l *lookahead) proven(m module.Version, data []byte) {
-	if l.workers > 0 {
-		l.expand(m, data, false)
+	if l.workers > 0 && len(data) <= maxAheadMod {
+		budget := new(atomic.Int64)
+		budget.Store(maxAhead)
+		l.add(ahead{mod: m, data: data, budget: budget})
 	}
 }
 
-// expand queues what m requires, if the client will load that. below says that
-// m is part of a branch that it loads whole.
-func (l *lookahead) expand(m module.Version, data []byte, below bool) {
-	f, err := modfile.ParseLax("go.mod", data, nil)
-	if err != nil || !below && prunes(f) || l.known(m) {
+// add queues a, if there is room.
+func (l *lookahead) add(a ahead) {
+	select {
+	case l.queue <- a:
+	default:
+	}
+}
+
+// expand queues what a requires, if the client will load that.
+func (l *lookahead) expand(a ahead) {
+	f, err := modfile.ParseLax("go.mod", a.data, nil)
+	if err != nil || !a.below && prunes(f) || l.known(a.mod) {
 		return
 	}
 	for _, r := range f.Require {
-		select {
-		case l.queue <- r.Mod:
-		default:
+		if a.budget.Add(-1) < 0 {
 			return
 		}
+		l.add(ahead{mod: r.Mod, below: true, budget: a.budget})
 	}
 }
 
 // known reports whether m was expanded before, and notes that it is now.
 func (l *lookahead) known(m module.Version) bool {
+	key := maphash.Comparable(l.seed, m)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.seen[m] {
+	if l.seen[key] {
 		return true
 	}
 	if len(l.seen) >= maxSeen {
 		clear(l.seen)
 	}
-	l.seen[m] = true
+	l.seen[key] = true
 	return false
 }
 
@@ -102,8 +128,8 @@ func (l *lookahead) run(ctx context.Context) {
 		wg.Go(func() {
 			for {
 				select {
-				case m := <-l.queue:
-					l.fetch(ctx, m)
+				case a := <-l.queue:
+					l.work(ctx, a)
 				case <-ctx.Done():
 					return
 				}
@@ -114,31 +140,49 @@ func (l *lookahead) run(ctx context.Context) {
 	<-ctx.Done()
 }
 
+// work does one thing from the queue. What an upstream sends must not be able to
+// end the server.
+func (l *lookahead) work(ctx context.Context, a ahead) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.s.log.Error("looking ahead has panicked: please report this", "module", a.mod.String(), "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	if a.data == nil {
+		a.data = l.fetch(ctx, a.mod)
+	}
+	if a.data != nil && len(a.data) <= maxAheadMod {
+		l.expand(a)
+	}
+}
+
 // fetch gets the go.mod of m, as for a client that nobody else waits for. Its
-// failure is the client's to see, if one asks.
-func (l *lookahead) fetch(ctx context.Context, m module.Version) {
+// failure is the client's to see, if one asks: then nil is returned.
+func (l *lookahead) fetch(ctx context.Context, m module.Version) []byte {
 	name, err := fileName(m, KindMod)
 	if err != nil {
-		return
+		return nil
 	}
 	req, err := parse(name)
 	if err != nil || l.s.cfg.Policy.Route(policy.Caller{}, m.Path).Place != policy.Public {
-		return
+		return nil
 	}
 	if l.s.negative.fresh(name, l.s.cfg.NegativeTTL) {
-		return
+		return nil
 	}
 	if obj, err := l.s.get(ctx, name); err == nil && obj.Attrs.SHA256 != "" {
-		if data, err := obj.ReadAll(maxList); err == nil {
-			l.expand(m, data, true)
+		data, err := obj.ReadAll(modzip.MaxGoMod)
+		if err != nil {
+			return nil
 		}
-		return
+		return data
 	} else if err == nil {
 		obj.Close()
 	}
 	f, _ := l.s.joinFill(req)
 	defer l.s.flights.leave(f)
-	if wait(ctx, f.done) == nil && f.err == nil {
-		l.expand(m, f.body, true)
+	if wait(ctx, f.done) != nil || f.err != nil {
+		return nil
 	}
+	return f.body
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/mod/modfile"
@@ -50,12 +52,30 @@ func TestLookaheadQueuesWhatIsCertain(t *testing.T) {
 			t.Parallel()
 			l := newLookahead(nil, 1)
 			m := module.Version{Path: "example.com/m", Version: "v1.0.0"}
-			l.expand(m, []byte(test.text), test.below)
-			l.expand(m, []byte(test.text), test.below) // once is enough
+			a := ahead{mod: m, data: []byte(test.text), below: test.below, budget: new(atomic.Int64)}
+			a.budget.Store(10)
+			l.expand(a)
+			l.expand(a) // once is enough
 			if got := len(l.queue); got != test.want {
 				t.Errorf("%d queued, want %d", got, test.want)
 			}
 		})
+	}
+}
+
+func TestLookaheadIsBoundedForEachRequest(t *testing.T) {
+	t.Parallel()
+	l := newLookahead(nil, 1)
+	a := ahead{mod: module.Version{Path: "example.com/m", Version: "v1.0.0"}, below: true, budget: new(atomic.Int64)}
+	a.budget.Store(3)
+	a.data = []byte("module example.com/m\nrequire (\n" + strings.Repeat("example.com/r v1.0.0\n", 9) + ")\n")
+	l.expand(a)
+	if got := len(l.queue); got != 3 {
+		t.Errorf("%d queued, want 3", got)
+	}
+	l.proven(a.mod, make([]byte, maxAheadMod+1))
+	if got := len(l.queue); got != 3 {
+		t.Errorf("a huge go.mod is looked into")
 	}
 }
 

@@ -44,8 +44,11 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 		}
 		s.fail(w, r, req.what(), notCached{})
 		return
-	case !have && s.negative.fresh(req.name, s.cfg.NegativeTTL):
-		s.failNegative(w, r, req)
+	case s.negative.fresh(req.name, s.cfg.NegativeTTL):
+		s.serveStale(w, r, caller, req, errAbsentBefore)
+		if rec.Outcome == access.Absent {
+			rec.Outcome = access.Negative
+		}
 		return
 	}
 	f, first := s.flights.join(req.name, smallLimit, func(ctx context.Context, f *flight) error {

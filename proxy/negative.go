@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -8,8 +9,11 @@ import (
 // negative remembers what was absent and when. It is bounded: when it is full,
 // all of it is forgotten, which costs one request upstream each.
 type negative struct {
+	seed maphash.Seed
 	mu   sync.Mutex
-	seen map[string]time.Time
+	// seen is by the hash of the name, so that nobody can fill the memory with
+	// long names. Nor can anybody make two names collide without the seed.
+	seen map[uint64]time.Time
 }
 
 const (
@@ -21,7 +25,11 @@ const (
 	staleNegative = 24 * time.Hour
 )
 
-func newNegative() *negative { return &negative{seen: make(map[string]time.Time)} }
+func newNegative() *negative {
+	return &negative{seed: maphash.MakeSeed(), seen: make(map[uint64]time.Time)}
+}
+
+func (n *negative) key(name string) uint64 { return maphash.String(n.seed, name) }
 
 func (n *negative) remember(name string) {
 	n.mu.Lock()
@@ -29,19 +37,19 @@ func (n *negative) remember(name string) {
 	if len(n.seen) >= maxNegative {
 		clear(n.seen)
 	}
-	n.seen[name] = time.Now()
+	n.seen[n.key(name)] = time.Now()
 }
 
 func (n *negative) forget(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.seen, name)
+	delete(n.seen, n.key(name))
 }
 
 // fresh reports whether name was absent less than ttl ago.
 func (n *negative) fresh(name string, ttl time.Duration) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	at, ok := n.seen[name]
+	at, ok := n.seen[n.key(name)]
 	return ok && time.Since(at) < ttl
 }

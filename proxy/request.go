@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -129,9 +130,10 @@ func finish(r request, escaped string) (request, error) {
 // maxPath bounds an escaped module path, in bytes.
 const maxPath = 1024
 
-// unquote undoes the percent-encoding of what the go command encodes
-// (net/url.PathEscape of a checked path: only "!" in practice) and refuses
-// every other: %2e, %2f and their like exist to get around checks.
+// unquote undoes the percent-encoding of what the go command encodes: what
+// net/url.PathEscape does to "!", and to the few characters of a branch or tag
+// that it must escape. It refuses every other: %2e, %2f and their like exist to
+// get around checks.
 func unquote(s string) (string, error) {
 	if !strings.Contains(s, "%") {
 		return s, nil
@@ -142,24 +144,26 @@ func unquote(s string) (string, error) {
 			b.WriteByte(s[i])
 			continue
 		}
-		if i+3 > len(s) {
-			return "", fmt.Errorf("%w: bad percent-encoding", errRequest)
+		c, err := hex.DecodeString(s[i+1 : min(i+3, len(s))])
+		if err != nil || len(c) != 1 || !mayBeQuoted(c[0]) {
+			return "", fmt.Errorf("%w: %q is encoded where it need not be", errRequest, s[i:min(i+3, len(s))])
 		}
-		switch strings.ToUpper(s[i : i+3]) {
-		case "%21":
-			b.WriteByte('!')
-		case "%2B":
-			b.WriteByte('+')
-		case "%40":
-			b.WriteByte('@')
-		case "%7E":
-			b.WriteByte('~')
-		default:
-			return "", fmt.Errorf("%w: %q is encoded where it need not be", errRequest, s[i:i+3])
-		}
+		b.Write(c)
 		i += 2
 	}
 	return b.String(), nil
+}
+
+// mayBeQuoted reports whether c may come percent-encoded. Whether it may be in a
+// path or a version is decided later.
+func mayBeQuoted(c byte) bool {
+	switch {
+	case c <= ' ', c == 0x7f, c == '/', c == '\\', c == '.', c == '%', c == '-', c == '_':
+		return false
+	case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		return false
+	}
+	return true
 }
 
 // fileName returns the stored name of one file of m.

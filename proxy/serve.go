@@ -234,16 +234,14 @@ func contentType(kind string) string {
 // hex; empty: unknown.
 func setHeader(w http.ResponseWriter, kind, cacheControl, digest string) {
 	h := w.Header()
-	h["Content-Type"] = []string{contentType(kind)}
-	h["Cache-Control"] = []string{cacheControl}
-	h["X-Content-Type-Options"] = nosniff
+	// One array instead of a slice for each: this is the way of every hit.
+	v := &[4]string{contentType(kind), cacheControl, "nosniff"}
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = v[0:1:1], v[1:2:2], v[2:3:3]
 	if len(digest) >= 32 {
-		h["Etag"] = []string{`"` + digest[:32] + `"`}
+		v[3] = `"` + digest[:32] + `"`
+		h["Etag"] = v[3:4:4]
 	}
 }
-
-// nosniff is shared by all answers, and read-only.
-var nosniff = []string{"nosniff"}
 
 // serveBytes answers with a small body.
 func serveBytes(w http.ResponseWriter, r *http.Request, kind, cacheControl, digest string, body []byte) {

@@ -11,6 +11,8 @@ import (
 const (
 	// logBuffer holds about a hundred lines; a full one is written at once.
 	logBuffer = 32 << 10
+	// logRoom is the length of a long line.
+	logRoom = 1 << 10
 	// logDelay bounds how long a line waits for others. One write per line
 	// would cost more than serving the request that it is about.
 	logDelay = 100 * time.Millisecond
@@ -24,7 +26,7 @@ func newLog(w io.Writer, cfg Log) (*slog.Logger, *logSink) {
 	if cfg.Format == "json" {
 		h = slog.NewJSONHandler(sink, opts)
 	}
-	return slog.New(logHandler{h, sink}), sink
+	return slog.New(logHandler{flushing{h, sink}, cfg.Format == "json"}), sink
 }
 
 // logSink gathers log lines and writes many at once. Safe for concurrent use.
@@ -49,6 +51,16 @@ func (s *logSink) Write(line []byte) (int, error) {
 		s.flush()
 	}
 	return len(line), nil
+}
+
+// append lets build append a line to what waits.
+func (s *logSink) append(flush bool, build func([]byte) []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = build(s.pending)
+	if flush || s.direct || len(s.pending) > logBuffer-logRoom {
+		s.flush()
+	}
 }
 
 // Flush writes what waits.
@@ -89,14 +101,14 @@ func (s *logSink) Run(ctx context.Context) error {
 	}
 }
 
-// logHandler flushes the sink behind every line that somebody should see now.
-type logHandler struct {
+// flushing flushes the sink behind every line that somebody should see now.
+type flushing struct {
 	slog.Handler
 	sink *logSink
 }
 
 // Handle writes the line.
-func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
+func (h flushing) Handle(ctx context.Context, r slog.Record) error {
 	err := h.Handler.Handle(ctx, r)
 	if r.Level >= slog.LevelWarn {
 		h.sink.Flush()
@@ -105,11 +117,23 @@ func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs returns the handler with attrs on every line.
-func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return logHandler{h.Handler.WithAttrs(attrs), h.sink}
+func (h flushing) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return flushing{h.Handler.WithAttrs(attrs), h.sink}
 }
 
 // WithGroup returns the handler with a group open.
-func (h logHandler) WithGroup(name string) slog.Handler {
-	return logHandler{h.Handler.WithGroup(name), h.sink}
+func (h flushing) WithGroup(name string) slog.Handler {
+	return flushing{h.Handler.WithGroup(name), h.sink}
+}
+
+// logHandler also takes the finished lines of requests. With attributes or in
+// a group it would no longer be the same line, so those are only flushing.
+type logHandler struct {
+	flushing
+	json bool
+}
+
+// AppendLine implements access.Liner.
+func (h logHandler) AppendLine(level slog.Level, build func(dst []byte, json bool) []byte) {
+	h.sink.append(level >= slog.LevelWarn, func(dst []byte) []byte { return build(dst, h.json) })
 }

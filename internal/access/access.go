@@ -5,7 +5,6 @@
 package access
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -45,7 +44,8 @@ func Outcomes() []string { return outcomeNames[:] }
 
 // Record is what is known of one request. The handler of the request owns it.
 type Record struct {
-	ID      string // unique in this installation for years
+	ids     *ids
+	seq     uint64
 	Kind    string // which kind of file or endpoint, a closed set
 	Module  string // module path, unescaped; empty if there is none
 	Version string // version or query as asked
@@ -53,6 +53,19 @@ type Record struct {
 	Status  int
 	Bytes   int64 // of the body
 	Err     error // what the log reads and the client does not
+}
+
+// ID names the request in the log and in what the client reads. It is unique in
+// this installation for years; empty where no Handler stands in front.
+func (r *Record) ID() string {
+	if r.ids == nil {
+		return ""
+	}
+	return string(r.appendID(nil))
+}
+
+func (r *Record) appendID(dst []byte) []byte {
+	return strconv.AppendUint(append(dst, r.ids.prefix...), r.seq, 36)
 }
 
 // Response is the http.ResponseWriter that a Handler passes on.
@@ -107,62 +120,25 @@ func From(w http.ResponseWriter) *Record {
 func Handler(next http.Handler, log *slog.Logger, observe func(*Record, time.Duration)) http.Handler {
 	pool := sync.Pool{New: func() any { return new(Response) }}
 	ids := newIDs()
+	lines := newLines(log)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
 		resp := pool.Get().(*Response)
-		*resp = Response{ResponseWriter: w, Record: Record{ID: ids.next()}}
+		*resp = Response{ResponseWriter: w, Record: Record{ids: ids, seq: ids.n.Add(1)}}
 		defer func() {
 			elapsed := time.Since(start)
 			// A handler that panics with http.ErrAbortHandler has a record too.
 			if observe != nil {
 				observe(&resp.Record, elapsed)
 			}
-			if log != nil {
-				logLine(req, resp, log, elapsed)
+			if lines != nil {
+				lines.write(line{resp, req, start.Add(elapsed), elapsed})
 			}
 			resp.ResponseWriter = nil
 			pool.Put(resp)
 		}()
 		next.ServeHTTP(resp, req)
 	})
-}
-
-func logLine(req *http.Request, resp *Response, log *slog.Logger, elapsed time.Duration) {
-	level := slog.LevelInfo
-	if resp.Outcome == Trouble {
-		level = slog.LevelWarn
-	}
-	if !log.Enabled(req.Context(), level) {
-		return
-	}
-	attrs := make([]slog.Attr, 0, 12)
-	attrs = append(attrs,
-		slog.String("id", resp.ID),
-		slog.String("method", req.Method),
-		slog.String("kind", resp.Kind),
-		slog.String("module", resp.Module),
-		slog.String("version", resp.Version),
-		slog.String("outcome", resp.Outcome.String()),
-		slog.Int("status", resp.Status),
-		slog.Int64("bytes", resp.Bytes),
-		slog.Duration("duration", elapsed),
-		slog.String("client", req.RemoteAddr))
-	if resp.Module == "" {
-		attrs = append(attrs, slog.String("path", clip(req.URL.Path)))
-	}
-	if resp.Err != nil {
-		attrs = append(attrs, slog.String("error", clip(resp.Err.Error())))
-	}
-	log.LogAttrs(context.WithoutCancel(req.Context()), level, "request", attrs...)
-}
-
-// clip bounds what a client or an upstream can write into a log line.
-func clip(s string) string {
-	const most = 1024
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }
 
 // ids makes request ids: the start of the process, then a count.
@@ -173,9 +149,4 @@ type ids struct {
 
 func newIDs() *ids {
 	return &ids{prefix: strconv.FormatInt(time.Now().UnixMilli(), 36) + "-"}
-}
-
-func (i *ids) next() string {
-	var buf [13]byte
-	return i.prefix + string(strconv.AppendUint(buf[:0], i.n.Add(1), 36))
 }

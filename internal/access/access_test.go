@@ -76,7 +76,7 @@ func TestIDsDiffer(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	h := access.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		id := access.From(w).ID
+		id := access.From(w).ID()
 		if id == "" || seen[id] {
 			t.Errorf("id %q is empty or was seen before", id)
 		}
