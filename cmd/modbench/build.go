@@ -50,6 +50,9 @@ func prepare(ctx context.Context, peers []string, modgate, bin string, log io.Wr
 	if b.Go, err = exec.LookPath("go"); err != nil {
 		return b, err
 	}
+	if b.Self, err = os.Executable(); err != nil {
+		return b, err
+	}
 	if b.Nginx, err = findNginx(); err != nil {
 		fmt.Fprintln(log, "no nginx: files are served by Go's http.FileServer")
 	}

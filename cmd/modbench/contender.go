@@ -28,6 +28,7 @@ type target struct {
 // binaries are the programs of a comparison; empty where one is not wanted.
 type binaries struct {
 	Go, Modgate, Goproxy, Athens, Nginx string
+	Self                                string // modbench
 }
 
 // database is the name in SumDB without its key.
@@ -65,6 +66,9 @@ func (b binaries) startProxy(ctx context.Context, name, dir string, t target) (*
 			"ATHENS_GO_BINARY_PATH=" + b.Go, "ATHENS_LOG_LEVEL=info", "ATHENS_GOGET_WORKERS=10",
 			"ATHENS_GO_BINARY_ENV_VARS=GOPROXY=" + t.Upstream + ";GOTOOLCHAIN=local",
 			"GOFLAGS=-modcacherw"}
+	case bare:
+		c.Path = b.Self
+		c.Args = []string{"bare", "--listen=" + addr}
 	default:
 		return nil, fmt.Errorf("no proxy called %q", name)
 	}

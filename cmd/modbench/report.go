@@ -191,7 +191,7 @@ func contenders(results []result) []string {
 			}
 		}
 	}
-	fixed := []string{"goproxy", "modgate", static, direct, "needed"} // what is not here comes last
+	fixed := []string{"goproxy", "modgate", bare, static, direct, "needed"} // what is not here comes last
 	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(fixed, b) - slices.Index(fixed, a) })
 	return names
 }

@@ -14,6 +14,7 @@ import (
 const (
 	direct = "direct" // the client straight from the upstream
 	static = "static" // a file server over what the client needs
+	bare   = "bare"   // a Go HTTP server that answers everything with one small text
 )
 
 // A row is one line of the table.

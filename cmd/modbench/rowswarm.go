@@ -119,10 +119,15 @@ func hitsMod(ctx context.Context, b *bench) (result, error) {
 	if len(paths) > 256 {
 		paths = paths[:256]
 	}
-	r, err := b.hits(ctx, paths, b.cfg.Conns)
+	s, err := b.bin.startProxy(ctx, bare, b.dir(bare), b.near())
+	if err != nil {
+		return result{}, err
+	}
+	defer s.Close()
+	r, err := b.hits(ctx, paths, b.cfg.Conns, warmServer{name: bare, url: s.URL})
 	r.ratio("modgate", "goproxy", 1.6, false)
 	r.ratio("modgate", static, 0.7, false)
-	r.note("%d different files in turn", len(paths))
+	r.note("%d different files in turn; bare is a Go HTTP server that answers everything with one text of 200 bytes, without looking, logging or counting", len(paths))
 	return r, err
 }
 
@@ -143,13 +148,14 @@ func (b *bench) zipHits(ctx context.Context, size int64, conns int) (result, err
 	return r, err
 }
 
-// hits measures the warm servers in turn.
-func (b *bench) hits(ctx context.Context, paths []string, conns int) (result, error) {
+// hits measures the warm servers, and more, in turn.
+func (b *bench) hits(ctx context.Context, paths []string, conns int, more ...warmServer) (result, error) {
 	r := result{Unit: unitPerSecond}
 	servers, err := b.warm(ctx)
 	if err != nil {
 		return r, err
 	}
+	servers = slices.Concat(servers, more)
 	last := make(map[string]loadResult)
 	for range b.cfg.Rounds {
 		for _, s := range servers {

@@ -24,7 +24,7 @@ import (
 const standIn = "MODBENCH_TEST_STANDIN"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(standIn) != "" {
+	if os.Getenv(standIn) != "" || len(os.Args) > 1 && os.Args[1] == bare {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		if err := serveStandIn(ctx, os.Args[1:]); err != nil {
@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 }
 
 func serveStandIn(ctx context.Context, args []string) error {
+	if args[0] == bare {
+		return run(ctx, args, os.Stdout, os.Stderr)
+	}
 	flags := map[string]string{}
 	for _, a := range args {
 		name, value, _ := strings.Cut(strings.TrimPrefix(a, "--"), "=")
