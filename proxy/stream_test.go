@@ -86,7 +86,8 @@ func TestTailIsHeldBack(t *testing.T) {
 	go func() { next <- readAll(resp.Body) }()
 	select {
 	case a := <-next:
-		t.Errorf("the tail came without a proof: %d bytes, %v", len(a.body), a.err)
+		close(release)
+		t.Fatalf("the tail came without a proof: %d bytes, %v", len(a.body), a.err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	w.wantNotStored(m)
