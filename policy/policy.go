@@ -82,12 +82,33 @@ func New(cfg Config) (*Policy, error) {
 		if pattern == "" {
 			continue
 		}
-		if _, err := path.Match(pattern, "x"); err != nil {
+		if err := checkPattern(pattern); err != nil {
 			errs = append(errs, fmt.Errorf("private: pattern %q: %w", pattern, err))
 		}
 		p.patterns = append(p.patterns, strings.Split(strings.TrimSuffix(pattern, "/"), "/"))
 	}
 	return p, errors.Join(errs...)
+}
+
+// checkPattern reports why pattern would match no module path, and so protect
+// no name, although somebody believes it does.
+func checkPattern(pattern string) error {
+	if _, err := path.Match(pattern, "x"); err != nil {
+		return err
+	}
+	switch {
+	case strings.Contains(pattern, "://"):
+		return errors.New("a module path has no scheme: leave out https://")
+	case strings.ContainsAny(pattern, " \t"):
+		return errors.New("a module path has no spaces")
+	case strings.ContainsAny(pattern, ":"):
+		return errors.New("a module path has no port")
+	case strings.ContainsAny(pattern, "@"):
+		return errors.New("a pattern is for a module path, without a version or a user")
+	case strings.HasPrefix(pattern, "/"), strings.HasPrefix(pattern, "."), strings.Contains(pattern, "//"):
+		return errors.New("a module path begins with a host name; for all of its subdomains write *.corp.example")
+	}
+	return nil
 }
 
 // Route says where path may be looked up. It is asked before anything leaves

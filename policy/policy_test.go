@@ -84,6 +84,15 @@ func TestNewReportsAllMistakes(t *testing.T) {
 	}
 }
 
+func TestNewRefusesPatternsThatProtectNothing(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{"/git.corp.example", ".corp.example", "git.corp.example:8443/x", "git.corp.example/lib@v1.0.0", "https://git.corp.example", "git.corp.example//x", "git corp"} {
+		if _, err := policy.New(policy.Config{Private: pattern}); err == nil {
+			t.Errorf("%q is accepted, and no module path can match it", pattern)
+		}
+	}
+}
+
 func TestDecideAllowsWithoutRules(t *testing.T) {
 	t.Parallel()
 	p, err := policy.New(policy.Config{})

@@ -42,7 +42,7 @@ type line struct {
 
 func (l *lines) write(n line) {
 	level := slog.LevelInfo
-	if n.Outcome == Trouble {
+	if n.Outcome == Trouble || n.Outcome == Denied {
 		level = slog.LevelWarn
 	}
 	ctx := n.req.Context()
