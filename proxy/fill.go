@@ -74,19 +74,33 @@ func (s *Server) fill(ctx context.Context, f *flight, r request) error {
 		}
 		s.discard(ctx, r.name, err)
 	}
-	o, err := s.open(ctx, r, "")
+	return s.fillFresh(ctx, f, r)
+}
+
+// fillFresh fetches from one origin after the other, until one has the right
+// bytes or others read what comes already.
+func (s *Server) fillFresh(ctx context.Context, f *flight, r request) error {
+	o, err := s.openFirst(ctx, r)
 	if err != nil {
 		return err
 	}
 	for {
 		err = s.fillFrom(ctx, f, r, o)
-		if err == nil || f.followed || ctx.Err() != nil || !worthless(err) {
+		if err == nil {
+			s.suspects.forget(r.name)
+			return nil
+		}
+		if ctx.Err() != nil || !worthless(err) {
 			return err
 		}
 		// These bytes are wrong. Another upstream may have the right ones, but
 		// the answer, if there is none, is what was wrong with these.
 		s.log.Error("an upstream sent wrong bytes", "module", r.mod.String(), "kind", r.kind, "upstream", o.name, "error", err)
 		if _, able := s.cfg.Public.(reopener); !able || o.name == "" || r.kind == KindInfo {
+			return err
+		}
+		s.suspects.remember(r.name, o.name)
+		if f.followed {
 			return err
 		}
 		next, e := s.open(ctx, r, o.name)
@@ -97,12 +111,16 @@ func (s *Server) fill(ctx context.Context, f *flight, r request) error {
 	}
 }
 
-// worthless reports whether err says that the bytes themselves are wrong, so
-// that they must not be kept and another origin may have better ones.
-func worthless(err error) bool {
-	_, wrong := isMismatch(err)
-	var bad *badContent
-	return wrong || errors.As(err, &bad)
+// openFirst opens a file behind the origin whose bytes were wrong a moment ago.
+// If none has it there, that one is asked again: it may have been mended.
+func (s *Server) openFirst(ctx context.Context, r request) (origin, error) {
+	if bad := s.suspects.of(r.name); bad != "" {
+		o, err := s.open(ctx, r, bad)
+		if err == nil || ctx.Err() != nil {
+			return o, err
+		}
+	}
+	return s.open(ctx, r, "")
 }
 
 // adopted looks once more into the store. An object without a digest is an

@@ -71,6 +71,7 @@ type Server struct {
 	small    *slots
 	checks   chan struct{} // bounds how many zips are checked at once
 	negative *negative
+	suspects *suspects
 	lists    sync.Mutex // held while a stored list is changed
 	ahead    *lookahead
 	metrics  *metrics
@@ -109,6 +110,7 @@ func New(cfg Config) (*Server, error) {
 		small:    newSlots(cfg.Smalls),
 		checks:   make(chan struct{}, 2),
 		negative: newNegative(),
+		suspects: newSuspects(),
 		metrics:  newMetrics(),
 	}
 	if s.log == nil {

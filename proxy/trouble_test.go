@@ -73,6 +73,7 @@ func TestWrongHash(t *testing.T) {
 		w.wantNothing(m, "zip")
 		// And it is no state: as soon as the right bytes come all is well.
 		w.up.SetFile(path, m.Zip)
+		w.up2.SetFile(path, m.Zip)
 		w.want(w.get(path), m.Zip, access.Miss)
 		w.wantStored(m, "zip", m.Zip)
 	})
@@ -83,20 +84,29 @@ func TestWrongHash(t *testing.T) {
 	w.wantNothing(m, "mod")
 }
 
-// TestSecondUpstream has the right bytes after the first had wrong ones.
+// TestSecondUpstream has the right bytes after the first had wrong ones. A
+// client that has read some of the wrong ones is cut off; the next gets the
+// right ones.
 func TestSecondUpstream(t *testing.T) {
 	t.Parallel()
-	m := proxytest.Big(t, "example.com/m", "v1.0.0", small)
-	for name, data := range map[string][]byte{"other content": other(t, m), "two faces": proxytest.TwoFaced(t, m), "cut off": m.Zip[:len(m.Zip)/2], "garbage behind": append(bytes.Clone(m.Zip), "garbage"...), "garbage": make([]byte, 1000)} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, options{}, m)
-			w.up.SetFile("/example.com/m/@v/v1.0.0.zip", data)
-			w.up2.Add(t, m)
-			w.want(w.get("/example.com/m/@v/v1.0.0.zip"), m.Zip, access.Miss)
-			w.wantStored(m, "zip", m.Zip)
-		})
-	}
+	everySize(t, func(t *testing.T, m *proxytest.Module, path string) {
+		for name, data := range map[string][]byte{"other content": other(t, m), "two faces": proxytest.TwoFaced(t, m), "cut off": m.Zip[:len(m.Zip)-1000], "garbage behind": append(bytes.Clone(m.Zip), "garbage"...), "garbage": make([]byte, 1000)} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, options{}, m)
+				w.up.SetFile(path, data)
+				w.up2.Add(t, m)
+				if len(data) > 1<<20 {
+					if a := w.get(path); a.err == nil && a.status == 200 {
+						t.Error("a wrong file was completed")
+					}
+				}
+				w.want(w.get(path), m.Zip, access.Miss)
+				w.wantStored(m, "zip", m.Zip)
+			})
+		}
+	})
+	m := proxytest.Simple(t, "example.com/m", "v1.0.0")
 	w := newWorld(t, options{}, m)
 	w.up.SetFile("/example.com/m/@v/v1.0.0.mod", []byte("module example.com/evil\n"))
 	w.up2.Add(t, m)
@@ -109,6 +119,7 @@ func TestBadUpstream(t *testing.T) {
 	t.Parallel()
 	everySize(t, func(t *testing.T, m *proxytest.Module, path string) {
 		n := int64(len(m.Zip))
+		seconds := []proxytest.Fault{proxytest.Status(404, "x"), proxytest.Status(503, "x")}
 		for name, c := range map[string]struct {
 			fault  proxytest.Fault
 			status int // of a small file; a large one may be cut off instead
@@ -129,6 +140,7 @@ func TestBadUpstream(t *testing.T) {
 			"reset":                     {proxytest.Reset(0), 502},
 			"refused":                   {proxytest.Status(403, "x"), 403},
 		} {
+			second := seconds[len(name)%len(seconds)]
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, options{patience: 500 * time.Millisecond}, m)
@@ -148,7 +160,9 @@ func TestBadUpstream(t *testing.T) {
 					w.wantNo(a, c.status, access.Trouble, "example.com/m@v1.0.0: ")
 				}
 				w.wantNothing(m, "zip")
+				// The first is mended, and the second is gone or in trouble.
 				w.up.SetFault(path, nil)
+				w.up2.SetFault(path, second)
 				w.want(w.get(path), m.Zip, access.Miss)
 			})
 		}
