@@ -68,8 +68,8 @@ func (d *DB) suspect(ctx context.Context, seen *head, cause error) error {
 		for _, from := range []source{anywhere, remotely} {
 			r := d.reader(ctx, from)
 			r.discard = true
+			defer r.close(false)
 			err := d.compare(pin, seen, r)
-			r.close(false)
 			if fork := new(forkError); errors.As(err, &fork) {
 				return d.onFork(ctx, err)
 			}

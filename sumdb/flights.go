@@ -7,10 +7,11 @@ import (
 )
 
 // flights runs at most one function per name at a time. A run belongs to the
-// server: it has a context of its own that ends after timeout, and whoever
-// waits for it leaves on his own context without harm to the others. Nothing
-// is remembered when the run is over.
+// life: it has a context of its own that ends after timeout, and whoever waits
+// for it leaves on his own context without harm to the others. Nothing is
+// remembered when the run is over. A run that panics fails.
 type flights[V any] struct {
+	life    *life
 	timeout time.Duration
 
 	mu   sync.Mutex
@@ -36,8 +37,11 @@ func (f *flights[V]) do(ctx context.Context, name string, run func(context.Conte
 		if f.runs == nil {
 			f.runs = make(map[string]*flight[V])
 		}
+		if err := f.life.start(ctx, func(ctx context.Context) { f.fly(ctx, name, c, run) }); err != nil {
+			f.mu.Unlock()
+			return value, false, err
+		}
 		f.runs[name] = c
-		go f.fly(context.WithoutCancel(ctx), name, c, run)
 	}
 	f.mu.Unlock()
 
@@ -52,9 +56,12 @@ func (f *flights[V]) do(ctx context.Context, name string, run func(context.Conte
 func (f *flights[V]) fly(ctx context.Context, name string, c *flight[V], run func(context.Context) (V, error)) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
+	defer func() {
+		f.mu.Lock()
+		delete(f.runs, name)
+		f.mu.Unlock()
+		close(c.done)
+	}()
+	defer f.life.outcome(name, &c.err)
 	c.value, c.err = run(ctx)
-	f.mu.Lock()
-	delete(f.runs, name)
-	f.mu.Unlock()
-	close(c.done)
 }

@@ -139,7 +139,7 @@ func testUntrusted(t *testing.T, d *sumdb.DB, good, evil *sumdbtest.Log, storage
 		if rec := get(t, newMirror(t, d), "sum.test/db/lookup/example.com/!mod1@v1.2.3"); rec.Code != 200 {
 			t.Errorf("mirror: %d %s", rec.Code, rec.Body)
 		}
-		if rec := get(t, newMirror(t, d), "sum.test/db/lookup/example.com/!mod3@v1.2.3"); rec.Code != 502 || !strings.Contains(rec.Body.String(), evidence) {
+		if rec := get(t, newMirror(t, d), "sum.test/db/lookup/example.com/!mod3@v1.2.3"); rec.Code != 503 || !strings.Contains(rec.Body.String(), evidence) {
 			t.Errorf("mirror: %d %s", rec.Code, rec.Body)
 		}
 	}
@@ -347,7 +347,7 @@ func TestRefresh(t *testing.T) {
 		evil.Fill(1000)
 		show(log, evil)
 		time.Sleep(time.Minute)
-		if rec := get(t, mirror, "sum.test/db/tile/8/0/006"); rec.Code != 502 || !strings.Contains(rec.Body.String(), "SECURITY") {
+		if rec := get(t, mirror, "sum.test/db/tile/8/0/006"); rec.Code != 503 || !strings.Contains(rec.Body.String(), "SECURITY") {
 			t.Errorf("fork: %d %s", rec.Code, rec.Body)
 		}
 	})

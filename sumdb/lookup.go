@@ -19,6 +19,9 @@ type found struct {
 // lookup returns the proven record of m. joined reports that another caller
 // had asked before. fs.ErrNotExist says that the database has none.
 func (d *DB) lookup(ctx context.Context, m module.Version) (f *found, joined bool, err error) {
+	if err := d.life.closed(); err != nil {
+		return nil, false, err
+	}
 	if d.cfg.Private(m.Path) {
 		return nil, false, fmt.Errorf("%s: %w", m, ErrPrivate)
 	}
@@ -111,6 +114,7 @@ func (d *DB) recheck(ctx context.Context, r *record, pin *head) error {
 		return err
 	}
 	tiles := d.reader(ctx, atHand)
+	defer tiles.close(false)
 	hashes, err := tlog.TileHashReader(pin.tree, tiles).ReadHashes([]int64{tlog.StoredHashIndex(0, r.id)})
 	tiles.close(err == nil)
 	switch {
@@ -146,8 +150,13 @@ func (d *DB) ask(ctx context.Context, m module.Version, path string) (*record, e
 // head in the answer, also of one that failed.
 func (d *DB) prove(ctx context.Context, m module.Version, path string, from source) (r *record, seen *head, err error) {
 	s := &session{db: d, reader: d.reader(ctx, from)}
+	defer s.reader.close(false)
 	var wg sync.WaitGroup
-	wg.Go(func() { s.base, s.pinned = d.base(ctx) })
+	wg.Go(func() {
+		var err error // is logged; the head in the answer will do
+		defer d.life.outcome(latestName, &err)
+		s.base, s.pinned = d.base(ctx)
+	})
 	data, err := d.fetch(ctx, "/lookup/"+path)
 	wg.Wait()
 	if err != nil {

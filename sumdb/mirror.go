@@ -65,7 +65,7 @@ func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		rec.Outcome = access.Invalid
 		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, "only GET and HEAD are possible here")
+		refuse(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are possible here")
 		return
 	}
 	d, endpoint, rest := m.route(strings.TrimPrefix(r.URL.Path, "/"))
@@ -83,7 +83,7 @@ func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.latest(w, r, d)
 	default:
 		rec.Outcome = access.Invalid
-		refuse(w, http.StatusNotFound, "no such checksum database or file here")
+		refuse(w, r, http.StatusNotFound, "no such checksum database or file here")
 	}
 }
 
@@ -110,17 +110,17 @@ func (m *Mirror) lookup(w http.ResponseWriter, r *http.Request, d *DB, rest stri
 	rec.Module, rec.Version = mod.Path, mod.Version
 	if mod.Path != "" && d.cfg.Private(mod.Path) {
 		rec.Outcome, rec.Err = access.Denied, ErrPrivate
-		refuse(w, http.StatusForbidden, m.privateText(d, mod.Path))
+		refuse(w, r, http.StatusForbidden, m.privateText(d, mod.Path))
 		return
 	}
 	if err != nil {
 		rec.Outcome, rec.Err = access.Invalid, err
-		refuse(w, http.StatusNotFound, "not the path of a module version")
+		refuse(w, r, http.StatusNotFound, "not the path of a module version")
 		return
 	}
 	if m.negative.has(d.name, mod) {
 		rec.Outcome = access.Negative
-		refuse(w, http.StatusNotFound, fmt.Sprintf("%s: not found in %s a moment ago", mod, d.name))
+		refuse(w, r, http.StatusNotFound, fmt.Sprintf("%s: not found in %s a moment ago", mod, d.name))
 		return
 	}
 	f, joined, err := d.lookup(r.Context(), mod)
@@ -161,7 +161,7 @@ func (m *Mirror) tile(w http.ResponseWriter, r *http.Request, d *DB, rest string
 	// auditors who read the whole log, is not mirrored.
 	if err != nil || t.H != tileHeight || t.L < 0 || t.L > 5 || t.N > maxTree>>tileHeight {
 		rec.Outcome, rec.Err = access.Invalid, err
-		refuse(w, http.StatusNotFound, "no such tile")
+		refuse(w, r, http.StatusNotFound, "no such tile")
 		return
 	}
 	f, joined, err := d.tile(r.Context(), t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -123,16 +124,19 @@ func TestParseRecord(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ in, want string }{
-		{"plain", "plain\n"},
-		{"two\n\tlines", "two\n\tlines\n"},
-		{"\x1b[31m\r\x00\x7f", "?[31m???\n"},
-		{"é\xff", "??\n"},
-		{strings.Repeat("l\n", 20), strings.Repeat("l\n", 8)},
-		{strings.Repeat("x", 2000), strings.Repeat("x", 647) + "\n"},
+	tests := []struct{ in, last, want string }{
+		{"plain", "", "plain\n"},
+		{"plain", "request 1", "plain\nrequest 1\n"},
+		{"two\n\tlines", "", "two\n\tlines\n"},
+		{"\x1b[31m\r\x00\x7f", "", "?[31m???\n"},
+		{"é\xff", "", "??\n"},
+		{strings.Repeat("l\n", 20), "", strings.Repeat("l\n", 8)},
+		{strings.Repeat("l\n", 20), "request 1", strings.Repeat("l\n", 7) + "request 1\n"},
+		{strings.Repeat("x", 2000), "", strings.Repeat("x", 647) + "\n"},
+		{strings.Repeat("x", 2000), "request 1", strings.Repeat("x", 637) + "\nrequest 1\n"},
 	}
 	for _, test := range tests {
-		if got := clean(test.in); got != test.want {
+		if got := clean(test.in, test.last); got != test.want {
 			t.Errorf("clean(%q) = %q", test.in, got)
 		}
 	}
@@ -164,7 +168,7 @@ func TestMemory(t *testing.T) {
 func TestFlights(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := flights[int]{timeout: time.Second}
+		f := flights[int]{life: newLife(slog.New(slog.DiscardHandler)), timeout: time.Second}
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, _, err := f.do(cancelled, "x", nil); !errors.Is(err, context.Canceled) {

@@ -19,6 +19,7 @@ const maxSwaps = 8
 // stores the pin if that has not been done yet.
 func (d *DB) adopt(ctx context.Context, h *head) error {
 	r := d.reader(ctx, anywhere)
+	defer r.close(false)
 	err := d.adoptBy(ctx, h, r)
 	r.close(err == nil)
 	return err
@@ -155,6 +156,9 @@ func (d *DB) refresh(ctx context.Context) {
 // latest returns the pinned head. If there is none it pins the latest of the
 // remote, once the tiles of its right edge are proven and stored.
 func (d *DB) latest(ctx context.Context) (*head, error) {
+	if err := d.life.closed(); err != nil {
+		return nil, err
+	}
 	if pin := d.heads.pinned(); pin != nil {
 		return pin, nil
 	}
@@ -167,6 +171,7 @@ func (d *DB) latest(ctx context.Context) (*head, error) {
 			return h, d.trusted()
 		}
 		r := d.reader(ctx, anywhere)
+		defer r.close(false)
 		hash, err := tlog.TreeHash(h.tree.N, tlog.TileHashReader(h.tree, r))
 		r.close(err == nil)
 		if err != nil || hash != h.tree.Hash {

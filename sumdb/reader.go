@@ -50,7 +50,8 @@ func (d *DB) reader(ctx context.Context, from source) *reader {
 }
 
 // close ends the reader. proven says that every proof it was used for has
-// succeeded, and so that its tiles are those of the log.
+// succeeded, and so that its tiles are those of the log. Only the first close
+// counts: a deferred close(false) is for errors and panics on the way.
 func (r *reader) close(proven bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -184,7 +185,10 @@ func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	}
 	var wg sync.WaitGroup
 	for _, i := range missing {
-		wg.Go(func() { data[i], errs[i] = r.remoteOrFull(tiles[i]) })
+		wg.Go(func() {
+			defer r.db.life.outcome(tiles[i].Path(), &errs[i])
+			data[i], errs[i] = r.remoteOrFull(tiles[i])
+		})
 	}
 	wg.Wait()
 	for _, err := range errs {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,27 +27,29 @@ func (m *Mirror) fail(w http.ResponseWriter, r *http.Request, d *DB, mod module.
 	switch {
 	case r.Context().Err() != nil:
 		rec.Outcome = access.Gone
-		refuse(w, http.StatusServiceUnavailable, "the request was cancelled")
+		refuse(w, r, http.StatusServiceUnavailable, "the request was cancelled")
+	case errors.Is(err, ErrClosed):
+		refuse(w, r, http.StatusServiceUnavailable, "server restarting: try again")
 	case errors.Is(err, fs.ErrNotExist) && mod.Path == "":
 		rec.Outcome = access.Absent
-		refuse(w, http.StatusNotFound, "no such tile")
+		refuse(w, r, http.StatusNotFound, "no such tile")
 	case errors.Is(err, fs.ErrNotExist):
 		m.negative.add(d.name, mod)
 		rec.Outcome = access.Absent
-		refuse(w, http.StatusNotFound, fmt.Sprintf("%s: not found in %s", mod, d.name))
+		refuse(w, r, http.StatusNotFound, fmt.Sprintf("%s: not found in %s", mod, d.name))
 	case errors.Is(err, ErrUntrusted):
-		refuse(w, http.StatusBadGateway, fmt.Sprintf(
+		refuse(w, r, http.StatusServiceUnavailable, fmt.Sprintf(
 			"SECURITY: %s has contradicted itself, and this proxy does not ask it any more.\n"+
 				"What was proven before is still served. Please tell who runs this proxy;\n"+
 				"the evidence is in its cache, in %s", d.name, d.stored(forkName)))
 	case errors.Is(err, ErrForged):
-		refuse(w, http.StatusBadGateway, fmt.Sprintf(
+		refuse(w, r, http.StatusBadGateway, fmt.Sprintf(
 			"SECURITY: the answer of %s failed its proof, twice.\n"+
 				"Somebody between this proxy and the database changes what it says.", d.name))
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		refuse(w, http.StatusGatewayTimeout, fmt.Sprintf("%s took too long to answer; please try again", d.name))
+		refuse(w, r, http.StatusGatewayTimeout, fmt.Sprintf("%s took too long to answer; please try again", d.name))
 	default:
-		refuse(w, http.StatusBadGateway, fmt.Sprintf("%s cannot be reached at present; please try again", d.name))
+		refuse(w, r, http.StatusBadGateway, fmt.Sprintf("%s cannot be reached at present; please try again", d.name))
 	}
 }
 
@@ -62,41 +66,52 @@ func (m *Mirror) privateText(d *DB, path string) string {
 }
 
 // Bounds of what the go command shows of a text
-// (cmd/go/internal/web: maxErrorDetailLines, maxErrorDetailBytes).
+// (cmd/go/internal/web: maxErrorDetailLines, maxErrorDetailBytes), with the
+// line that names the request.
 const (
 	maxTextLines = 8
 	maxTextBytes = 648
 )
 
-// refuse answers with a plain text that the go command shows to its user.
-func refuse(w http.ResponseWriter, status int, text string) {
+// refuse answers with a plain text that the go command shows to its user. Its
+// last line, but of a 404, names the request as the log does.
+func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if status >= 500 {
+		h.Set("Retry-After", "5")
+	}
+	last := ""
+	if id := access.From(w).ID(); id != "" && status != http.StatusNotFound {
+		last = "request " + id
+	}
+	text = clean(text, last)
+	h.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	// To a HEAD request net/http sends no body.
-	_, _ = w.Write([]byte(clean(text)))
+	if r.Method != http.MethodHead {
+		_, _ = io.WriteString(w, text)
+	}
 }
 
 // clean makes text one that the go command shows: one that is too long, has
-// control characters or is not UTF-8 it would drop.
-func clean(text string) string {
+// control characters or is not UTF-8 it would drop. last, which is clean, is
+// the line that stays whatever else must go; it may be empty.
+func clean(text, last string) string {
 	text = strings.Map(func(c rune) rune {
 		if c == utf8.RuneError || c != '\n' && c != '\t' && (c < ' ' || c >= 0x7f) {
 			return '?'
 		}
 		return c
 	}, text)
+	maxLines, maxBytes := maxTextLines, maxTextBytes-1
+	if last != "" {
+		maxLines, maxBytes, last = maxLines-1, maxBytes-len(last)-1, last+"\n"
+	}
 	lines := strings.Split(text, "\n")
-	if len(lines) > maxTextLines {
-		lines = lines[:maxTextLines]
-	}
-	text = strings.Join(lines, "\n")
-	if len(text) > maxTextBytes-1 {
-		text = text[:maxTextBytes-1]
-	}
-	return text + "\n"
+	text = strings.Join(lines[:min(len(lines), maxLines)], "\n")
+	return strings.TrimRight(text[:min(len(text), maxBytes)], "\n") + "\n" + last
 }
 
 // negative remembers for a moment what a database did not know, because

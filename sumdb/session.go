@@ -94,6 +94,7 @@ func (s *session) checkUnused(seen *head) error {
 		from = anywhere
 	}
 	r := s.db.reader(s.reader.ctx, from)
+	defer r.close(false)
 	r.discard = seen.tree.N > s.base.tree.N
 	err := s.db.compare(s.base, seen, r)
 	r.close(err == nil)

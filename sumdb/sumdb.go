@@ -117,13 +117,14 @@ type Config struct {
 
 // DB is one checksum database. It is safe for concurrent use. A lookup that is
 // under way belongs to the DB, not to the caller who asked first, and ends
-// after Config.Timeout at the latest.
+// after Config.Timeout at the latest. Whoever makes one closes it.
 type DB struct {
 	cfg       Config
 	name      string
 	key       string
 	verifiers note.Verifiers
 	log       *slog.Logger
+	life      *life
 
 	heads    heads
 	tiles    *tiles
@@ -170,6 +171,8 @@ func New(cfg Config) (*DB, error) {
 		slots:     make(chan struct{}, cfg.Concurrency),
 	}
 	d.tiles = newTiles(d, cfg.MemoryBytes-cfg.MemoryBytes/4)
+	d.life = newLife(d.log)
+	d.lookups.life, d.tileRuns.life, d.firstPin.life, d.firsts.life = d.life, d.life, d.life, d.life
 	d.lookups.timeout, d.tileRuns.timeout, d.firstPin.timeout = cfg.Timeout, cfg.Timeout, cfg.Timeout
 	d.firsts.timeout = min(cfg.Timeout, firstTimeout)
 	d.metrics()
@@ -201,6 +204,14 @@ func withDefaults(cfg Config) Config {
 // firstTimeout is how long the first lookup of all waits for /latest, without
 // which it starts from the head in its own answer.
 const firstTimeout = 10 * time.Second
+
+// Close ends what is under way and waits for it: afterwards neither the Remote
+// nor the Storage is used. Whoever asks then gets ErrClosed. It may be called
+// more than once; its error is always nil.
+func (d *DB) Close() error {
+	d.life.end()
+	return nil
+}
 
 // Name is the name of the database, as in "/sumdb/<name>/".
 func (d *DB) Name() string { return d.name }

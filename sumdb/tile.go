@@ -22,6 +22,9 @@ type foundTile struct {
 // before. fs.ErrNotExist says that the remote has no such tile and that it is
 // in no tree that we know; it may be there a moment later.
 func (d *DB) tile(ctx context.Context, t tlog.Tile) (f *foundTile, joined bool, err error) {
+	if err := d.life.closed(); err != nil {
+		return nil, false, err
+	}
 	if data, ok := d.tiles.proven(t); ok {
 		return &foundTile{data: data, proven: true}, false, nil
 	}
@@ -74,6 +77,7 @@ func (d *DB) headFor(ctx context.Context, t tlog.Tile) (h *head, pinned bool) {
 
 // proveTile reads t by r with the tiles that lead to it, and closes r.
 func (d *DB) proveTile(r *reader, h *head, t tlog.Tile) (*foundTile, error) {
+	defer r.close(false)
 	data, err := tlog.ReadTileData(t, tlog.TileHashReader(h.tree, r))
 	r.close(err == nil)
 	switch {

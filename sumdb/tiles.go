@@ -129,8 +129,12 @@ func (s *tiles) join(ctx context.Context, t tlog.Tile) *arrival {
 	a := s.arriving[path]
 	if a == nil {
 		a = &arrival{done: make(chan struct{})}
-		s.arriving[path] = a
-		go s.arrive(context.WithoutCancel(ctx), t, a)
+		if err := s.db.life.start(ctx, func(ctx context.Context) { s.arrive(ctx, t, a) }); err != nil {
+			a.err = err // there is nobody else to write it
+			close(a.done)
+		} else {
+			s.arriving[path] = a
+		}
 	}
 	a.users++
 	return a
@@ -140,11 +144,14 @@ func (s *tiles) join(ctx context.Context, t tlog.Tile) *arrival {
 func (s *tiles) arrive(ctx context.Context, t tlog.Tile, a *arrival) {
 	ctx, cancel := context.WithTimeout(ctx, s.db.cfg.Timeout)
 	defer cancel()
+	defer func() {
+		if a.err != nil {
+			s.forget(t.Path(), a)
+		}
+		close(a.done)
+	}()
+	defer s.db.life.outcome(t.Path(), &a.err)
 	a.data, a.err = s.fetch(ctx, t)
-	if a.err != nil {
-		s.forget(t.Path(), a)
-	}
-	close(a.done)
 }
 
 func (s *tiles) leave(path string, a *arrival) {

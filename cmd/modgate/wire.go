@@ -133,12 +133,11 @@ func (a *app) openSource(c *Config, registry *prometheus.Registry, log *slog.Log
 func (a *app) addSumDB(p *proxy.Config, c *Config, rules *policy.Policy, remote sumdb.Remote, store cache.Store, registry *prometheus.Registry) error {
 	mirror := sumdb.MirrorConfig{PrivatePatterns: c.Private.String()}
 	if c.SumDB != "off" {
-		proven := &proofs{store: store}
-		db, err := sumdb.New(sumdb.Config{Name: c.SumDB, Remote: remote, Storage: proven, Private: rules.IsPrivate, Logger: p.Logger})
+		db, err := sumdb.New(sumdb.Config{Name: c.SumDB, Remote: remote, Storage: &proofs{store: store}, Private: rules.IsPrivate, Logger: p.Logger})
 		if err != nil {
 			return err
 		}
-		a.closers = append(a.closers, proven.close)
+		a.closers = append(a.closers, db.Close)
 		registry.MustRegister(db.Collectors()...)
 		mirror.DBs = append(mirror.DBs, db)
 		p.Verifier = db
