@@ -18,7 +18,14 @@ import (
 type failing struct {
 	*cache.Checked
 	get, put, body atomic.Pointer[error]
+	wrap           atomic.Pointer[wrapping]
 	puts, touches  atomic.Int64
+	distrusts      atomic.Int64
+}
+
+// wrapping is what the bodies of a failing store are wrapped in.
+type wrapping struct {
+	body func(io.ReadSeekCloser) io.ReadSeekCloser
 }
 
 func set(p *atomic.Pointer[error], err error) { p.Store(&err) }
@@ -38,6 +45,9 @@ func (f *failing) Get(ctx context.Context, name string) (*cache.Object, error) {
 	if err == nil && o.Body != nil {
 		if bad := fault(&f.body); bad != nil {
 			o.Body = badBody{o.Body, bad}
+		}
+		if x := f.wrap.Load(); x != nil {
+			o.Body = x.body(o.Body)
 		}
 	}
 	return o, err
@@ -69,6 +79,11 @@ func (f *failing) PutSpool(ctx context.Context, name string, file *os.File, opts
 func (f *failing) Touch(ctx context.Context, name string, checked time.Time) error {
 	f.touches.Add(1)
 	return f.Checked.Touch(ctx, name, checked)
+}
+
+func (f *failing) Distrust(name string) {
+	f.distrusts.Add(1)
+	f.Checked.Distrust(name)
 }
 
 // path is where the store has the object.

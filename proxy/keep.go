@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/access"
 )
 
 // newSpoolFile returns how to create a spool file, nil if the store has none.
@@ -72,6 +73,21 @@ func (s *Server) discard(ctx context.Context, name string, cause error) {
 	if err != nil {
 		s.metrics.cacheErrors.WithLabelValues("delete").Inc()
 		s.log.Warn("the cache could not discard a file", "name", name, "error", err)
+	}
+}
+
+// distruster is an optional ability of a Store: look at the bytes of an object
+// anew when it is next asked for.
+type distruster interface{ Distrust(name string) }
+
+// unreadable notes that a stored file could not be read to its end while it was
+// sent. The client has been cut off; the next one must not be.
+func (s *Server) unreadable(name string, rec *access.Record, err error) {
+	rec.Outcome, rec.Err = access.Trouble, err
+	s.metrics.cacheErrors.WithLabelValues("get").Inc()
+	s.log.Error("a file in the cache cannot be read", "name", name, "error", err)
+	if d, ok := s.cfg.Store.(distruster); ok {
+		d.Distrust(name)
 	}
 }
 

@@ -82,7 +82,11 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 	}
 	if obj.Body != nil {
 		setHeader(w, req.kind, forever, obj.Attrs.SHA256)
-		http.ServeContent(w, r, "", time.Time{}, obj.Body)
+		sent := sending{ResponseWriter: w}
+		http.ServeContent(&sent, r, "", time.Time{}, obj.Body)
+		if err := sent.unread(r, obj.Attrs.Size); err != nil {
+			s.unreadable(req.name, access.From(w), err)
+		}
 		return
 	}
 	serveBytes(w, r, req.kind, forever, obj.Attrs.SHA256, obj.Bytes)
