@@ -170,17 +170,23 @@ func (u *Usage) add(e Entry, n amount, kept bool) {
 func (l *Limit) Run(ctx context.Context) error {
 	tick := time.NewTicker(l.c.Interval)
 	defer tick.Stop()
+	grown := time.NewTicker(glance)
+	defer grown.Stop()
 	for walk := true; ; {
 		if err := l.round(ctx, walk); err != nil && ctx.Err() == nil {
 			l.log.Error("the cache cannot be kept within its limit", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			walk = true
-		case <-l.wake:
-			walk = false
+		for idle := true; idle; {
+			idle, walk = false, false
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				walk = true
+			case <-l.wake:
+			case <-grown.C:
+				idle = !l.spooling()
+			}
 		}
 	}
 }
@@ -251,7 +257,7 @@ func (m *limitMetrics) init(l *Limit) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
 	}
 	m.all = []prometheus.Collector{m.evictions, m.evicted,
-		gauge("modgate_cache_bytes", "Bytes that stored objects take on disk; a lower bound until the first walk is done.", func() int64 {
+		gauge("modgate_cache_bytes", "Bytes that stored objects and downloads in progress take on disk; a lower bound until the first walk is done.", func() int64 {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return l.used().bytes

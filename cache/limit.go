@@ -59,7 +59,7 @@ const (
 // Nothing is read at the start: Run walks over the store in the background, and
 // until its first walk is done only free space bounds a Put. Room for a Put is
 // taken before its first byte is written, or as the bytes come if their number
-// is unknown. If there is none, Put evicts; if too little can be evicted it
+// is unknown. Spools count with what they take. If there is none, Put evicts; if too little can be evicted it
 // fails with ErrFull. What was used least recently, to the hour, goes first.
 // Open objects stay readable.
 type Limit struct {
@@ -78,6 +78,8 @@ type Limit struct {
 	// All below is guarded by mu. What is used is the sum of found by the last
 	// walk, grown by changes since it began, and pending for Puts in progress.
 	found, grown, pending amount
+	// spools are the open files of NewSpool, which count beside.
+	spools map[*os.File]struct{}
 	// walked says that there was a walk.
 	walked bool
 	// changing are the names that change: what such a name had before counts
@@ -107,7 +109,7 @@ func NewLimit(s Store, c LimitConfig) (*Limit, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Limit{
-		wrapped: wrapped{s}, c: c, log: c.Logger, ages: make(ages), changing: make(map[string]*taking),
+		wrapped: wrapped{s}, c: c, log: c.Logger, ages: make(ages), changing: make(map[string]*taking), spools: make(map[*os.File]struct{}),
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	l.m.init(l)
@@ -125,18 +127,24 @@ func (l *Limit) Put(ctx context.Context, name string, body io.Reader, opts PutOp
 	return t.settle(room(m.size), err)
 }
 
-// PutSpool implements Spooler. The bytes are on the disk already; they count
-// from here on.
+// PutSpool implements Spooler. The bytes are on the disk already, and count as
+// those of the object from here on.
 func (l *Limit) PutSpool(ctx context.Context, name string, f *os.File, opts PutOptions) error {
 	fi, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	t := l.take(ctx, name)
-	if err := t.extend(fi.Size()); err != nil {
-		return t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
+	l.forgetSpool(f)
+	if err = t.extend(fi.Size()); err != nil {
+		err = t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
+	} else {
+		err = t.settle(room(fi.Size()), l.wrapped.PutSpool(ctx, name, f, opts))
 	}
-	return t.settle(room(fi.Size()), l.wrapped.PutSpool(ctx, name, f, opts))
+	if err != nil {
+		l.keepSpool(f)
+	}
+	return err
 }
 
 // Delete implements Store.
@@ -160,7 +168,7 @@ func (l *Limit) has(ctx context.Context, name string) amount {
 }
 
 // used is called with mu held.
-func (l *Limit) used() amount { return l.found.plus(l.grown).plus(l.pending) }
+func (l *Limit) used() amount { return l.found.plus(l.grown).plus(l.pending).plus(l.spooled()) }
 
 // taking accounts for one change of a name.
 type taking struct {
