@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -161,7 +162,15 @@ func (s *Server) prepare(ctx context.Context, m module.Version) func() {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { p.Prepare(ctx, m) })
+	wg.Go(func() {
+		defer func() {
+			// Verify will show whether it can do without.
+			if p := recover(); p != nil {
+				s.log.Error("preparing a proof has panicked: please report this", "module", m.String(), "panic", p, "stack", string(debug.Stack()))
+			}
+		}()
+		p.Prepare(ctx, m)
+	})
 	return func() { cancel(); wg.Wait() }
 }
 
@@ -290,17 +299,16 @@ func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
-		listing *ziphash.Listing
-		bad     error
+		front   scan
 		hashing sync.WaitGroup
 	)
 	hashing.Go(func() {
 		defer func() {
 			if p := recover(); p != nil {
-				bad = fmt.Errorf("reading the zip has panicked: %v", p)
+				front.err = fmt.Errorf("reading the zip has panicked: %v", p)
 			}
 		}()
-		listing, bad = ziphash.Stream(&spoolReader{ctx: ctx, s: sp, trust: true})
+		front.listing, front.err = ziphash.Stream(&spoolReader{ctx: ctx, s: sp, trust: true})
 	})
 	sum := sha256.New()
 	buf := s.buffers.Get().(*[]byte)
@@ -323,27 +331,37 @@ func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h
 	}
 	sp.end()
 	hashing.Wait()
-	h1, err = s.sumZip(sp, listing, bad, r)
+	h1, err = s.sumZip(ctx, sp, r, front)
 	return h1, hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// scan is what came of reading a zip from the front.
+type scan struct {
+	listing *ziphash.Listing
+	err     error
 }
 
 // sumZip finishes the hash of a complete zip: the listing that was read from
 // the front must agree with the central directory at the end. Few at a time:
 // a directory takes memory.
-func (s *Server) sumZip(sp *spool, listing *ziphash.Listing, bad error, r request) (h1 string, err error) {
-	s.checks <- struct{}{}
-	defer func() { <-s.checks }()
+func (s *Server) sumZip(ctx context.Context, sp *spool, r request, front scan) (h1 string, err error) {
+	select {
+	case s.checks <- struct{}{}:
+		defer func() { <-s.checks }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 	switch {
-	case bad == nil:
-		if h1, err = listing.H1(), listing.Check(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
-			err = listing.CheckModule(r.mod)
+	case front.err == nil:
+		if h1, err = front.listing.H1(), front.listing.Check(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
+			err = front.listing.CheckModule(r.mod)
 		}
-	case errors.Is(bad, ziphash.ErrNotStreamable):
+	case errors.Is(front.err, ziphash.ErrNotStreamable):
 		if h1, err = ziphash.File(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
 			err = checkNames(sp, r.mod)
 		}
 	default:
-		err = bad
+		err = front.err
 	}
 	if err != nil {
 		return "", &badContent{"the zip that came is broken or not of this module: refused, nothing was stored", err}

@@ -211,8 +211,9 @@ func (s *Server) confirm(ctx context.Context, f *flight) {
 // storeList stores the versions of a module: those of the source, and those
 // that are here, since a source may take its time to list what it serves.
 func (s *Server) storeList(ctx context.Context, f *flight, req request, versions []string) {
-	s.lists.Lock()
-	defer s.lists.Unlock()
+	mu := s.lists.of(req.name)
+	mu.Lock()
+	defer mu.Unlock()
 	local, err := s.localVersions(ctx, req)
 	if err != nil {
 		s.log.Warn("the cache could not be listed", "module", req.mod.Path, "error", err)
@@ -233,7 +234,8 @@ func listBody(versions []string) []byte {
 	return []byte(strings.Join(versions, "\n") + "\n")
 }
 
-// localVersions returns the tagged versions of which a file is stored.
+// localVersions returns the tagged versions of which a file is stored, each once
+// per file.
 func (s *Server) localVersions(ctx context.Context, req request) ([]string, error) {
 	prefix := strings.TrimSuffix(req.name, "list")
 	var versions []string
@@ -242,7 +244,7 @@ func (s *Server) localVersions(ctx context.Context, req request) ([]string, erro
 			return versions, err
 		}
 		r, err := parse(e.Name)
-		if err == nil && r.immutable() && !module.IsPseudoVersion(r.mod.Version) && !slices.Contains(versions, r.mod.Version) {
+		if err == nil && r.immutable() && !module.IsPseudoVersion(r.mod.Version) {
 			versions = append(versions, r.mod.Version)
 		}
 	}
@@ -273,9 +275,10 @@ func (s *Server) addToList(ctx context.Context, m module.Version) {
 	if module.IsPseudoVersion(m.Version) {
 		return
 	}
-	s.lists.Lock()
-	defer s.lists.Unlock()
 	req := request{kind: kindList, name: path + "/@v/list"}
+	mu := s.lists.of(req.name)
+	mu.Lock()
+	defer mu.Unlock()
 	old, have := s.load(ctx, req)
 	if !have || old.attrs.SHA256 == "" {
 		return

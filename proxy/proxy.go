@@ -72,7 +72,7 @@ type Server struct {
 	checks   chan struct{} // bounds how many zips are checked at once
 	negative *negative
 	suspects *suspects
-	lists    sync.Mutex // held while a stored list is changed
+	lists    *nameLocks // held while a stored list is changed
 	ahead    *lookahead
 	metrics  *metrics
 	buffers  sync.Pool // of *[]byte
@@ -111,6 +111,7 @@ func New(cfg Config) (*Server, error) {
 		checks:   make(chan struct{}, 2),
 		negative: newNegative(),
 		suspects: newSuspects(),
+		lists:    newNameLocks(),
 		metrics:  newMetrics(),
 	}
 	if s.log == nil {
