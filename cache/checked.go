@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io"
 	"io/fs"
@@ -29,7 +30,7 @@ type CheckedConfig struct {
 // again when its file has changed or Distrust was called. The bytes compared
 // are those returned: the same open file.
 //
-// A corrupt object is quarantined, and Get returns an error that is both
+// A corrupt object, be it one that cannot be read, is quarantined, and Get returns an error that is both
 // fs.ErrNotExist and ErrCorrupt, so that the caller fetches it again in the
 // same request. An object without a digest (adopted) passes as it is.
 type Checked struct {
@@ -58,7 +59,7 @@ func NewChecked(s Store, c CheckedConfig) *Checked {
 		seed: maphash.MakeSeed(), most: c.Remember, proven: make(map[uint64]uint64),
 		corrupt: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "modgate_cache_corrupt_total",
-			Help: "Stored objects that did not have their size or digest and were put aside.",
+			Help: "Stored objects that did not have their size or digest, or could not be read, and were put aside.",
 		}),
 	}
 	if k.log == nil {
@@ -147,7 +148,7 @@ func (k *Checked) prove(ctx context.Context, o *Object) error {
 func (k *Checked) compare(ctx context.Context, o *Object) error {
 	r, err := contents(o)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	buf := k.buffers.Get().(*[]byte)
 	defer k.buffers.Put(buf)

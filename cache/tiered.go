@@ -102,7 +102,9 @@ func (t *Tiered) promote(ctx context.Context, o *Object, seen uint64) (*Object, 
 	data, err := io.ReadAll(io.LimitReader(r, o.Attrs.Size+1))
 	_ = o.Close()
 	if err != nil {
-		return nil, err
+		// It could be read when it was proven. The next look decides.
+		t.Distrust(o.Name)
+		return t.inner.Get(ctx, o.Name)
 	}
 	sh := t.shard(o.Name)
 	sh.mu.Lock()
@@ -180,6 +182,13 @@ func (t *Tiered) changed(ctx context.Context, name string) {
 		t.log.Error("the fast cache has been out of reach for too many changes; part of it is not used until a restart")
 	}
 	sh.doubtful.Store(true)
+}
+
+// Distrust makes the slow store compare the digest of name at the next Get,
+// which does not find a copy.
+func (t *Tiered) Distrust(name string) {
+	defer t.changed(context.Background(), name)
+	t.wrapped.Distrust(name)
 }
 
 // Put implements Store.

@@ -245,6 +245,30 @@ func TestTieredFindsDamageBeforeItCopies(t *testing.T) {
 	healed(t, s, zip, []byte("0123456789"))
 }
 
+// Distrust reaches the store that compares, past the copy.
+func TestTieredPassesDistrustOn(t *testing.T) {
+	dir := t.TempDir()
+	fast := openMem(t)
+	limit := newLimit(t, openDisk(t, dir), cache.LimitConfig{MaxBytes: mib})
+	var s cache.Store = cache.NewTiered(fast, cache.NewChecked(limit, cache.CheckedConfig{}), cache.TieredConfig{})
+	put(t, s, zip, []byte("0123456789"), cache.Immutable)
+	_, err := read(s, zip) // proven and copied
+	must(t, err)
+	path := filepath.Join(dir, zip)
+	fi, err := os.Stat(path)
+	must(t, err)
+	damage(t, dir, zip)
+	must(t, os.Chtimes(path, time.Time{}, fi.ModTime()))
+	if _, err := read(s, zip); err != nil {
+		t.Fatalf("the copy: %v", err)
+	}
+	s.(interface{ Distrust(string) }).Distrust(zip)
+	if exists(fast, zip) {
+		t.Error("the copy is still there")
+	}
+	healed(t, s, zip, []byte("0123456789"))
+}
+
 // TestTieredAgainstModel compares a long random history with a map.
 func TestTieredAgainstModel(t *testing.T) {
 	fast := openMem(t)

@@ -83,6 +83,14 @@ func (w wrapped) Touch(ctx context.Context, name string, checked time.Time) erro
 	return fmt.Errorf("touch: %w", errors.ErrUnsupported)
 }
 
+// Distrust makes the store inside compare the digest of name at the next Get, if
+// it is one that does.
+func (w wrapped) Distrust(name string) {
+	if d, ok := w.inner.(interface{ Distrust(name string) }); ok {
+		d.Distrust(name)
+	}
+}
+
 // healing is the error of a Get that found corrupt bytes and put them aside:
 // at once the reason, and the absence that lets the caller fetch them again.
 func healing(name string, reason error) error {
@@ -90,7 +98,8 @@ func healing(name string, reason error) error {
 }
 
 // matches reports, as ErrCorrupt, that body does not have the size and digest
-// of a. Other errors are of reading.
+// of a, or cannot be read: a bad sector does not heal, and fetching does. The
+// only other errors are those of ctx.
 func matches(ctx context.Context, a Attrs, body io.Reader, buf []byte) error {
 	h := sha256.New()
 	var size int64
@@ -101,11 +110,11 @@ func matches(ctx context.Context, a Attrs, body io.Reader, buf []byte) error {
 		if err == io.EOF {
 			break
 		}
-		if err != nil {
-			return err
-		}
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if err != nil {
+			return fmt.Errorf("%w: read: %w", ErrCorrupt, err)
 		}
 	}
 	if size != a.Size {
