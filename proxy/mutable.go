@@ -34,12 +34,13 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 	switch {
 	case have && (0 <= age && age < s.cfg.ListTTL || cacheOnly(r)):
 		rec.Outcome = access.Hit
-		s.serveAnswer(w, r, caller, req, old, s.cfg.ListTTL-max(age, 0))
+		old.ttl = s.cfg.ListTTL - max(age, 0)
+		s.serveAnswer(w, r, caller, req, old)
 		return
 	case cacheOnly(r):
 		if l, ok := s.localList(r.Context(), req); ok {
 			rec.Outcome = access.Hit
-			s.serveAnswer(w, r, caller, req, l, 0)
+			s.serveAnswer(w, r, caller, req, l)
 			return
 		}
 		s.fail(w, r, req.what(), notCached{})
@@ -64,7 +65,7 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 		return
 	}
 	if f.err == nil {
-		s.serveAnswer(w, r, caller, req, mutable{f.body, f.attrs}, s.cfg.ListTTL)
+		s.serveAnswer(w, r, caller, req, mutable{f.body, f.attrs, s.cfg.ListTTL})
 		return
 	}
 	s.serveStale(w, r, caller, req, f.err)
@@ -74,6 +75,7 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 type mutable struct {
 	body  []byte
 	attrs cache.Attrs
+	ttl   time.Duration // how long clients may keep it
 }
 
 // load reads the stored answer, fresh or not.
@@ -87,7 +89,7 @@ func (s *Server) load(ctx context.Context, req request) (mutable, bool) {
 		s.log.Warn("the cache could not be read", "name", req.name, "error", err)
 		return mutable{}, false
 	}
-	return mutable{body, obj.Attrs}, true
+	return mutable{body: body, attrs: obj.Attrs}, true
 }
 
 // serveStale answers when the source has failed.
@@ -101,7 +103,7 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 		if !old.attrs.Checked.IsZero() {
 			w.Header().Set("Age", seconds(time.Since(old.attrs.Checked)))
 		}
-		s.serveAnswer(w, r, caller, req, old, 0)
+		s.serveAnswer(w, r, caller, req, old)
 		return
 	}
 	if s.wasAbsent(req, cause) {
@@ -111,14 +113,14 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 	}
 	if l, ok := s.localList(r.Context(), req); ok {
 		rec.Outcome, rec.Err = access.Stale, cause
-		s.serveAnswer(w, r, caller, req, l, 0)
+		s.serveAnswer(w, r, caller, req, l)
 		return
 	}
 	s.fail(w, r, req.what(), cause)
 }
 
-// serveAnswer sends an answer that may be kept for ttl.
-func (s *Server) serveAnswer(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable, ttl time.Duration) {
+// serveAnswer sends an answer that changes with time.
+func (s *Server) serveAnswer(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) {
 	if req.kind == kindQuery || req.kind == kindLatest {
 		var info struct{ Version string }
 		if err := json.Unmarshal(a.body, &info); err == nil {
@@ -129,7 +131,7 @@ func (s *Server) serveAnswer(w http.ResponseWriter, r *http.Request, caller poli
 			}
 		}
 	}
-	serveBytes(w, r, req.kind, "public, max-age="+seconds(ttl), a.attrs.SHA256, a.body)
+	serveBytes(w, r, content{req.kind, "public, max-age=" + seconds(a.ttl), a.attrs.SHA256, a.body})
 }
 
 // refresh asks the source and stores its answer.

@@ -89,7 +89,7 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 		}
 		return
 	}
-	serveBytes(w, r, req.kind, forever, obj.Attrs.SHA256, obj.Bytes)
+	serveBytes(w, r, content{req.kind, forever, obj.Attrs.SHA256, obj.Bytes})
 }
 
 // serveMiss answers from a flight. again says that the object is in the store
@@ -187,7 +187,7 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 		return false
 	}
 	if f.spool == nil {
-		serveBytes(w, r, req.kind, forever, f.attrs.SHA256, f.body)
+		serveBytes(w, r, content{req.kind, forever, f.attrs.SHA256, f.body})
 		return false
 	}
 	setHeader(w, req.kind, forever, f.attrs.SHA256)
@@ -247,16 +247,22 @@ func setHeader(w http.ResponseWriter, kind, cacheControl, digest string) {
 	}
 }
 
+// content is a small body, with what setHeader wants to know of it.
+type content struct {
+	kind, cacheControl, digest string
+	body                       []byte
+}
+
 // serveBytes answers with a small body.
-func serveBytes(w http.ResponseWriter, r *http.Request, kind, cacheControl, digest string, body []byte) {
-	setHeader(w, kind, cacheControl, digest)
+func serveBytes(w http.ResponseWriter, r *http.Request, c content) {
+	setHeader(w, c.kind, c.cacheControl, c.digest)
 	if !plainRequest(r) {
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(c.body))
 		return
 	}
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(c.body))}
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		w.Write(body)
+		w.Write(c.body)
 	}
 }
