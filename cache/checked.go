@@ -15,9 +15,6 @@ import (
 
 // CheckedConfig configures a Checked.
 type CheckedConfig struct {
-	// AlwaysVerify compares digests at every Get and not only at the first. It
-	// is for stores behind a network, and for checking a whole cache.
-	AlwaysVerify bool
 	// Remember is how many objects are known to be right, at 32 bytes each.
 	// Beyond that arbitrary ones are checked again. Default 131,072.
 	Remember int
@@ -35,7 +32,6 @@ type CheckedConfig struct {
 // same request. An object without a digest (adopted) passes as it is.
 type Checked struct {
 	wrapped
-	always  bool
 	log     *slog.Logger
 	corrupt prometheus.Counter
 	buffers sync.Pool // of *[]byte
@@ -55,7 +51,7 @@ type Checked struct {
 // NewChecked returns s with its digests checked.
 func NewChecked(s Store, c CheckedConfig) *Checked {
 	k := &Checked{
-		wrapped: wrapped{s}, always: c.AlwaysVerify, log: c.Logger,
+		wrapped: wrapped{s}, log: c.Logger,
 		seed: maphash.MakeSeed(), most: c.Remember, proven: make(map[uint64]uint64),
 		corrupt: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "modgate_cache_corrupt_total",
@@ -162,11 +158,8 @@ func (k *Checked) compare(ctx context.Context, o *Object) error {
 }
 
 // state identifies the bytes of o as far as that is possible without reading
-// them; stable is false where it is not, or not wanted.
+// them; stable is false where it is not.
 func (k *Checked) state(o *Object) (state uint64, stable bool) {
-	if k.always {
-		return 0, false
-	}
 	var h maphash.Hash
 	h.SetSeed(k.seed)
 	_, _ = h.WriteString(o.Attrs.SHA256)

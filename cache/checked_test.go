@@ -195,15 +195,19 @@ func TestCheckedSeesAChangedFile(t *testing.T) {
 	}
 }
 
-func TestCheckedAlways(t *testing.T) {
+func TestCheckedDistrust(t *testing.T) {
 	inner := openMem(t)
 	lies := &liar{Store: inner}
-	s := cache.NewChecked(lies, cache.CheckedConfig{AlwaysVerify: true})
+	s := cache.NewChecked(lies, cache.CheckedConfig{})
 	data := random(1000)
 	put(t, s, zip, data, cache.Immutable)
 	_, err := read(s, zip)
 	must(t, err)
 	lies.change = func(o *cache.Object) { o.Bytes = random(1000) }
+	if _, err := read(s, zip); err != nil {
+		t.Errorf("what was proven is not looked at again: %v", err)
+	}
+	s.Distrust(zip)
 	_, err = read(s, zip)
 	if !errors.Is(err, cache.ErrCorrupt) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
@@ -252,7 +256,7 @@ func TestCheckedPassesAdopted(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, zip)), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, zip), []byte("of another program"), 0o644))
-	s := cache.NewChecked(openDisk(t, dir), cache.CheckedConfig{AlwaysVerify: true})
+	s := cache.NewChecked(openDisk(t, dir), cache.CheckedConfig{})
 	o, err := s.Get(t.Context(), zip)
 	must(t, err)
 	defer o.Close()

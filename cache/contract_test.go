@@ -46,9 +46,6 @@ func TestContract(t *testing.T) {
 		"Checked over disk": func(t *testing.T) cache.Store {
 			return cache.NewChecked(openDisk(t, t.TempDir()), cache.CheckedConfig{})
 		},
-		"Checked over disk, always": func(t *testing.T) cache.Store {
-			return cache.NewChecked(openDisk(t, t.TempDir()), cache.CheckedConfig{AlwaysVerify: true})
-		},
 		"Checked over mem": func(t *testing.T) cache.Store {
 			return cache.NewChecked(openMem(t), cache.CheckedConfig{})
 		},

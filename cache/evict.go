@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,30 +51,20 @@ func (l *Limit) plan(k lack) (plan, bool) {
 	return l.ages.plan(want), !want.none()
 }
 
-// Usage is what a walk has found.
-type Usage struct {
-	// Objects and what they take on disk, in bytes.
-	Objects, Bytes int64
-	// KeptObjects and KeptBytes of these are never evicted.
-	KeptObjects, KeptBytes int64
-	// Oldest is the least recent use of what may be evicted.
-	Oldest time.Time
-	// MaxBytes is the bound; 0 is none.
-	MaxBytes int64
-	// Space of the file system.
-	Space Space
-
-	freed amount
+// usage is what a walk has found: objects, and what they take on disk.
+type usage struct {
+	objects, bytes int64
+	freed          amount
 }
 
 // walk evicts by p and establishes what is used. The turn is held.
-func (l *Limit) walk(ctx context.Context, p plan) (Usage, error) {
+func (l *Limit) walk(ctx context.Context, p plan) (usage, error) {
 	l.startWalk()
-	u := Usage{MaxBytes: l.c.MaxBytes}
+	var u usage
 	a := make(ages)
 	now := time.Now()
 	for e, err := range l.inner.List(ctx, "") {
-		if err == nil && l.evicts(e, &p, now) {
+		if err == nil && evicts(e, &p, now) {
 			if err = l.inner.Delete(ctx, e.Name); err == nil {
 				u.freed = u.freed.plus(room(e.Size))
 				l.m.evictions.Inc()
@@ -88,8 +77,9 @@ func (l *Limit) walk(ctx context.Context, p plan) (Usage, error) {
 			return u, fmt.Errorf("walk over the cache: %w", err)
 		}
 		n := l.had(e)
-		u.add(e, n, l.keeps(e))
-		if !l.keeps(e) {
+		u.objects += n.files / 2
+		u.bytes += n.bytes
+		if e.Class != Precious {
 			a.add(hourOf(e.Used, now), n)
 		}
 	}
@@ -106,7 +96,7 @@ func (l *Limit) startWalk() {
 
 // endWalk keeps what the walk has found if it is complete, and otherwise what
 // it has freed.
-func (l *Limit) endWalk(u Usage, a ages, complete bool) {
+func (l *Limit) endWalk(u usage, a ages, complete bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.walking = false
@@ -119,7 +109,7 @@ func (l *Limit) endWalk(u Usage, a ages, complete bool) {
 		l.found = l.found.minus(u.freed)
 		return
 	}
-	l.found, l.ages, l.walked = amount{u.Bytes, 2 * u.Objects}, a, true
+	l.found, l.ages, l.walked = amount{u.bytes, 2 * u.objects}, a, true
 	if l.grown.bytes > 0 {
 		now := time.Now()
 		a.add(hourOf(now, now), l.grown)
@@ -136,32 +126,8 @@ func (l *Limit) had(e Entry) amount {
 	return room(e.Size)
 }
 
-func (l *Limit) evicts(e Entry, p *plan, now time.Time) bool {
-	return !l.keeps(e) && p.takes(hourOf(e.Used, now), room(e.Size))
-}
-
-// keeps reports whether e is never evicted.
-func (l *Limit) keeps(e Entry) bool {
-	if e.Class == Precious {
-		return true
-	}
-	for _, prefix := range l.c.Keep {
-		if strings.HasPrefix(e.Name, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-func (u *Usage) add(e Entry, n amount, kept bool) {
-	u.Objects += n.files / 2
-	u.Bytes += n.bytes
-	if kept {
-		u.KeptObjects += n.files / 2
-		u.KeptBytes += n.bytes
-	} else if u.Oldest.IsZero() || e.Used.Before(u.Oldest) {
-		u.Oldest = e.Used
-	}
+func evicts(e Entry, p *plan, now time.Time) bool {
+	return e.Class != Precious && p.takes(hourOf(e.Used, now), room(e.Size))
 }
 
 // Run establishes the size of the store, evicts before it is full, and keeps
@@ -212,35 +178,6 @@ func (l *Limit) round(ctx context.Context, walk bool) error {
 		errs = append(errs, l.c.Sweep(ctx))
 	}
 	return errors.Join(errs...)
-}
-
-// Trim evicts, least recently used first, until the objects take at most target
-// bytes, or nothing is left that may be evicted. It returns the bytes gained.
-func (l *Limit) Trim(ctx context.Context, target int64) (freed int64, err error) {
-	if err := l.lock(ctx); err != nil {
-		return 0, err
-	}
-	defer l.unlock()
-	if _, err := l.walk(ctx, plan{before: never}); err != nil {
-		return 0, err
-	}
-	n, err := l.evict(ctx, func() lack {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return lack{over: l.used().bytes - target}
-	})
-	return n.bytes, err
-}
-
-// Stat walks over the store and returns what it found.
-func (l *Limit) Stat(ctx context.Context) (Usage, error) {
-	if err := l.lock(ctx); err != nil {
-		return Usage{}, err
-	}
-	defer l.unlock()
-	u, err := l.walk(ctx, plan{before: never})
-	u.Space = l.space()
-	return u, err
 }
 
 type limitMetrics struct {

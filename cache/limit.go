@@ -24,9 +24,6 @@ type LimitConfig struct {
 	MinFreeFiles int64
 	// Space tells what is free. nil: MinFree is not kept.
 	Space func() (Space, error)
-	// Keep are prefixes of names that are never evicted, beside all Precious
-	// objects. They count.
-	Keep []string
 	// Sweep is called after each walk, to remove what crashes left. May be nil.
 	Sweep func(context.Context) error
 	// Interval between walks that establish the size anew. Default 1 hour.

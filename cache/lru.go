@@ -32,6 +32,10 @@ func room(size int64) amount {
 	return amount{bytes: (max(size, 0)+block-1)/block*block + block, files: 2}
 }
 
+// Taken is what an object of size bytes takes on disk as LimitConfig.MaxBytes
+// counts it, in bytes.
+func Taken(size int64) int64 { return room(size).bytes }
+
 // hour of the Unix era.
 type hour int64
 

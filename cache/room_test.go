@@ -184,8 +184,8 @@ func TestLimitRun(t *testing.T) {
 func TestLimitDoesNotWalkForEveryFutilePut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &walks{Store: openMem(t)}
-		l := newLimit(t, w, cache.LimitConfig{MaxBytes: mib, Keep: []string{"pins/"}})
-		put(t, l, "pins/a", make([]byte, mib-8192), cache.Mutable)
+		l := newLimit(t, w, cache.LimitConfig{MaxBytes: mib})
+		put(t, l, "pins/a", make([]byte, mib-8192), cache.Precious)
 		_, err := l.Stat(t.Context())
 		must(t, err)
 		go l.Run(t.Context())

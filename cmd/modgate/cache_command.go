@@ -27,13 +27,19 @@ That server may answer what was removed from its memory for up to 15 minutes.`,
 	return cmd
 }
 
-// openDisk opens the cache directory that s names, which must exist: these
-// commands are not there to make an empty one.
-func openDisk(s *settings) (*disk.Store, error) {
-	if _, err := os.Stat(s.Cache.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no cache in %s (%s)\n  → name its directory with --cache-dir", s.Cache.Dir, s.where(find("cache.dir")))
+// openDirectory loads the settings and opens the cache directory that they name,
+// which must exist: these commands are not there to make an empty one. The
+// caller closes the store.
+func openDirectory(load func() (*settings, error)) (*settings, *disk.Store, error) {
+	s, err := load()
+	if err != nil {
+		return nil, nil, err
 	}
-	return disk.New(disk.Config{Dir: s.Cache.Dir})
+	if _, err := os.Stat(s.Cache.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("there is no cache in %s (%s)\n  → name its directory with --cache-dir", s.Cache.Dir, s.where(find("cache.dir")))
+	}
+	store, err := disk.New(disk.Config{Dir: s.Cache.Dir})
+	return s, store, err
 }
 
 // object is a stored name of the protocol in parts.

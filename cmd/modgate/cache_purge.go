@@ -37,11 +37,7 @@ the answer to @latest go too, and are asked for anew.
 		if err != nil {
 			return err
 		}
-		s, err := settings()
-		if err != nil {
-			return err
-		}
-		store, err := openDisk(s)
+		_, store, err := openDirectory(settings)
 		if err != nil {
 			return err
 		}
@@ -109,11 +105,7 @@ func trimCommand(p *process) *cobra.Command {
 		if err := size.UnmarshalText([]byte(to)); err != nil {
 			return fmt.Errorf("--to: %q %w", to, err)
 		}
-		s, err := settings()
-		if err != nil {
-			return err
-		}
-		store, err := openDisk(s)
+		_, store, err := openDirectory(settings)
 		if err != nil {
 			return err
 		}
@@ -132,7 +124,8 @@ func trimCommand(p *process) *cobra.Command {
 	return cmd
 }
 
-// surplus returns the entries to remove so that at most size bytes stay: those
+// surplus returns the entries to remove so that at most size bytes stay, as
+// cache.max_size counts them: those
 // used least recently, never precious ones.
 func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry, error) {
 	var entries []cache.Entry
@@ -141,7 +134,7 @@ func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry,
 		if err != nil {
 			return nil, err
 		}
-		total += e.Size
+		total += cache.Taken(e.Size)
 		if e.Class != cache.Precious {
 			entries = append(entries, e)
 		}
@@ -151,7 +144,7 @@ func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry,
 	})
 	n := 0
 	for n < len(entries) && total > size {
-		total -= entries[n].Size
+		total -= cache.Taken(entries[n].Size)
 		n++
 	}
 	return entries[:n], nil
@@ -176,7 +169,7 @@ func remove(ctx context.Context, store cache.Store, entries []cache.Entry, dry b
 			}
 		}
 		r.Objects++
-		r.Bytes += e.Size
+		r.Bytes += cache.Taken(e.Size)
 		r.Names = append(r.Names, e.Name)
 	}
 	return r

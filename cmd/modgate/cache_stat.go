@@ -19,11 +19,7 @@ func statCommand(p *process) *cobra.Command {
 	settings := addSettings(cmd, p, "cache.dir", "cache.max_size")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := settings()
-		if err != nil {
-			return err
-		}
-		store, err := openDisk(s)
+		s, store, err := openDirectory(settings)
 		if err != nil {
 			return err
 		}
@@ -46,7 +42,8 @@ func statCommand(p *process) *cobra.Command {
 	return cmd
 }
 
-// amount is a number of objects and what they have in bytes.
+// amount is a number of objects and the bytes that they take on disk, as
+// cache.max_size counts them.
 type amount struct {
 	Objects int   `json:"objects"`
 	Bytes   int64 `json:"bytes"`
@@ -74,9 +71,9 @@ func stat(ctx context.Context, store cache.Store) (*statReport, error) {
 			modules[o.module] = struct{}{}
 		}
 		k := r.Kinds[o.kind]
-		r.Kinds[o.kind] = amount{k.Objects + 1, k.Bytes + e.Size}
+		r.Kinds[o.kind] = amount{k.Objects + 1, k.Bytes + cache.Taken(e.Size)}
 		r.Total.Objects++
-		r.Total.Bytes += e.Size
+		r.Total.Bytes += cache.Taken(e.Size)
 		if r.Oldest.IsZero() || e.Used.Before(r.Oldest) {
 			r.Oldest = e.Used
 		}

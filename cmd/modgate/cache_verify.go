@@ -47,18 +47,16 @@ The status is 1 if anything was wrong.`,
 	cmd.Flags().BoolVar(&keep, "keep", false, "Report only: leave what is wrong where it is.")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := settings()
-		if err != nil {
-			return err
-		}
-		store, err := openDisk(s)
+		s, store, err := openDirectory(settings)
 		if err != nil {
 			return err
 		}
 		defer store.Close()
 		v := &verification{store: store, keep: keep}
 		if online {
-			if v.verifier, err = newVerifier(&s.Config, store); err != nil {
+			a := new(app)
+			defer a.close() // before the store
+			if v.verifier, err = a.openVerifier(&s.Config, store); err != nil {
 				return err
 			}
 		}
@@ -78,9 +76,9 @@ The status is 1 if anything was wrong.`,
 	return cmd
 }
 
-// newVerifier returns the checksum database that c names, with its records in
+// openVerifier returns the checksum database that c names, with its records in
 // store.
-func newVerifier(c *Config, store cache.Store) (proxy.Verifier, error) {
+func (a *app) openVerifier(c *Config, store cache.Store) (proxy.Verifier, error) {
 	if c.SumDB == "off" {
 		return nil, errors.New("--online needs a checksum database: sumdb is off")
 	}
@@ -89,11 +87,16 @@ func newVerifier(c *Config, store cache.Store) (proxy.Verifier, error) {
 		return nil, err
 	}
 	log := slog.New(slog.DiscardHandler)
-	chain, err := new(app).openSource(c, prometheus.NewRegistry(), log)
+	chain, err := a.openSource(c, prometheus.NewRegistry(), log)
 	if err != nil {
 		return nil, err
 	}
-	return sumdb.New(sumdb.Config{Name: c.SumDB, Remote: chain, Storage: &proofs{store: cache.NewChecked(store, cache.CheckedConfig{})}, Private: rules.IsPrivate})
+	db, err := sumdb.New(sumdb.Config{Name: c.SumDB, Remote: chain, Storage: &proofs{store: cache.NewChecked(store, cache.CheckedConfig{})}, Private: rules.IsPrivate})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, db.Close)
+	return db, nil
 }
 
 // finding is one object about which there is something to say.
