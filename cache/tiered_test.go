@@ -245,28 +245,30 @@ func TestTieredFindsDamageBeforeItCopies(t *testing.T) {
 	healed(t, s, zip, []byte("0123456789"))
 }
 
-// Distrust reaches the store that compares, past the copy.
+// Distrust drops the copy and reaches the store that compares.
 func TestTieredPassesDistrustOn(t *testing.T) {
-	dir := t.TempDir()
-	fast := openMem(t)
-	limit := newLimit(t, openDisk(t, dir), cache.LimitConfig{MaxBytes: mib})
-	var s cache.Store = cache.NewTiered(fast, cache.NewChecked(limit, cache.CheckedConfig{}), cache.TieredConfig{})
-	put(t, s, zip, []byte("0123456789"), cache.Immutable)
-	_, err := read(s, zip) // proven and copied
-	must(t, err)
-	path := filepath.Join(dir, zip)
-	fi, err := os.Stat(path)
-	must(t, err)
-	damage(t, dir, zip)
-	must(t, os.Chtimes(path, time.Time{}, fi.ModTime()))
-	if _, err := read(s, zip); err != nil {
-		t.Fatalf("the copy: %v", err)
+	for _, most := range []int64{mib, 1} { // with a copy, and too large for one
+		dir := t.TempDir()
+		fast := openMem(t)
+		limit := newLimit(t, openDisk(t, dir), cache.LimitConfig{MaxBytes: mib})
+		s := cache.NewTiered(fast, cache.NewChecked(limit, cache.CheckedConfig{}), cache.TieredConfig{MaxObject: most})
+		put(t, s, zip, []byte("0123456789"), cache.Immutable)
+		_, err := read(s, zip) // proven, and not looked at again
+		must(t, err)
+		path := filepath.Join(dir, zip)
+		fi, err := os.Stat(path)
+		must(t, err)
+		damage(t, dir, zip)
+		must(t, os.Chtimes(path, time.Time{}, fi.ModTime()))
+		if _, err := read(s, zip); err != nil {
+			t.Fatalf("before: %v", err)
+		}
+		s.Distrust(zip)
+		if exists(fast, zip) {
+			t.Error("the copy is still there")
+		}
+		healed(t, s, zip, []byte("0123456789"))
 	}
-	s.(interface{ Distrust(string) }).Distrust(zip)
-	if exists(fast, zip) {
-		t.Error("the copy is still there")
-	}
-	healed(t, s, zip, []byte("0123456789"))
 }
 
 // TestTieredAgainstModel compares a long random history with a map.
