@@ -70,7 +70,7 @@ var onlyIn = map[string][]string{
 	`import "log"`:                      {}, // log/slog
 	`import "testing"`:                  {},
 	`import "unsafe"`:                   {},
-	"context.Background":                {"cmd/modgate/main.go", "cmd/modbench/main.go", "proxy/flight.go"}, // a fetch belongs to the server
+	"context.Background":                {"cmd/modgate/main.go", "cmd/modbench/main.go", "proxy/flight.go", "sumdb/life.go", "cache/spools.go", "cache/tiered.go"}, // a fetch belongs to the server
 	"http.Client":                       {"proxy/upstream", "cmd"},
 	"http.DefaultClient":                {"cmd/modbench"},
 	"http.DefaultTransport":             {"proxy/upstream", "cmd"},
