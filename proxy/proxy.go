@@ -3,8 +3,8 @@
 //
 // A request is parsed (request.go), answered from the store (serve.go), or
 // filled (fill.go): fetched once for all who ask (flight.go), into a spool that
-// clients follow while it grows (spool.go), and proven before the last of it is
-// let go. list, @latest and queries change with time (mutable.go). What went
+// clients follow while it grows (spool.go), and proven (prove.go) before the last
+// of it is let go. list, @latest and queries change with time (mutable.go). What went
 // wrong becomes a status code in one table (errors.go).
 package proxy
 
@@ -71,6 +71,7 @@ type Server struct {
 	small    *slots
 	checks   chan struct{} // bounds how many zips are checked at once
 	negative *negative
+	parsed   *parsed
 	suspects *suspects
 	lists    *nameLocks // held while a stored list is changed
 	ahead    *lookahead
@@ -110,6 +111,7 @@ func New(cfg Config) (*Server, error) {
 		small:    newSlots(cfg.Smalls),
 		checks:   make(chan struct{}, 2),
 		negative: newNegative(),
+		parsed:   newParsed(),
 		suspects: newSuspects(),
 		lists:    newNameLocks(),
 		metrics:  newMetrics(),
@@ -172,7 +174,7 @@ func (s *Server) serveSumDB(w http.ResponseWriter, r *http.Request) {
 // be looked up comes before everything else.
 func (s *Server) serveModule(w http.ResponseWriter, r *http.Request, path string) {
 	rec := access.From(w)
-	req, err := parse(path)
+	req, err := s.parsed.parse(path)
 	if err != nil {
 		rec.Outcome, rec.Err = access.Invalid, err
 		refuse(w, r, http.StatusNotFound, err.Error())

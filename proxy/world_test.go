@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/module"
-
 	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/disk"
 	"github.com/modgate/modgate/internal/access"
@@ -265,8 +263,6 @@ func file(m *proxytest.Module, kind string) []byte {
 	}
 	return m.Zip
 }
-
-func version(path, v string) module.Version { return module.Version{Path: path, Version: v} }
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 

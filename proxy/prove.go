@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"archive/zip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"golang.org/x/mod/module"
+	modzip "golang.org/x/mod/zip"
+
+	"github.com/modgate/modgate/internal/ziphash"
+)
+
+// receive writes the origin's bytes to the spool and hashes them on the way.
+func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h1, digest string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		front   scan
+		hashing sync.WaitGroup
+	)
+	hashing.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				front.err = fmt.Errorf("reading the zip has panicked: %v", p)
+			}
+		}()
+		front.listing, front.err = ziphash.Stream(&spoolReader{ctx: ctx, s: sp, trust: true})
+	})
+	sum := sha256.New()
+	buf := s.buffers.Get().(*[]byte)
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(sp, sum)}, struct{ io.Reader }{io.LimitReader(o.body, modzip.MaxZipFile+1)}, *buf)
+	s.buffers.Put(buf)
+	s.metrics.fetched.Add(float64(n))
+	switch {
+	case err != nil:
+	case n > modzip.MaxZipFile:
+		err = &badContent{fmt.Sprintf("the zip is larger than %d bytes, the limit of the go command", int64(modzip.MaxZipFile)), errRequest}
+	case o.size >= 0 && n != o.size && o.adopted:
+		err = &badContent{"the cached file is cut off", io.ErrUnexpectedEOF}
+	case o.size >= 0 && n != o.size:
+		err = fmt.Errorf("%d bytes of %d: %w", n, o.size, io.ErrUnexpectedEOF)
+	}
+	if err != nil {
+		cancel()
+		hashing.Wait()
+		return "", "", err
+	}
+	sp.end()
+	hashing.Wait()
+	h1, err = s.sumZip(ctx, sp, r, front)
+	return h1, hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// scan is what came of reading a zip from the front.
+type scan struct {
+	listing *ziphash.Listing
+	err     error
+}
+
+// sumZip finishes the hash of a complete zip: the listing that was read from
+// the front must agree with the central directory at the end. Few at a time:
+// a directory takes memory.
+func (s *Server) sumZip(ctx context.Context, sp *spool, r request, front scan) (h1 string, err error) {
+	select {
+	case s.checks <- struct{}{}:
+		defer func() { <-s.checks }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	switch {
+	case front.err == nil:
+		if h1, err = front.listing.H1(), front.listing.Check(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
+			err = front.listing.CheckModule(r.mod)
+		}
+	case errors.Is(front.err, ziphash.ErrNotStreamable):
+		if h1, err = ziphash.File(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
+			err = checkNames(sp, r.mod)
+		}
+	default:
+		err = front.err
+	}
+	if err != nil {
+		return "", &badContent{"the zip that came is broken or not of this module: refused, nothing was stored", err}
+	}
+	return h1, nil
+}
+
+// checkNames reports whether all files in a zip are of module m.
+func checkNames(sp *spool, m module.Version) error {
+	zr, err := zip.NewReader(sp, sp.size())
+	if err != nil {
+		return err
+	}
+	for _, f := range zr.File {
+		if !strings.HasPrefix(f.Name, m.String()+"/") {
+			return fmt.Errorf("%.200q is not in %s", f.Name, m)
+		}
+	}
+	return nil
+}
+
+// verify asks the checksum database about what has come.
+func (s *Server) verify(ctx context.Context, r request, h1 string) error {
+	if s.cfg.Verifier == nil {
+		return nil
+	}
+	err := s.cfg.Verifier.Verify(ctx, r.mod, r.kind, h1)
+	s.metrics.verified(r.kind, err)
+	switch _, wrong := isMismatch(err); {
+	case err == nil || wrong:
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is not in the checksum database: %w", r.mod, &unlisted{err})
+	}
+	return &unproven{err}
+}
+
+// unlisted says that the checksum database does not know a version.
+type unlisted struct{ err error }
+
+func (e *unlisted) Error() string { return e.err.Error() }
+func (e *unlisted) Unwrap() error { return e.err }
+func (*unlisted) Public() string {
+	return "the checksum database does not know this version; if the module is private, its path belongs in the server's setting private"
+}
+
+// unproven says that the checksum database could not be asked.
+type unproven struct{ err error }
+
+func (e *unproven) Error() string { return e.err.Error() }
+func (e *unproven) Unwrap() error { return e.err }
+func (*unproven) Public() string {
+	return "the checksum database cannot confirm this file now, and unconfirmed files are not served"
+}
