@@ -34,9 +34,10 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	}
 	var b bytes.Buffer
 	err = page.Execute(&b, struct {
-		URL   string
-		SumDB bool
-	}{url, s.cfg.Verifier != nil})
+		URL      string
+		SumDB    bool
+		Settings []string
+	}{url, s.cfg.Verifier != nil, s.cfg.Settings})
 	if err != nil {
 		s.fail(w, r, "", err)
 		return
@@ -45,6 +46,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Length", strconv.Itoa(b.Len()))
 	if r.Method != http.MethodHead {
 		w.Write(b.Bytes())

@@ -43,6 +43,9 @@ type Config struct {
 	// BasePath is the path under which the server stands, as "/go/". Default:
 	// "/".
 	BasePath string
+	// Settings are what clients must set beside GOPROXY, as in
+	// "GOPRIVATE=git.corp.example", for the front page. Default: nothing.
+	Settings []string
 	// ListTTL is how long list, @latest and queries are answered from the
 	// store before the source is asked again. Zero: every time.
 	ListTTL time.Duration

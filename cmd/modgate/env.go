@@ -75,6 +75,22 @@ func clientLines(c *Config, address string) ([]clientLine, error) {
 	return lines, nil
 }
 
+// clientSettings returns the settings of clientLines but for GOPROXY, which the
+// front page knows better: it sees the address that the client has used.
+func clientSettings(c *Config) []string {
+	lines, err := clientLines(c, "")
+	if err != nil {
+		return nil // the configuration is checked elsewhere
+	}
+	var settings []string
+	for _, l := range lines[1:] {
+		if l.value != "" {
+			settings = append(settings, quote(l.name+"="+l.value))
+		}
+	}
+	return settings
+}
+
 // format returns the line as a command that lasts, or as one for this shell.
 func (l clientLine) format(shell bool) string {
 	command := ""

@@ -65,6 +65,7 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 		ListTTL:     c.TTL.List.std(),
 		NegativeTTL: c.TTL.Negative.std(),
 		LookAhead:   lookAhead,
+		Settings:    clientSettings(c),
 		Logger:      log,
 	}
 	if err := a.addSumDB(&p, c, rules, source, durable, registry); err != nil {
