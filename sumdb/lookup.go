@@ -152,6 +152,7 @@ func (d *DB) prove(ctx context.Context, m module.Version, path string, from sour
 	s := &session{db: d, reader: d.reader(ctx, from)}
 	defer s.reader.close(false)
 	var wg sync.WaitGroup
+	defer wg.Wait() // also if what follows panics
 	wg.Go(func() {
 		var err error // is logged; the head in the answer will do
 		defer d.life.outcome(latestName, &err)
