@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -103,6 +104,9 @@ func (b *bench) open(ctx context.Context, progress io.Writer) error {
 			return err
 		}
 	}
+	if err := b.alone(); err != nil {
+		return err
+	}
 	if b.tmp, err = os.MkdirTemp(b.cfg.Scratch, "modbench-"); err != nil {
 		return err
 	}
@@ -126,6 +130,20 @@ func (b *bench) open(ctx context.Context, progress io.Writer) error {
 		b.upstream = b.countURL
 	}
 	return b.prime(ctx)
+}
+
+// alone makes sure that no other comparison with the same work directory runs:
+// two would measure each other.
+func (b *bench) alone() error {
+	f, err := os.OpenFile(filepath.Join(b.cfg.Work, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	b.stops = append(b.stops, f.Close)
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("another comparison is running (%s): %w", f.Name(), err)
+	}
+	return nil
 }
 
 // nearDelay is the delay of a relay that stands for the near upstream.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -197,6 +198,27 @@ func TestCompare(t *testing.T) {
 	if n := len(w.up.Requests()); n != 0 {
 		t.Errorf("a repeat asked the origin %d times, first %v", n, w.up.Requests()[0])
 	}
+}
+
+func TestCompareIsAlone(t *testing.T) {
+	t.Parallel()
+	first, second := &bench{}, &bench{}
+	first.cfg.Work = t.TempDir()
+	second.cfg.Work = first.cfg.Work
+	if err := first.alone(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.alone(); err == nil {
+		t.Error("two comparisons at once")
+	}
+	if err := errors.Join(first.close(), second.close()); err != nil {
+		t.Fatal(err)
+	}
+	third := &bench{cfg: first.cfg}
+	if err := third.alone(); err != nil {
+		t.Errorf("after the first has ended: %v", err)
+	}
+	third.close()
 }
 
 func TestCompareReportsAllMistakesOfTheCommandLine(t *testing.T) {
