@@ -44,6 +44,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,6 +61,9 @@ type Config struct {
 	// us and not for everybody. A symbolic link may lead to it; inside it none
 	// is followed.
 	Dir string
+	// MustExist makes New fail with fs.ErrNotExist, and write nothing, where
+	// Dir has never been the directory of a Store. Default: it becomes one.
+	MustExist bool
 	// Logger receives what needs a person: locks that do not work, quarantined
 	// objects. nil discards.
 	Logger *slog.Logger
@@ -103,7 +107,14 @@ func New(c Config) (*Store, error) {
 	}
 	s := &Store{dir: c.Dir, log: log}
 	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
-	if err := s.open(); err != nil {
+	var err error
+	if c.MustExist {
+		_, err = os.Stat(filepath.Join(c.Dir, filepath.FromSlash(layoutFile)))
+	}
+	if err == nil {
+		err = s.open()
+	}
+	if err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("cache directory %s: %w", c.Dir, remedy(err))
 	}

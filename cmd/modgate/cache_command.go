@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -28,17 +27,17 @@ That server may answer what was removed from its memory for up to 15 minutes.`,
 }
 
 // openDirectory loads the settings and opens the cache directory that they name,
-// which must exist: these commands are not there to make an empty one. The
-// caller closes the store.
+// which must be one already: these commands are not there to make one out of a
+// directory that holds something else. The caller closes the store.
 func openDirectory(load func() (*settings, error)) (*settings, *disk.Store, error) {
 	s, err := load()
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := os.Stat(s.Cache.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("there is no cache in %s (%s)\n  → name its directory with --cache-dir", s.Cache.Dir, s.where(find("cache.dir")))
+	store, err := disk.New(disk.Config{Dir: s.Cache.Dir, MustExist: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("no cache at %s (%s)\n  → name its directory with --cache-dir; modgate serve makes a cache of a directory, or adopts one in the layout of GOPROXY", s.Cache.Dir, s.where(find("cache.dir")))
 	}
-	store, err := disk.New(disk.Config{Dir: s.Cache.Dir})
 	return s, store, err
 }
 

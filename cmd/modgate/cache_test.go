@@ -77,8 +77,31 @@ func TestCacheStat(t *testing.T) {
 	if err != nil || !strings.Contains(out, "objects      15\n") || !strings.Contains(out, "at most 10GiB") {
 		t.Error(err, out)
 	}
-	if _, err := modgate(t, "cache", "stat", "--cache-dir", filepath.Join(dir, "none")); err == nil || exists(dir, "none") {
-		t.Errorf("a directory that does not exist: %v", err)
+}
+
+// TestNoCacheThere: a slip in --cache-dir makes no cache of somebody's
+// directory.
+func TestNoCacheThere(t *testing.T) {
+	file := filepath.Join("example.com", "m", "@v", "list")
+	for _, command := range []string{"stat", "verify", "verify --keep", "purge *", "purge -n *", "trim --to=1MiB", "trim --to=1MiB -n"} {
+		t.Run(command, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), []byte("v1.0.0\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for _, at := range []string{dir, filepath.Join(dir, "none")} {
+				_, err := modgate(t, append([]string{"cache", "--cache-dir", at}, strings.Fields(command)...)...)
+				if err == nil || !strings.Contains(err.Error(), "no cache at "+at) || !strings.Contains(err.Error(), "→ ") {
+					t.Errorf("%s: %v", at, err)
+				}
+			}
+			if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 || !exists(dir, file) {
+				t.Errorf("the directory has changed: %v, %v", entries, err)
+			}
+		})
 	}
 }
 
