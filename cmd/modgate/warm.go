@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -35,8 +37,11 @@ pointed at any GOPROXY. The status is 1 if something could not be had.`,
 	}
 	settings := addSettings(cmd, p, "listen", "base_path")
 	cmd.Flags().StringVar(&address, "url", "", "The URL of the server. Default: made from listen.")
-	cmd.Flags().IntVarP(&concurrency, "jobs", "j", 16, "How many files to ask for at once.")
+	cmd.Flags().IntVarP(&concurrency, "jobs", "j", 16, fmt.Sprintf("How many files to ask for at once, 1 to %d.", maxJobs))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if concurrency < 1 || concurrency > maxJobs {
+			return fmt.Errorf("--jobs: %d is not a number of files: write 1 to %d", concurrency, maxJobs)
+		}
 		s, err := settings()
 		if err != nil {
 			return err
@@ -72,15 +77,20 @@ pointed at any GOPROXY. The status is 1 if something could not be had.`,
 	return cmd
 }
 
+// maxJobs bounds --jobs: more than this is a burden to the server and gains
+// nothing.
+const maxJobs = 256
+
 // warmer asks one server for many files.
 type warmer struct {
 	base     string
 	client   *http.Client
 	progress *progress
 
-	mu     sync.Mutex // guards what follows
-	bytes  int64
-	failed []finding
+	mu       sync.Mutex // guards what follows
+	answered bool       // once or more
+	bytes    int64
+	failed   []finding
 }
 
 func newWarmClient(concurrency int) *http.Client {
@@ -97,26 +107,54 @@ var errNoServer = errors.New("no server answers")
 func (w *warmer) run(ctx context.Context, wants []want, concurrency int) error {
 	defer w.client.CloseIdleConnections()
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(concurrency, 1))
+	g.SetLimit(concurrency)
 	for _, want := range wants {
+		if ctx.Err() != nil {
+			break
+		}
 		g.Go(func() error {
 			n, err := w.fetch(ctx, want)
-			if errors.Is(err, syscall.ECONNREFUSED) {
-				return fmt.Errorf("%w at %s\n  → start one with modgate serve, or name it with --url", errNoServer, hideUserinfo(w.base))
-			}
 			w.progress.step()
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.bytes += n
-			if err != nil && ctx.Err() == nil {
-				w.failed = append(w.failed, finding{want.Version.String() + " " + want.kind, hideUserinfo(err.Error())})
-			}
-			return ctx.Err()
+			return w.note(ctx, want, n, err)
 		})
 	}
 	err := g.Wait()
 	slices.SortFunc(w.failed, func(a, b finding) int { return cmp.Compare(a.Name, b.Name) })
 	return err
+}
+
+// note notes how a fetch went. It returns an error if that ends the run.
+func (w *warmer) note(ctx context.Context, want want, n int64, err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if cause, advice := unconnected(err); cause != nil && (!w.answered || errors.Is(err, syscall.ECONNREFUSED)) {
+		return fmt.Errorf("%w at %s: %s\n  → %s", errNoServer, hideUserinfo(w.base), hideUserinfo(cause.Error()), advice)
+	}
+	w.answered = true
+	w.bytes += n
+	if err != nil {
+		w.failed = append(w.failed, finding{want.Version.String() + " " + want.kind, hideUserinfo(err.Error())})
+	}
+	return nil
+}
+
+// unconnected returns why no connection to the server came about and what to do
+// about it. The cause is nil if err has another one.
+func unconnected(err error) (cause error, advice string) {
+	var op *net.OpError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"):
+		return op, "start one with modgate serve, or name it with --url"
+	case errors.As(err, &certificate):
+		return certificate, "name the file with its authority in SSL_CERT_FILE"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return http.ErrSchemeMismatch, "write http:// in --url"
+	}
+	return nil, ""
 }
 
 // fetch asks for one file, reads it to its end and returns its size.

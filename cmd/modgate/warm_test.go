@@ -1,6 +1,12 @@
 package main
 
 import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -58,6 +64,33 @@ func TestParseGoSum(t *testing.T) {
 		if _, err := parseGoSum("go.sum", []byte(bad)); err == nil || !strings.Contains(err.Error(), "go.sum:") {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+// TestWarmEndsEarly: what keeps a connection from coming about is told once.
+func TestWarmEndsEarly(t *testing.T) {
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	secure.StartTLS()
+	defer secure.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	file := filepath.Join(t.TempDir(), "go.sum")
+	if err := os.WriteFile(file, []byte("a.example/x v1.0.0 h1:x\na.example/y v1.0.0 h1:x\na.example/z v1.0.0 h1:x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]string{
+		secure.URL: "SSL_CERT_FILE",
+		"https" + strings.TrimPrefix(plain.URL, "http"): "write http://",
+	} {
+		out, err := modgate(t, "warm", "--url="+url, file)
+		if !errors.Is(err, errNoServer) || !strings.Contains(err.Error(), want) || out != "" {
+			t.Errorf("%s: %v\n%s", url, err, out)
+		}
+	}
+	out, err := modgate(t, "warm", "--url="+plain.URL, file)
+	if !errors.Is(err, errReported) || strings.Count(out, "404 Not Found") != 6 {
+		t.Errorf("a server that has nothing: %v\n%s", err, out)
 	}
 }
 
