@@ -25,6 +25,9 @@ func purgeCommand(p *process) *cobra.Command {
 one of *?[ in it) removes all modules that it matches. The list of versions and
 the answer to @latest go too, and are asked for anew.
 
+The status is 1 if there is nothing stored for an argument, so that a slip in a
+name does not look like success; the others are removed all the same.
+
   modgate cache purge github.com/corp/tool@v1.2.3
   modgate cache purge 'github.com/corp/*'`,
 		Args: cobra.MinimumNArgs(1),
@@ -33,7 +36,7 @@ the answer to @latest go too, and are asked for anew.
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		matches, err := purgeMatcher(args)
+		targets, err := purgeTargets(args)
 		if err != nil {
 			return err
 		}
@@ -42,35 +45,45 @@ the answer to @latest go too, and are asked for anew.
 			return err
 		}
 		defer store.Close()
-		var doomed []cache.Entry
-		for e, err := range store.List(cmd.Context(), "") {
-			if err != nil {
-				return err
-			}
-			if o := parseName(e.Name); o.module != "" && matches(o) {
-				doomed = append(doomed, e)
-			}
+		doomed, missing, err := aim(cmd.Context(), store, targets)
+		if err != nil {
+			return err
 		}
 		r := remove(cmd.Context(), store, doomed, dry)
+		r.Missing = missing
+		for _, arg := range missing {
+			r.err = errors.Join(r.err, fmt.Errorf("nothing stored for %s", arg))
+		}
 		if asJSON {
 			return errors.Join(r.err, writeJSON(p.stdout, r))
 		}
-		r.print(p.stdout)
+		if len(missing) < len(targets) {
+			r.print(p.stdout)
+		}
 		return r.err
 	}
 	return cmd
 }
 
-// purgeMatcher returns a function that says which objects args mean.
-func purgeMatcher(args []string) (func(object) bool, error) {
-	var all []func(object) bool
+// target is one argument of purge.
+type target struct {
+	arg     string
+	matches func(object) bool
+	version string // "" means all
+	entries []cache.Entry
+	found   bool // what was asked for, not only what goes with it
+}
+
+// purgeTargets returns what args mean.
+func purgeTargets(args []string) ([]*target, error) {
+	var all []*target
 	for _, arg := range args {
 		modulePath, version, versioned := strings.Cut(arg, "@")
 		if strings.ContainsAny(modulePath, "*?[") {
 			if _, err := path.Match(modulePath, "x"); err != nil || versioned {
 				return nil, fmt.Errorf("%q is not a pattern: write globs as in GOPRIVATE, without a version", arg)
 			}
-			all = append(all, func(o object) bool { return module.MatchPrefixPatterns(arg, o.module) })
+			all = append(all, &target{arg: arg, matches: func(o object) bool { return module.MatchPrefixPatterns(arg, o.module) }})
 			continue
 		}
 		if err := module.CheckPath(modulePath); err != nil {
@@ -79,13 +92,42 @@ func purgeMatcher(args []string) (func(object) bool, error) {
 		if versioned && version == "" {
 			return nil, fmt.Errorf("%q: the version is missing behind @", arg)
 		}
-		all = append(all, func(o object) bool {
+		all = append(all, &target{arg: arg, version: version, matches: func(o object) bool {
 			return o.module == modulePath && (!versioned || o.version == "" || o.version == version)
-		})
+		}})
 	}
-	return func(o object) bool {
-		return slices.ContainsFunc(all, func(f func(object) bool) bool { return f(o) })
-	}, nil
+	return all, nil
+}
+
+// aim returns the entries that targets mean, and the arguments for which there
+// are none: a list alone is nothing of a version, and stays.
+func aim(ctx context.Context, store cache.Store, targets []*target) (doomed []cache.Entry, missing []string, err error) {
+	for e, err := range store.List(ctx, "") {
+		if err != nil {
+			return nil, nil, err
+		}
+		o := parseName(e.Name)
+		for _, t := range targets {
+			if o.module != "" && t.matches(o) {
+				t.entries = append(t.entries, e)
+				t.found = t.found || t.version == "" || o.version == t.version
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for _, t := range targets {
+		if !t.found {
+			missing = append(missing, t.arg)
+			continue
+		}
+		for _, e := range t.entries {
+			if !seen[e.Name] {
+				doomed = append(doomed, e)
+			}
+			seen[e.Name] = true
+		}
+	}
+	return doomed, missing, nil
 }
 
 func trimCommand(p *process) *cobra.Command {
@@ -154,8 +196,9 @@ func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry,
 type removal struct {
 	DryRun bool `json:"dry_run"`
 	amount
-	Names []string `json:"names"`
-	err   error    // of what could not be removed
+	Names   []string `json:"names"`
+	Missing []string `json:"missing,omitempty"` // arguments with nothing stored for them
+	err     error    // of those, and of what could not be removed
 }
 
 // remove removes entries, or finds out what that would do.

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/modgate/modgate/cache/disk"
+)
+
+func TestCachePurge(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		gone []string
+		kept []string
+	}{
+		{"example.com/greet@v1.0.0",
+			[]string{"example.com/greet/@v/v1.0.0.zip", "example.com/greet/@v/v1.0.0.mod", "example.com/greet/@v/v1.0.0.info", "example.com/greet/@v/list", "example.com/greet/@latest"},
+			[]string{"example.com/greet/@v/v1.1.0.zip", "example.com/!words/@v/v0.3.0.zip"}},
+		{"example.com/greet",
+			[]string{"example.com/greet/@v/v1.0.0.zip", "example.com/greet/@v/v1.2.0-rc.1.mod"},
+			[]string{"example.com/!words/@v/v0.3.0.zip", "sumdb/sum.example.com/head"}},
+		{"example.com/W*",
+			[]string{"example.com/!words/@v/v0.3.0.zip"},
+			[]string{"example.com/greet/@v/v1.0.0.zip"}},
+		{"example.com/Words@v0.3.0 example.com/greet@v1.1.0",
+			[]string{"example.com/!words/@v/v0.3.0.zip", "example.com/greet/@v/v1.1.0.zip"},
+			[]string{"example.com/greet/@v/v1.0.0.zip"}},
+		{"*", []string{"example.com/greet/@v/v1.0.0.zip", "example.com/!words/@v/v0.3.0.zip"}, []string{"sumdb/sum.example.com/head"}},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			dir, _ := filled(t)
+			args := append([]string{"cache", "purge", "--cache-dir", dir}, strings.Fields(c.args)...)
+			if out, err := modgate(t, append(args, "--dry-run")...); err != nil || !strings.Contains(out, "would be removed") {
+				t.Fatal(err, out)
+			}
+			for _, name := range append(c.gone, c.kept...) {
+				if !exists(dir, name) {
+					t.Errorf("--dry-run has removed %s", name)
+				}
+			}
+			out, err := modgate(t, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range c.gone {
+				if exists(dir, name) {
+					t.Errorf("%s is still there: %s", name, out)
+				}
+			}
+			for _, name := range c.kept {
+				if !exists(dir, name) {
+					t.Errorf("%s is gone: %s", name, out)
+				}
+			}
+		})
+	}
+	dir, _ := filled(t)
+	for _, bad := range []string{"example.com/greet@", "example.com/*@v1.0.0", "[a-", "../x", ""} {
+		if out, err := modgate(t, "cache", "purge", "--cache-dir", dir, bad); err == nil {
+			t.Errorf("%q is accepted: %s", bad, out)
+		}
+	}
+}
+
+func TestCachePurgeMissing(t *testing.T) {
+	for args, removed := range map[string]int{
+		"example.com":                           0, // no module, but the parent of some
+		"example.com/greet@v9.9.9":              2, // its list and @latest
+		"git.corp.example/*":                    0,
+		"example.com/Words example.com/nothing": 3,
+	} {
+		dir, _ := filled(t)
+		var r removal
+		out, err := modgate(t, append([]string{"cache", "purge", "--json", "--cache-dir", dir}, strings.Fields(args)...)...)
+		missing := args[strings.LastIndexByte(args, ' ')+1:]
+		if err == nil || err.Error() != "nothing stored for "+missing {
+			t.Errorf("%s: %v", args, err)
+		}
+		if json.Unmarshal([]byte(out), &r) != nil || r.Objects != removed || len(r.Missing) != 1 || r.Missing[0] != missing {
+			t.Errorf("%s: %s", args, out)
+		}
+	}
+	dir, _ := filled(t)
+	if out, err := modgate(t, "cache", "purge", "-n", "--cache-dir", dir, "example.com/none"); err == nil || out != "" {
+		t.Errorf("%v, %q", err, out)
+	}
+}
+
+func TestCacheTrim(t *testing.T) {
+	dir, _ := filled(t)
+	out, err := modgate(t, "cache", "trim", "--to", "40KiB", "--dry-run", "--cache-dir", dir)
+	if err != nil || !strings.Contains(out, "would be removed") || !exists(dir, "example.com/greet/@v/v1.0.0.zip") {
+		t.Fatal(err, out)
+	}
+	var r removal
+	out, err = modgate(t, "cache", "trim", "--to", "40KiB", "--json", "--cache-dir", dir)
+	if err != nil || json.Unmarshal([]byte(out), &r) != nil || r.DryRun || r.Objects == 0 || len(r.Names) != r.Objects || r.Bytes == 0 {
+		t.Fatal(err, out)
+	}
+	store, err := disk.New(disk.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	left, err := stat(t.Context(), store)
+	if err != nil || left.Total.Bytes != 40<<10 {
+		t.Errorf("%+v, %v", left, err)
+	}
+	if out, err = modgate(t, "cache", "trim", "--to", "0", "--cache-dir", dir); err != nil {
+		t.Fatal(err, out)
+	}
+	if !exists(dir, "sumdb/sum.example.com/head") {
+		t.Error("a precious object is gone")
+	}
+	for _, bad := range []string{"", "lots"} {
+		if _, err := modgate(t, "cache", "trim", "--to", bad, "--cache-dir", dir); err == nil {
+			t.Errorf("--to %q is accepted", bad)
+		}
+	}
+}
