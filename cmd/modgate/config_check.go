@@ -35,7 +35,7 @@ func (s *settings) check() mistakes {
 		{"tls.trust", func() error { _, err := trustPool(s.TLS.Trust); return err }},
 	} {
 		k := find(rule.key)
-		all.add(rule.check(), mistake{key: k.name, origin: s.where(k), value: k.text(&s.Config)})
+		all.add(rule.check(), mistake{key: k.name, origin: s.where(k), value: k.text(&s.Config), snippet: s.snippet[k.name]})
 	}
 	return all
 }
@@ -70,7 +70,7 @@ func (s *settings) checkAdmin() error {
 		return nil
 	}
 	if s.Admin.Listen == s.Listen && !strings.HasSuffix(s.Listen, ":0") {
-		return remedied("is taken by listen", "choose another port, or leave it empty to turn the admin listener off")
+		return remedied("is taken by listen ("+s.where(find("listen"))+")", "choose another port, or leave it empty to turn the admin listener off")
 	}
 	return checkAddress(s.Admin.Listen)
 }

@@ -137,11 +137,7 @@ func (d *decoder) value(k key, node ast.Node) {
 		d.wrong(k.name, node, "a "+k.kind()+" is expected here", "write it behind the colon")
 		return
 	}
-	at := d.at(k.name, node.GetToken())
-	for _, m := range d.settings.assign(k, raw, at.origin) {
-		m.snippet = at.snippet
-		d.found = append(d.found, m)
-	}
+	d.found = append(d.found, d.settings.assign(k, raw, d.at(k.name, node.GetToken()))...)
 }
 
 // scalar returns the text of a scalar as it stands in the file, so that 010

@@ -26,13 +26,14 @@ type settings struct {
 	Config
 	file     string            // the file that was read, "" for none
 	origin   map[string]string // key name → place, for people; absent for defaults
+	snippet  map[string]string // key name → its lines in the file, if origin is there
 	warnings []string
 }
 
 // load layers defaults, file, environment and flags, and checks the result. It
 // returns a settings even if there are mistakes, all of which are in the error.
 func load(l layers) (*settings, error) {
-	s := &settings{origin: map[string]string{}}
+	s := &settings{origin: map[string]string{}, snippet: map[string]string{}}
 	env := newEnvironment(l.environ)
 	var all mistakes
 	for _, k := range keys() {
@@ -46,10 +47,10 @@ func load(l layers) (*settings, error) {
 	all = append(all, s.readFile(l.file, env)...)
 	for _, k := range keys() {
 		if raw, ok := env[k.env()]; ok {
-			all = append(all, s.assign(k, raw, k.env())...)
+			all = append(all, s.assign(k, raw, mistake{origin: k.env()})...)
 		}
 		if raw, ok := l.flags[k.name]; ok {
-			all = append(all, s.assign(k, raw, "--"+k.flag())...)
+			all = append(all, s.assign(k, raw, mistake{origin: "--" + k.flag()})...)
 		}
 	}
 	s.warnings = env.strangers()
@@ -60,9 +61,9 @@ func load(l layers) (*settings, error) {
 	return s, nil
 }
 
-// assign sets k to raw, which was found at origin.
-func (s *settings) assign(k key, raw, origin string) mistakes {
-	at := mistake{key: k.name, origin: origin, value: raw}
+// assign sets k to raw, which was found at a place.
+func (s *settings) assign(k key, raw string, at mistake) mistakes {
+	at.key, at.value = k.name, raw
 	if k.secret {
 		var err error
 		if raw, err = dereference(raw); err != nil {
@@ -75,7 +76,7 @@ func (s *settings) assign(k key, raw, origin string) mistakes {
 		all.add(err, at)
 		return all
 	}
-	s.origin[k.name] = origin
+	s.origin[k.name], s.snippet[k.name] = at.origin, at.snippet
 	return nil
 }
 
