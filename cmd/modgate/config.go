@@ -21,18 +21,19 @@ import (
 // puts MODGATE_PORT and MODGATE_SERVICE_… into the environment of every pod
 // beside a Service that is called modgate.
 type Config struct {
-	Listen   string   `key:"listen" default:"127.0.0.1:8080" doc:"Address of the proxy, host:port. Port 0 takes a free one."`
-	Admin    Admin    `key:"admin"`
-	BasePath string   `key:"base_path" default:"/" doc:"Path prefix under which the proxy is served."`
-	Upstream string   `key:"upstream" default:"https://proxy.golang.org" secret:"true" doc:"Where public modules come from, a list as in GOPROXY: behind a comma the next entry is asked when one answers 404 or 410, behind | after any error; off ends the list."`
-	Private  List     `key:"private" doc:"Patterns as in GOPRIVATE. What matches, and the parents of what matches, is never named to an upstream or a public checksum database."`
-	SumDB    string   `key:"sumdb" default:"sum.golang.org" doc:"The checksum database as in GOSUMDB: a name, name+key, name+key and a URL behind a space, or off. With off nothing that is served has been verified."`
-	Cache    Cache    `key:"cache"`
-	TTL      TTL      `key:"ttl"`
-	TLS      TLS      `key:"tls"`
-	Log      Log      `key:"log"`
-	Drain    Drain    `key:"drain"`
-	_        struct{} // keyed literals only
+	Listen    string   `key:"listen" default:"127.0.0.1:8080" doc:"Address of the proxy, host:port. Port 0 takes a free one."`
+	Admin     Admin    `key:"admin"`
+	BasePath  string   `key:"base_path" default:"/" doc:"Path prefix under which the proxy is served."`
+	Upstream  string   `key:"upstream" default:"https://proxy.golang.org" secret:"true" doc:"Where public modules come from, a list as in GOPROXY: behind a comma the next entry is asked when one answers 404 or 410, behind | after any error; off ends the list."`
+	Private   List     `key:"private" doc:"Patterns as in GOPRIVATE. What matches, and the parents of what matches, is never named to an upstream or a public checksum database."`
+	SumDB     string   `key:"sumdb" default:"sum.golang.org" doc:"The checksum database as in GOSUMDB: a name, name+key, name+key and a URL behind a space, or off. With off nothing that is served has been verified."`
+	LookAhead Count    `key:"look_ahead" default:"16" doc:"How many go.mod files are fetched at once before a client asks for them, because what it has just got requires them; 0 turns that off."`
+	Cache     Cache    `key:"cache"`
+	TTL       TTL      `key:"ttl"`
+	TLS       TLS      `key:"tls"`
+	Log       Log      `key:"log"`
+	Drain     Drain    `key:"drain"`
+	_         struct{} // keyed literals only
 }
 
 // Admin configures the second listener.
@@ -120,6 +121,22 @@ func (s Size) Human() string {
 		}
 	}
 	return fmt.Sprintf("%d B", s)
+}
+
+// Count is a number of things at once. It is not larger than maxCount.
+type Count int
+
+// maxCount is more than any upstream is glad to see from one client.
+const maxCount = 256
+
+// UnmarshalText reads a decimal number.
+func (c *Count) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 16)
+	if err != nil || n > maxCount {
+		return remedied("is not a number from 0 to "+strconv.Itoa(maxCount), "write a whole number: 16")
+	}
+	*c = Count(n)
+	return nil
 }
 
 // Duration is a time.Duration that is never negative.

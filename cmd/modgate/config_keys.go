@@ -60,6 +60,8 @@ func (k key) kind() string {
 	switch reflect.TypeFor[Config]().FieldByIndex(k.index).Type {
 	case reflect.TypeFor[Size]():
 		return "size"
+	case reflect.TypeFor[Count]():
+		return "number"
 	case reflect.TypeFor[Duration]():
 		return "duration"
 	case reflect.TypeFor[List]():

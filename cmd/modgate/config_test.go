@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := Config{
 		Listen: "127.0.0.1:8080", Admin: Admin{"127.0.0.1:8081"}, BasePath: "/",
-		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org",
+		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org", LookAhead: 16,
 		Cache: Cache{"/xdg/cache/modgate", 10 << 30, 64 << 20},
 		TTL:   TTL{Duration(time.Minute), Duration(10 * time.Second)},
 		Log:   Log{Format: "text"},

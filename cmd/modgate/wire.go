@@ -23,10 +23,6 @@ import (
 // .info, list or tile, and no zip worth a system call.
 const maxInMemory = 128 << 10
 
-// lookAhead is how many go.mod files are fetched ahead at once: enough to keep
-// an upstream at 100 ms busy while the go command parses what has come.
-const lookAhead = 16
-
 // app is the proxy, put together:
 //
 //	request → access → proxy ─┬─ policy
@@ -64,7 +60,7 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 		BasePath:    c.BasePath,
 		ListTTL:     c.TTL.List.std(),
 		NegativeTTL: c.TTL.Negative.std(),
-		LookAhead:   lookAhead,
+		LookAhead:   int(c.LookAhead),
 		Settings:    clientSettings(c),
 		Logger:      log,
 	}
