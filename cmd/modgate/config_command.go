@@ -77,9 +77,12 @@ func (k key) yaml(c *Config) (string, error) {
 	value := reflect.ValueOf(c).Elem().FieldByIndex(k.index).Interface()
 	var out []byte
 	var err error
-	if list, ok := value.(List); ok {
-		out, err = yaml.MarshalWithOptions([]string(list), yaml.Flow(true))
-	} else {
+	switch v := value.(type) {
+	case List:
+		out, err = yaml.MarshalWithOptions([]string(v), yaml.Flow(true))
+	case Count:
+		out, err = yaml.Marshal(int(v))
+	default:
 		out, err = yaml.Marshal(k.shown(c))
 	}
 	if s := strings.TrimSpace(string(out)); err != nil || !strings.Contains(s, "\n") {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -20,17 +19,12 @@ type build struct {
 }
 
 func buildInfo() build {
-	b := build{Version: "(devel)", GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Modules: map[string]string{}}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return b
+		info = new(debug.BuildInfo)
 	}
-	b.Version = cmp.Or(info.Main.Version, b.Version)
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.Revision = s.Value
-		}
-	}
+	b := build{GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Modules: map[string]string{}}
+	b.Version, b.Revision = versionOf(info)
 	for _, m := range info.Deps {
 		if m.Replace != nil {
 			m = m.Replace
@@ -39,6 +33,28 @@ func buildInfo() build {
 		b.paths = append(b.paths, m.Path)
 	}
 	return b
+}
+
+// versionOf returns the version that info names, and the revision in the
+// repository if it is known. A build that the go command gave no version is
+// called by its revision, "+dirty" if files differ from that, or "devel".
+func versionOf(info *debug.BuildInfo) (version, revision string) {
+	suffix := ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			suffix = "+dirty"
+		}
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v, revision
+	}
+	if revision == "" {
+		return "devel", ""
+	}
+	return revision[:min(len(revision), 12)] + suffix, revision // as long as in a pseudo-version
 }
 
 func versionCommand(p *process) *cobra.Command {
