@@ -17,6 +17,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 programs='
 gcc     gcc,libc6-dev  go test -race
 git     git            the go command, wherever a test runs it
+ssh     openssh-client the tests of repositories over SSH
+sshd    openssh-server the same
 strace  strace         the tests that a body leaves by sendfile and that a failed fsync is seen
 systemd-analyze systemd the check of deploy/modgate.service
 '
@@ -37,7 +39,7 @@ nginx   nginx      ./usr/sbin/nginx      the static file server that modbench co
 '
 
 say() { printf 'setup: %s\n' "$*" >&2; }
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { PATH=$PATH:/usr/sbin command -v "$1" >/dev/null 2>&1; }
 
 missing=()
 miss() { missing+=("$*"); }
@@ -80,6 +82,23 @@ apt_install() {
 	for package; do as_root "${apt[@]}" "$package" >/dev/null 2>&1 || say "could not install $package"; done
 }
 
+# no_services runs a command during which packages may start no server, and
+# makes sure that the one of openssh-server is not started later either: the
+# tests start their own. A policy of the machine is left as it is.
+no_services() {
+	local policy=/usr/sbin/policy-rc.d rc=0
+	if [ -e "$policy" ] || have sshd || ! as_root true; then
+		"$@"
+		return
+	fi
+	printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+	as_root chmod 755 "$policy"
+	"$@" || rc=$?
+	as_root rm -f "$policy"
+	! have update-rc.d || as_root update-rc.d ssh disable >/dev/null 2>&1 || true
+	return $rc
+}
+
 install_programs() {
 	local program packages why wanted=()
 	while read -r program packages why; do
@@ -87,7 +106,7 @@ install_programs() {
 	done <<<"$programs"
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || [ "$(uname -s)" != Linux ] || wanted+=(ca-certificates)
 	# shellcheck disable=SC2068 # one entry may be several packages
-	[ ${#wanted[@]} = 0 ] || apt_install ${wanted[@]} || true
+	[ ${#wanted[@]} = 0 ] || no_services apt_install ${wanted[@]} || true
 	while read -r program packages why; do
 		[ -z "$program" ] || have "$program" || miss "$program (Debian: ${packages//,/ }) for $why"
 	done <<<"$programs"

@@ -43,21 +43,22 @@ var dependencies = map[string]string{
 // mayImport says which folders of ours a folder may import, beside internal/…
 // and itself: the map of the README as a table. cmd may import everything.
 var mayImport = map[string][]string{
-	"auth":            {"policy"}, // policy.Caller
-	"cache":           {},
-	"cache/cachetest": {"cache"},
-	"cache/disk":      {"cache"},
-	"cache/mem":       {"cache"},
-	"cache/redis":     {"cache"},
-	"cache/s3":        {"cache"},
-	"doctor":          {"tlsmgr"},
-	"policy":          {},
-	"proxy":           {"cache", "policy"}, // for their value types
-	"proxy/proxytest": {},
-	"proxy/upstream":  {},
-	"sumdb":           {},
-	"sumdb/sumdbtest": {"sumdb"},
-	"tlsmgr":          {},
+	"auth":                   {"policy"}, // policy.Caller
+	"cache":                  {},
+	"cache/cachetest":        {"cache"},
+	"cache/disk":             {"cache"},
+	"cache/mem":              {"cache"},
+	"cache/redis":            {"cache"},
+	"cache/s3":               {"cache"},
+	"doctor":                 {"tlsmgr"},
+	"policy":                 {},
+	"proxy":                  {"cache", "policy"}, // for their value types
+	"proxy/proxytest":        {},
+	"proxy/upstream":         {},
+	"proxy/upstream/gittest": {"proxy/proxytest"}, // for its faults
+	"sumdb":                  {},
+	"sumdb/sumdbtest":        {"sumdb"},
+	"tlsmgr":                 {},
 }
 
 // onlyIn says where alone something may be used, in production code.
