@@ -30,10 +30,14 @@ type settings struct {
 	warnings []string
 }
 
+func newSettings() *settings {
+	return &settings{origin: map[string]string{}, snippet: map[string]string{}}
+}
+
 // load layers defaults, file, environment and flags, and checks the result. It
 // returns a settings even if there are mistakes, all of which are in the error.
 func load(l layers) (*settings, error) {
-	s := &settings{origin: map[string]string{}, snippet: map[string]string{}}
+	s := newSettings()
 	env := newEnvironment(l.environ)
 	var all mistakes
 	for _, k := range keys() {

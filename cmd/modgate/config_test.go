@@ -291,7 +291,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte("private: [a, b]\ncache: {dir: /x, max_size: 1.5GB}\nlog:\n  level: warn\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := &settings{origin: map[string]string{}}
+		s := newSettings()
 		found := s.decode("c.yaml", data)
 		if len(found) > 0 && found.Error() == "" {
 			t.Error("mistakes without words")
