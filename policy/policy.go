@@ -39,8 +39,7 @@ const (
 // Route is the answer to "may this name be looked up, and where".
 type Route struct {
 	Place Place
-	// Reason is one line for the client where Place is Nowhere, or where a
-	// private path cannot be fetched.
+	// Reason is one line for the client where Place is Nowhere.
 	Reason string
 }
 
@@ -115,8 +114,10 @@ func checkPattern(pattern string) error {
 // the host. The path must be a valid, unescaped module path.
 func (p *Policy) Route(_ Caller, modulePath string) Route {
 	switch {
-	case p.IsPrivate(modulePath):
-		return Route{Place: Private, Reason: "private modules are not fetched by this server yet"}
+	case p.isMatched(modulePath):
+		return Route{Place: Private}
+	case p.isParent(modulePath):
+		return Route{Place: Nowhere, Reason: "private modules lie below this path, which is therefore not looked up"}
 	case isShort(modulePath):
 		return Route{Place: Nowhere, Reason: "a module on this host has at least three path elements"}
 	}
@@ -134,17 +135,21 @@ func (p *Policy) Decide(Caller, module.Version, Facts) Verdict {
 // git.corp and git.corp/team, which would tell the public the same. Case does
 // not count: hosts have none, and the large ones have none in their paths.
 func (p *Policy) IsPrivate(modulePath string) bool {
-	if len(p.patterns) == 0 {
-		return false
-	}
-	modulePath = strings.ToLower(modulePath)
-	return module.MatchPrefixPatterns(p.private, modulePath) || p.isParent(modulePath)
+	return p.isMatched(modulePath) || p.isParent(modulePath)
+}
+
+func (p *Policy) isMatched(modulePath string) bool {
+	return p.private != "" && module.MatchPrefixPatterns(p.private, strings.ToLower(modulePath))
 }
 
 // isParent reports whether modulePath is a proper prefix of something that a
 // pattern matches. A pattern that begins with a bare wildcard has no parents:
 // "*/*/secret" must not make every two-element path private.
 func (p *Policy) isParent(modulePath string) bool {
+	if len(p.patterns) == 0 {
+		return false
+	}
+	modulePath = strings.ToLower(modulePath)
 	n := strings.Count(modulePath, "/") + 1
 	for _, elems := range p.patterns {
 		if n >= len(elems) || strings.Trim(elems[0], "*?") == "" {

@@ -18,22 +18,22 @@ func TestRoute(t *testing.T) {
 		{"", "example.com/a", policy.Public},
 		{"git.corp.example/*", "git.corp.example/team/repo", policy.Private},
 		{"git.corp.example/*", "git.corp.example/team/repo/v2/pkg", policy.Private},
-		{"git.corp.example/*", "git.corp.example", policy.Private},
+		{"git.corp.example/*", "git.corp.example", policy.Nowhere},
 		{"git.corp.example/*", "git.corp.example2/team", policy.Public},
 		{"git.corp.example/*", "evil.git.corp.example/team", policy.Public},
-		{"git.corp.example/secret/*", "git.corp.example/secret", policy.Private},
-		{"git.corp.example/secret/*", "git.corp.example", policy.Private},
+		{"git.corp.example/secret/*", "git.corp.example/secret", policy.Nowhere},
+		{"git.corp.example/secret/*", "git.corp.example", policy.Nowhere},
 		{"git.corp.example/secret/*", "git.corp.example/open", policy.Public},
 		{"*.corp.example", "git.corp.example/a/b", policy.Private},
 		{"*.corp.example", "corp.example", policy.Public},
-		{"*.corp.example/team/x", "git.corp.example/team", policy.Private},
-		{"*.corp.example/team/x", "git.corp.example", policy.Private},
+		{"*.corp.example/team/x", "git.corp.example/team", policy.Nowhere},
+		{"*.corp.example/team/x", "git.corp.example", policy.Nowhere},
 		{"*/*/secret", "gorm.io/gorm", policy.Public},
 		{"*/*/secret", "example.com/a/secret/b", policy.Private},
 		{"example.com/a,git.corp.example", "git.corp.example/x", policy.Private},
 		{"example.com/a,git.corp.example", "example.com/ab", policy.Public},
 		{"github.com/acme/*", "github.com/acme/tool", policy.Private},
-		{"github.com/acme/*", "github.com/acme", policy.Private},
+		{"github.com/acme/*", "github.com/acme", policy.Nowhere},
 		{"github.com/acme/*", "github.com/other/tool", policy.Public},
 		{"Git.Corp.example/*", "git.corp.example/secret", policy.Private},
 		{"github.com/mycorp/*", "github.com/MyCorp/x", policy.Private},
@@ -54,7 +54,7 @@ func TestRoute(t *testing.T) {
 		if got.Place != test.want {
 			t.Errorf("private %q: Route(%q) = %v, want %v", test.private, test.path, got.Place, test.want)
 		}
-		if got.Place != policy.Public && got.Reason == "" {
+		if got.Place == policy.Nowhere && got.Reason == "" {
 			t.Errorf("private %q: Route(%q) has no reason for the client", test.private, test.path)
 		}
 	}

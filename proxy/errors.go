@@ -77,7 +77,8 @@ func answerFor(err error) answer {
 	case wrong:
 		want, got := m.Mismatch()
 		return answer{http.StatusForbidden, access.Denied, fmt.Sprintf(
-			"checksum mismatch: refused, nothing was stored\nreceived: %s\nexpected: %s\nThe upstream sends other content than the checksum database has recorded.", got, want)}
+			"checksum mismatch: refused, nothing was stored\nreceived: %s\nexpected: %s\n%s", got, want,
+			publicText(err, "The upstream sends other content than the checksum database has recorded."))}
 	case errors.As(err, &unsure):
 		// Whatever the database's own trouble is: the module may be all right.
 		return answer{http.StatusServiceUnavailable, access.Trouble, unsure.Public()}
@@ -114,8 +115,9 @@ type badContent struct {
 func (e *badContent) Error() string { return e.text + ": " + e.err.Error() }
 func (e *badContent) Unwrap() error { return e.err }
 
-// fail answers a request that has failed, and notes why.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, what string, err error) {
+// fail answers a request that has failed, and notes why. The zero req is for
+// what is not about a module.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, req request, err error) {
 	rec := access.From(w)
 	rec.Err = err
 	if r.Context().Err() != nil {
@@ -128,8 +130,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, what string, err e
 	rec.Outcome = a.outcome
 	h := w.Header()
 	switch {
-	case a.status == http.StatusNotFound && !errors.As(err, &notCached{}):
-		h.Set("Cache-Control", "public, max-age="+seconds(s.cfg.NegativeTTL))
+	case a.status == http.StatusNotFound && req.from != nil && !errors.As(err, &notCached{}):
+		h.Set("Cache-Control", req.from.maxAge(req.from.negative))
 	case a.status >= 500:
 		h.Set("Retry-After", "5")
 		h.Set("Cache-Control", "no-store")
@@ -137,7 +139,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, what string, err e
 		h.Set("Cache-Control", "no-store")
 	}
 	text := a.text
-	if what != "" {
+	if what := req.what(); what != "" {
 		text = what + ": " + text
 	}
 	if id := rec.ID(); id != "" && a.status != http.StatusNotFound {

@@ -14,6 +14,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"golang.org/x/mod/module"
+
 	"github.com/modgate/modgate/internal/access"
 )
 
@@ -149,13 +151,14 @@ func TestClientText(t *testing.T) {
 func TestFailuresArePlainText(t *testing.T) {
 	t.Parallel()
 	s := &Server{}
+	req := request{mod: module.Version{Path: "example.com/a", Version: "v1.0.0"}, from: newSupply(nil, nil, 0, 0, "public")}
 	hostile := strings.Repeat("\x1b[2J<script>\r\n\n\u202eä", 99)
 	for _, err := range []error{&deniedError{hostile}, publicError{hostile}, &badContent{hostile, io.EOF}, errors.Join(publicError{hostile}, fs.ErrNotExist), wrongError{}} {
 		for _, method := range []string{"GET", "HEAD"} {
 			rec := httptest.NewRecorder()
 			w := &access.Response{ResponseWriter: rec}
 			w.Header().Set("ETag", `"of what was meant to be sent"`)
-			s.fail(w, httptest.NewRequest(method, "/x", nil), "example.com/a@v1.0.0", err)
+			s.fail(w, httptest.NewRequest(method, "/x", nil), req, err)
 			h := rec.Result().Header
 			if h.Get("Content-Type") != "text/plain; charset=utf-8" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("ETag") != "" || h.Get("Cache-Control") == "" {
 				t.Errorf("header %v", h)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/mod/modfile"
-	"golang.org/x/mod/module"
 	modzip "golang.org/x/mod/zip"
 
 	"github.com/modgate/modgate/cache"
@@ -60,8 +59,8 @@ func (s *Server) fill(ctx context.Context, f *flight, r request) error {
 	if err != nil {
 		return err
 	}
-	if s.cfg.Verifier != nil && r.kind != KindInfo {
-		defer s.prepare(ctx, r.mod)()
+	if r.kind != KindInfo {
+		defer s.prepare(ctx, r)()
 	}
 	if adopted != nil {
 		err := s.fillFrom(ctx, f, r, *adopted)
@@ -92,7 +91,7 @@ func (s *Server) fillFresh(ctx context.Context, f *flight, r request) error {
 		// These bytes are wrong. Another upstream may have the right ones, but
 		// the answer, if there is none, is what was wrong with these.
 		s.log.Error("an upstream sent wrong bytes", "module", r.mod.String(), "kind", r.kind, "upstream", o.name, "error", err)
-		if _, able := s.cfg.Public.(reopener); !able || o.name == "" || r.kind == KindInfo {
+		if _, able := r.from.source.(reopener); !able || o.name == "" || r.kind == KindInfo {
 			return err
 		}
 		s.suspects.remember(r.name, o.name)
@@ -150,8 +149,8 @@ func (b storedBody) Read(p []byte) (int, error) {
 
 // prepare starts the lookup in the checksum database, which takes as long as
 // the download does. The returned function waits for its end.
-func (s *Server) prepare(ctx context.Context, m module.Version) func() {
-	p, ok := s.cfg.Verifier.(preparer)
+func (s *Server) prepare(ctx context.Context, r request) func() {
+	p, ok := r.from.verifier.(preparer)
 	if !ok {
 		return func() {}
 	}
@@ -161,10 +160,10 @@ func (s *Server) prepare(ctx context.Context, m module.Version) func() {
 		defer func() {
 			// Verify will show whether it can do without.
 			if p := recover(); p != nil {
-				s.log.Error("preparing a proof has panicked: please report this", "module", m.String(), "panic", p, "stack", string(debug.Stack()))
+				s.log.Error("preparing a proof has panicked: please report this", "module", r.mod.String(), "panic", p, "stack", string(debug.Stack()))
 			}
 		}()
-		p.Prepare(ctx, m)
+		p.Prepare(ctx, r.mod)
 	})
 	return func() { cancel(); wg.Wait() }
 }
@@ -173,7 +172,7 @@ func (s *Server) prepare(ctx context.Context, m module.Version) func() {
 // wrong, if there was one.
 func (s *Server) open(ctx context.Context, r request, after string) (origin, error) {
 	if r.kind == KindInfo {
-		data, err := s.cfg.Public.Info(ctx, r.mod.Path, r.mod.Version)
+		data, err := r.from.source.Info(ctx, r.mod.Path, r.mod.Version)
 		if err != nil {
 			return origin{}, err
 		}
@@ -185,9 +184,9 @@ func (s *Server) open(ctx context.Context, r request, after string) (origin, err
 		err  error
 	)
 	if after == "" {
-		body, size, err = s.cfg.Public.Open(ctx, r.mod, r.kind)
+		body, size, err = r.from.source.Open(ctx, r.mod, r.kind)
 	} else {
-		body, size, err = s.cfg.Public.(reopener).OpenAfter(ctx, r.mod, r.kind, after)
+		body, size, err = r.from.source.(reopener).OpenAfter(ctx, r.mod, r.kind, after)
 	}
 	if err != nil {
 		return origin{}, err
@@ -232,7 +231,7 @@ func (s *Server) fillMod(ctx context.Context, f *flight, r request, o origin) er
 		return err
 	}
 	s.metrics.fetched.Add(float64(len(data)))
-	if s.cfg.Verifier == nil && modfile.ModulePath(data) == "" {
+	if !r.from.authority && modfile.ModulePath(data) == "" {
 		return &badContent{"the go.mod that came has no module line", errRequest}
 	}
 	h1 := ziphash.Mod(data)

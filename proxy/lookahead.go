@@ -167,7 +167,8 @@ func (l *lookahead) fetch(ctx context.Context, m module.Version) []byte {
 	if err != nil || l.s.cfg.Policy.Route(policy.Caller{}, m.Path).Place != policy.Public {
 		return nil
 	}
-	if l.s.negative.fresh(name, l.s.cfg.NegativeTTL) {
+	req.from = l.s.public
+	if l.s.negative.fresh(name, l.s.public.negative) {
 		return nil
 	}
 	if obj, err := l.s.get(ctx, name); err == nil && obj.Attrs.SHA256 != "" {

@@ -32,9 +32,9 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 	// A negative age is that of a clock which was put back.
 	age := time.Since(old.attrs.Checked)
 	switch {
-	case have && (0 <= age && age < s.cfg.ListTTL || cacheOnly(r)):
+	case have && (0 <= age && age < req.from.list || cacheOnly(r)):
 		rec.Outcome = access.Hit
-		old.ttl = s.cfg.ListTTL - max(age, 0)
+		old.ttl = req.from.list - max(age, 0)
 		s.serveAnswer(w, r, caller, req, old)
 		return
 	case cacheOnly(r):
@@ -43,9 +43,9 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 			s.serveAnswer(w, r, caller, req, l)
 			return
 		}
-		s.fail(w, r, req.what(), notCached{})
+		s.fail(w, r, req, notCached{})
 		return
-	case s.negative.fresh(req.name, s.cfg.NegativeTTL):
+	case s.negative.fresh(req.name, req.from.negative):
 		s.serveStale(w, r, caller, req, errAbsentBefore)
 		if rec.Outcome == access.Absent {
 			rec.Outcome = access.Negative
@@ -61,11 +61,11 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 		rec.Outcome = access.Follow
 	}
 	if err := wait(r.Context(), f.done); err != nil {
-		s.fail(w, r, req.what(), err)
+		s.fail(w, r, req, err)
 		return
 	}
 	if f.err == nil {
-		s.serveAnswer(w, r, caller, req, mutable{f.body, f.attrs, s.cfg.ListTTL})
+		s.serveAnswer(w, r, caller, req, mutable{f.body, f.attrs, req.from.list})
 		return
 	}
 	s.serveStale(w, r, caller, req, f.err)
@@ -107,7 +107,7 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 		return
 	}
 	if s.wasAbsent(req, cause) {
-		s.fail(w, r, req.what(), fs.ErrNotExist)
+		s.fail(w, r, req, fs.ErrNotExist)
 		rec.Outcome, rec.Err = access.Stale, cause
 		return
 	}
@@ -116,7 +116,7 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 		s.serveAnswer(w, r, caller, req, l)
 		return
 	}
-	s.fail(w, r, req.what(), cause)
+	s.fail(w, r, req, cause)
 }
 
 // serveAnswer sends an answer that changes with time.
@@ -126,12 +126,12 @@ func (s *Server) serveAnswer(w http.ResponseWriter, r *http.Request, caller poli
 		if err := json.Unmarshal(a.body, &info); err == nil {
 			m := module.Version{Path: req.mod.Path, Version: info.Version}
 			if v := s.cfg.Policy.Decide(caller, m, policy.Facts{FirstSeen: a.attrs.FirstSeen}); v.Deny {
-				s.fail(w, r, req.what(), &deniedError{v.Text})
+				s.fail(w, r, req, &deniedError{v.Text})
 				return
 			}
 		}
 	}
-	serveBytes(w, r, content{req.kind, "public, max-age=" + seconds(a.ttl), a.attrs.SHA256, a.body})
+	serveBytes(w, r, content{req.kind, req.from.maxAge(a.ttl), a.attrs.SHA256, a.body})
 }
 
 // refresh asks the source and stores its answer.
@@ -147,7 +147,7 @@ func (s *Server) refresh(ctx context.Context, f *flight, req request) error {
 	switch req.kind {
 	case kindList:
 		var versions []string
-		if versions, err = s.cfg.Public.List(ctx, req.mod.Path); err == nil {
+		if versions, err = req.from.source.List(ctx, req.mod.Path); err == nil {
 			s.storeList(ctx, f, req, versions)
 		}
 	case kindLatest:
@@ -177,7 +177,7 @@ func (s *Server) forgetQuery(ctx context.Context, req request) {
 }
 
 func (s *Server) refreshInfo(ctx context.Context, f *flight, req request, query string) error {
-	data, err := s.cfg.Public.Info(ctx, req.mod.Path, query)
+	data, err := req.from.source.Info(ctx, req.mod.Path, query)
 	if err != nil {
 		return err
 	}

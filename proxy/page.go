@@ -21,7 +21,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	rec.Kind, rec.Outcome = kindPage, access.Local
 	page, err := template.New("page").Parse(pageText)
 	if err != nil {
-		s.fail(w, r, "", err)
+		s.fail(w, r, request{}, err)
 		return
 	}
 	scheme := "http"
@@ -39,7 +39,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		Settings []string
 	}{url, s.cfg.Verifier != nil, s.cfg.Settings})
 	if err != nil {
-		s.fail(w, r, "", err)
+		s.fail(w, r, request{}, err)
 		return
 	}
 	h := w.Header()

@@ -77,11 +77,11 @@ func (s *Server) sumZip(ctx context.Context, sp *spool, r request, front scan) (
 	}
 	switch {
 	case front.err == nil:
-		if h1, err = front.listing.H1(), front.listing.Check(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
+		if h1, err = front.listing.H1(), front.listing.Check(sp, sp.size()); err == nil && !r.from.authority {
 			err = front.listing.CheckModule(r.mod)
 		}
 	case errors.Is(front.err, ziphash.ErrNotStreamable):
-		if h1, err = ziphash.File(sp, sp.size()); err == nil && s.cfg.Verifier == nil {
+		if h1, err = ziphash.File(sp, sp.size()); err == nil && !r.from.authority {
 			err = checkNames(sp, r.mod)
 		}
 	default:
@@ -107,12 +107,12 @@ func checkNames(sp *spool, m module.Version) error {
 	return nil
 }
 
-// verify asks the checksum database about what has come.
+// verify asks about what has come.
 func (s *Server) verify(ctx context.Context, r request, h1 string) error {
-	if s.cfg.Verifier == nil {
+	if r.from.verifier == nil {
 		return nil
 	}
-	err := s.cfg.Verifier.Verify(ctx, r.mod, r.kind, h1)
+	err := r.from.verifier.Verify(ctx, r.mod, r.kind, h1)
 	s.metrics.verified(r.kind, err)
 	switch _, wrong := isMismatch(err); {
 	case err == nil || wrong:
@@ -120,7 +120,7 @@ func (s *Server) verify(ctx context.Context, r request, h1 string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s is not in the checksum database: %w", r.mod, &unlisted{err})
 	}
-	return &unproven{err}
+	return &unproven{err: err}
 }
 
 // unlisted says that the checksum database does not know a version.
@@ -132,11 +132,11 @@ func (*unlisted) Public() string {
 	return "the checksum database does not know this version; if the module is private, its path belongs in the server's setting private"
 }
 
-// unproven says that the checksum database could not be asked.
+// unproven says that nobody could be asked about the bytes.
 type unproven struct{ err error }
 
 func (e *unproven) Error() string { return e.err.Error() }
 func (e *unproven) Unwrap() error { return e.err }
-func (*unproven) Public() string {
-	return "the checksum database cannot confirm this file now, and unconfirmed files are not served"
+func (e *unproven) Public() string {
+	return publicText(e.err, "the checksum database cannot confirm this file now, and unconfirmed files are not served")
 }

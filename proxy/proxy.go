@@ -34,6 +34,11 @@ type Config struct {
 	// Verifier proves public modules. nil: they are served as Public sends
 	// them, if they are well-formed.
 	Verifier Verifier
+	// Private is where private modules come from. nil: they are not fetched.
+	Private Source
+	// Pins proves that a private module is what it was at first. nil: it is
+	// served as Private sends it, if it is well-formed.
+	Pins Verifier
 	// Policy is asked on every request. Required.
 	Policy Policy
 	// SumDB answers the paths behind "sumdb/", which it sees without that
@@ -52,6 +57,9 @@ type Config struct {
 	// NegativeTTL is how long it is remembered that something is absent. Zero:
 	// not at all.
 	NegativeTTL time.Duration
+	// PrivateTTL is ListTTL for private modules, and the longest that one is
+	// remembered to be absent. Zero: every time.
+	PrivateTTL time.Duration
 	// Zips is how many zips may be fetched at once. Default: 32.
 	Zips int
 	// Smalls is how many other files may be fetched at once. Default: 256.
@@ -68,6 +76,8 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	base     string // ends with a slash
+	public   *supply
+	private  *supply // nil: private modules are not fetched
 	spooler  cache.Spooler
 	flights  *flights
 	zips     *slots
@@ -89,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Public == nil || cfg.Policy == nil {
 		errs = append(errs, errors.New("proxy: Store, Public and Policy are required"))
 	}
-	if cfg.ListTTL < 0 || cfg.NegativeTTL < 0 || cfg.Zips < 0 || cfg.Smalls < 0 || cfg.LookAhead < 0 {
+	if cfg.ListTTL < 0 || cfg.NegativeTTL < 0 || cfg.PrivateTTL < 0 || cfg.Zips < 0 || cfg.Smalls < 0 || cfg.LookAhead < 0 {
 		errs = append(errs, errors.New("proxy: a time or a number is negative"))
 	}
 	base := "/" + strings.Trim(cfg.BasePath, "/")
@@ -121,6 +131,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.public = newSupply(cfg.Public, cfg.Verifier, cfg.ListTTL, cfg.NegativeTTL, "public")
+	s.public.authority = cfg.Verifier != nil
+	if cfg.Private != nil {
+		s.private = newSupply(cfg.Private, cfg.Pins, cfg.PrivateTTL, min(cfg.PrivateTTL, cfg.NegativeTTL), "private")
 	}
 	s.flights = newFlights(s.log)
 	s.spooler, _ = cfg.Store.(cache.Spooler)
@@ -185,9 +200,10 @@ func (s *Server) serveModule(w http.ResponseWriter, r *http.Request, path string
 	}
 	rec.Kind, rec.Module, rec.Version = req.kind, req.mod.Path, req.mod.Version
 	caller := policy.Caller{}
-	if route := s.cfg.Policy.Route(caller, req.mod.Path); route.Place != policy.Public {
+	route := s.cfg.Policy.Route(caller, req.mod.Path)
+	if req.from = s.supplyOf(route); req.from == nil {
 		rec.Outcome = access.Local
-		refuse(w, r, http.StatusNotFound, req.mod.Path+": "+route.Reason)
+		refuse(w, r, http.StatusNotFound, noSupply(req.mod.Path, route))
 		return
 	}
 	if req.immutable() {

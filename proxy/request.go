@@ -33,6 +33,8 @@ type request struct {
 	mod module.Version
 	// name is the stored name: the path of the protocol, escaped its way.
 	name string
+	// from is where the module comes from; nil until its route is known.
+	from *supply
 }
 
 // immutable reports whether the answer never changes.

@@ -15,10 +15,6 @@ import (
 	"github.com/modgate/modgate/policy"
 )
 
-// Cache-Control of files that never change: a year, the longest that RFC 9111
-// caches are asked to honour.
-const forever = "public, max-age=31536000, immutable"
-
 // cacheOnly reports whether the client wants nothing to be fetched for it
 // (go.dev/ref/mod#goproxy-protocol, as proxies of the field understand it).
 func cacheOnly(r *http.Request) bool {
@@ -40,10 +36,10 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, caller policy
 			obj.Close() // not proven yet
 		}
 		if cacheOnly(r) {
-			s.fail(w, r, req.what(), notCached{})
+			s.fail(w, r, req, notCached{})
 			return
 		}
-		if s.negative.fresh(req.name, s.cfg.NegativeTTL) {
+		if s.negative.fresh(req.name, req.from.negative) {
 			s.failNegative(w, r, req)
 			return
 		}
@@ -63,7 +59,7 @@ func (r *request) what() string {
 
 // failNegative answers from the memory of a moment ago.
 func (s *Server) failNegative(w http.ResponseWriter, r *http.Request, req request) {
-	s.fail(w, r, req.what(), fs.ErrNotExist)
+	s.fail(w, r, req, fs.ErrNotExist)
 	access.From(w).Outcome = access.Negative
 }
 
@@ -77,11 +73,11 @@ func (s *Server) wasAbsent(req request, cause error) bool {
 func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, obj *cache.Object) {
 	defer obj.Close()
 	if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{FirstSeen: obj.Attrs.FirstSeen}); v.Deny {
-		s.fail(w, r, req.what(), &deniedError{v.Text})
+		s.fail(w, r, req, &deniedError{v.Text})
 		return
 	}
 	if obj.Body != nil {
-		setHeader(w, req.kind, forever, obj.Attrs.SHA256)
+		setHeader(w, req.kind, req.from.forever, obj.Attrs.SHA256)
 		sent := sending{ResponseWriter: w}
 		http.ServeContent(&sent, r, "", time.Time{}, obj.Body)
 		if err := sent.unread(r, obj.Attrs.Size); err != nil {
@@ -89,7 +85,7 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 		}
 		return
 	}
-	serveBytes(w, r, content{req.kind, forever, obj.Attrs.SHA256, obj.Bytes})
+	serveBytes(w, r, content{req.kind, req.from.forever, obj.Attrs.SHA256, obj.Bytes})
 }
 
 // serveMiss answers from a flight. again says that the object is in the store
@@ -103,19 +99,19 @@ func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy
 		rec.Outcome = access.Follow
 	}
 	if err := wait(r.Context(), f.ready); err != nil {
-		s.fail(w, r, req.what(), err)
+		s.fail(w, r, req, err)
 		return false
 	}
 	if f.spool != nil && f.spool.total >= 0 && follows(r) {
 		if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{}); v.Deny {
-			s.fail(w, r, req.what(), &deniedError{v.Text})
+			s.fail(w, r, req, &deniedError{v.Text})
 			return false
 		}
 		s.stream(w, r, req, f)
 		return false
 	}
 	if err := wait(r.Context(), f.done); err != nil {
-		s.fail(w, r, req.what(), err)
+		s.fail(w, r, req, err)
 		return false
 	}
 	return s.serveFlight(w, r, caller, req, f)
@@ -174,23 +170,23 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 	if f.err != nil && req.kind == KindInfo && s.wasAbsent(req, f.err) {
 		// The go command asks for the .info of every path that a package could
 		// be in, and a build must not fail because of one that is not a module.
-		s.fail(w, r, req.what(), fs.ErrNotExist)
+		s.fail(w, r, req, fs.ErrNotExist)
 		access.From(w).Outcome, access.From(w).Err = access.Stale, f.err
 		return false
 	}
 	if f.err != nil {
-		s.fail(w, r, req.what(), f.err)
+		s.fail(w, r, req, f.err)
 		return false
 	}
 	if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{FirstSeen: f.attrs.FirstSeen}); v.Deny {
-		s.fail(w, r, req.what(), &deniedError{v.Text})
+		s.fail(w, r, req, &deniedError{v.Text})
 		return false
 	}
 	if f.spool == nil {
-		serveBytes(w, r, content{req.kind, forever, f.attrs.SHA256, f.body})
+		serveBytes(w, r, content{req.kind, req.from.forever, f.attrs.SHA256, f.body})
 		return false
 	}
-	setHeader(w, req.kind, forever, f.attrs.SHA256)
+	setHeader(w, req.kind, req.from.forever, f.attrs.SHA256)
 	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(f.spool, 0, f.spool.size()))
 	return false
 }
@@ -203,10 +199,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, req request, f *
 	start := make([]byte, 512)
 	n, err := src.Read(start)
 	if err != nil {
-		s.fail(w, r, req.what(), err)
+		s.fail(w, r, req, err)
 		return
 	}
-	setHeader(w, req.kind, forever, "")
+	setHeader(w, req.kind, req.from.forever, "")
 	w.Header().Set("Content-Length", strconv.FormatInt(f.spool.total, 10))
 	if _, err = w.Write(start[:n]); err == nil {
 		_, err = io.Copy(w, struct{ io.Reader }{src})

@@ -20,7 +20,7 @@ import (
 const evidence = "sumdb/sum.test/db/evidence/fork"
 
 // metric returns the value of one series of d.
-func metric(t *testing.T, d *sumdb.DB, name, label string) float64 {
+func metric(t *testing.T, d interface{ Collectors() []prometheus.Collector }, name, label string) float64 {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(d.Collectors()...)

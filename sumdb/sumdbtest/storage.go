@@ -121,7 +121,7 @@ func (s *Storage) Delete(_ context.Context, name string) error {
 
 // before refuses names that a directory could not have, and asks fault.
 func (s *Storage) before(op, name string) error {
-	if !fs.ValidPath(name) || !strings.HasPrefix(name, "sumdb/") || strings.Contains(name, "/.") || strings.ContainsAny(name, "\\: ") {
+	if !fs.ValidPath(name) || !strings.HasPrefix(name, "sumdb/") && !strings.HasPrefix(name, "pins/") || strings.Contains(name, "/.") || strings.ContainsAny(name, "\\: ") {
 		return fmt.Errorf("%s %q: unacceptable name", op, name)
 	}
 	s.mu.Lock()

@@ -1,0 +1,139 @@
+package proxy_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/proxy"
+	"github.com/modgate/modgate/proxy/proxytest"
+	"github.com/modgate/modgate/proxy/upstream"
+	"github.com/modgate/modgate/sumdb"
+	"github.com/modgate/modgate/sumdb/sumdbtest"
+)
+
+// newPrivateWorld has one module in a private source and none upstream.
+func newPrivateWorld(t *testing.T, o options, secret *proxytest.Module) (w *world, source *proxytest.Server) {
+	t.Helper()
+	source = proxytest.New(t, secret)
+	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: sumdbtest.NewStorage()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.private = "git.corp.example/*"
+	configure := o.config
+	o.config = func(c *proxy.Config) {
+		c.Private, c.Pins, c.PrivateTTL = newChain(t, source.URL), pins, 5*time.Second
+		if configure != nil {
+			configure(c)
+		}
+	}
+	return newWorld(t, o), source
+}
+
+// A private module comes from its own source alone, is proven by its pin, and
+// is kept from caches that others share.
+func TestPrivateModule(t *testing.T) {
+	t.Parallel()
+	secret := proxytest.Simple(t, "git.corp.example/team/secret", "v1.0.0")
+	w, source := newPrivateWorld(t, options{}, secret)
+	base := "/git.corp.example/team/secret/@v/"
+	for _, file := range []string{"list", "v1.0.0.info", "v1.0.0.mod", "v1.0.0.zip"} {
+		for _, want := range []access.Outcome{access.Miss, access.Hit} {
+			a := w.get(base + file)
+			if a.status != 200 || a.outcome != want {
+				t.Errorf("%s: status %d, %v, want %v", file, a.status, a.outcome, want)
+			}
+			if scope := a.header.Get("Cache-Control"); !strings.HasPrefix(scope, "private, max-age=") {
+				t.Errorf("%s: Cache-Control %q", file, scope)
+			}
+		}
+	}
+	w.wantNo(w.get("/git.corp.example/team/secret/pkg/@latest"), 404, access.Absent)
+	w.wantNo(w.get("/git.corp.example/@latest"), 404, access.Local, "private modules lie below this path")
+	if got := append(w.up.Requests(), w.up2.Requests()...); len(got) != 0 {
+		t.Errorf("the upstream has learned %v", got)
+	}
+	if got := w.log.Requests(""); len(got) != 0 {
+		t.Errorf("the checksum database has learned %v", got)
+	}
+	if len(source.Requests()) == 0 {
+		t.Error("the private source was not asked")
+	}
+}
+
+// A tag that has moved is refused once its first content is not in the cache
+// any more, and the client reads both hashes and what to do.
+func TestPrivateTagMoved(t *testing.T) {
+	t.Parallel()
+	const path = "git.corp.example/team/secret"
+	w, source := newPrivateWorld(t, options{}, proxytest.Simple(t, path, "v1.0.0"))
+	first := w.get("/" + path + "/@v/v1.0.0.zip")
+	if first.status != 200 {
+		t.Fatalf("first fetch: %d", first.status)
+	}
+	w.must(w.store.Delete(t.Context(), path+"/@v/v1.0.0.zip"))
+	source.SetFile("/"+path+"/@v/v1.0.0.zip", proxytest.Build(t, module.Version{Path: path, Version: "v1.0.0"}, map[string][]byte{
+		"go.mod": []byte("module " + path + "\n"), "backdoor.go": []byte("package secret\n"),
+	}).Zip)
+	a := w.get("/" + path + "/@v/v1.0.0.zip")
+	w.wantNo(a, 403, access.Denied, "checksum mismatch", "received: h1:", "expected: h1:", "its tag was moved", "modgate pin accept")
+	if _, err := w.store.Get(t.Context(), path+"/@v/v1.0.0.zip"); !isAbsent(err) {
+		t.Errorf("what was refused is stored: %v", err)
+	}
+}
+
+// A private list is fresh for its own time, and an absence no longer than that.
+func TestPrivateFreshness(t *testing.T) {
+	t.Parallel()
+	w, _ := newPrivateWorld(t, options{config: func(c *proxy.Config) { c.PrivateTTL = 0 }}, proxytest.Simple(t, "git.corp.example/team/secret", "v1.0.0"))
+	for range 2 {
+		if a := w.get("/git.corp.example/team/secret/@v/list"); a.outcome != access.Miss {
+			t.Errorf("list: %v, want it to be asked each time", a.outcome)
+		}
+		if a := w.get("/git.corp.example/team/none/@v/list"); a.outcome != access.Absent {
+			t.Errorf("absent list: %v, want it to be asked each time", a.outcome)
+		}
+	}
+}
+
+// What is wrong with a repository is told to the client in the words of the
+// source, and is never an absence.
+func TestPrivateTrouble(t *testing.T) {
+	t.Parallel()
+	w, _ := newPrivateWorld(t, options{config: func(c *proxy.Config) { c.Private = refusing{} }}, proxytest.Simple(t, "git.corp.example/team/secret", "v1.0.0"))
+	for _, file := range []string{"list", "v1.0.0.info", "v1.0.0.mod", "v1.0.0.zip"} {
+		w.wantNo(w.get("/git.corp.example/team/secret/@v/"+file), 502, access.Trouble, "the repository refuses our credentials")
+	}
+}
+
+func newChain(t *testing.T, list string) *upstream.Chain {
+	t.Helper()
+	chain, err := upstream.New(upstream.Config{List: list, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }, Retries: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = chain.Close() })
+	return chain
+}
+
+// refusing is a source whose credentials have expired.
+type refusing struct{}
+
+type refusal struct{}
+
+func (refusal) Error() string  { return "git: fatal: Authentication failed for https://canary@internal" }
+func (refusal) Public() string { return "the repository refuses our credentials" }
+
+func (refusing) Info(context.Context, string, string) ([]byte, error) { return nil, refusal{} }
+func (refusing) List(context.Context, string) ([]string, error)       { return nil, refusal{} }
+func (refusing) Open(context.Context, module.Version, string) (io.ReadCloser, int64, error) {
+	return nil, 0, refusal{}
+}
