@@ -86,13 +86,18 @@ func (s *Store) claimSpool() error {
 	return errBusy
 }
 
+// closeSpool gives the spool directory back. One that cannot be removed is
+// abandoned from now on, which is no failure of what was stored.
 func (s *Store) closeSpool() error {
 	s.spool.mu.Lock()
 	defer s.spool.mu.Unlock()
 	if s.spool.dir == nil {
 		return nil
 	}
-	return errors.Join(s.root.RemoveAll(s.spool.name), s.spool.dir.Close())
+	if err := s.root.RemoveAll(s.spool.name); err != nil {
+		s.log.Warn("cannot remove the files of unfinished downloads; the next start does it", "dir", s.spool.name, "err", err)
+	}
+	return s.spool.dir.Close()
 }
 
 // dropAbandoned removes the spool directories of dead processes.

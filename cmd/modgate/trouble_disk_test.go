@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -168,22 +169,7 @@ func testTurnedReadOnly(t *testing.T, dir string) {
 		i.want(t, path, files[path])
 	}
 	i.want(t, "/example.com/hit/@v/list", files["/example.com/hit/@v/list"])
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		over := filepath.Join(dir, e.Name())
-		if err := syscall.Mount(over, over, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Mount("", over, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "example.com", "x"), nil, 0o644); err == nil {
-		t.Fatal("still writable: this tests nothing")
-	}
+	restore := turnReadOnly(t, dir)
 	w.upstream.Forget()
 	for _, kind := range []string{"info", "mod", "zip"} {
 		path := proxytest.Path(t, hit.Version, kind)
@@ -207,14 +193,72 @@ func testTurnedReadOnly(t *testing.T, dir string) {
 	}
 
 	// Once it is writable again, things are kept again.
-	for _, e := range entries {
-		if err := syscall.Unmount(filepath.Join(dir, e.Name()), syscall.MNT_DETACH); err != nil {
-			t.Fatal(err)
-		}
-	}
+	restore()
 	path := proxytest.Path(t, miss.Version, "zip")
 	i.want(t, path, miss.Zip)
 	if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
 		t.Error(err)
 	}
+}
+
+// turnReadOnly lays a read-only mount over everything in dir; restore takes it
+// away.
+func turnReadOnly(t *testing.T, dir string) (restore func()) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		over := filepath.Join(dir, e.Name())
+		if err := syscall.Mount(over, over, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("", over, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, entries[0].Name(), "x"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
+		t.Fatalf("still writable: this tests nothing: %v", err)
+	}
+	return func() {
+		t.Helper()
+		for _, e := range entries {
+			if err := syscall.Unmount(filepath.Join(dir, e.Name()), syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestDrainsWithoutADisk: a server that has answered everything has ended well,
+// though it could not tidy up behind itself; the next one does that.
+func TestDrainsWithoutADisk(t *testing.T) {
+	t.Parallel()
+	mounted(t, "size=4m,mode=755", func(t *testing.T, dir string) {
+		w := newWorld(t)
+		m := proxytest.Simple(t, "example.com/m", "v1.0.0")
+		w.addTo(t, m)
+		zip := proxytest.Path(t, m.Version, "zip")
+
+		i, stop := w.startIn(t, dir)
+		i.want(t, zip, m.Zip)
+		restore := turnReadOnly(t, dir)
+		i.want(t, zip, m.Zip)
+		stop()
+		if log := i.log(); !strings.Contains(log, "the next start does it") || !strings.Contains(log, "read-only file system") {
+			t.Errorf("the log does not say what is left:\n%s", log)
+		}
+		restore()
+
+		i, stop = w.startIn(t, dir)
+		i.want(t, zip, m.Zip)
+		free := fillDisk(t, dir)
+		i.want(t, zip, m.Zip)
+		stop()
+		free()
+		if left, err := os.ReadDir(filepath.Join(dir, ".modgate", "spool")); err != nil || len(left) > 0 {
+			t.Errorf("left in the spool: %v, %v", left, err)
+		}
+	})
 }
