@@ -29,7 +29,8 @@ func serveCommand(p *process) *cobra.Command {
 
 SIGTERM or SIGINT (Ctrl-C) drains: /readyz turns false, answers in progress are
 finished, then the process ends with status 0. A second signal ends it at once.
-A change of the configuration needs a restart; SIGHUP changes nothing.`,
+SIGHUP looks at the files that direct.file names now and not within seconds; any
+other change of the configuration needs a restart.`,
 		Args: cobra.NoArgs,
 	}
 	settings := addSettings(cmd, p)
@@ -185,7 +186,7 @@ func (v *service) run(ctx context.Context) error {
 	if v.private != nil {
 		g.Go(func() error { return serveOn(v.private, v.privateAddr) })
 	}
-	g.Go(func() error { return v.ignoreHangup(life) })
+	g.Go(func() error { return v.answerHangup(life) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -227,15 +228,17 @@ func (v *service) drain(life context.Context) {
 	}
 }
 
-// ignoreHangup keeps SIGHUP from ending the process: service managers send it
-// for "reload", and there is nothing yet that could be reloaded.
-func (v *service) ignoreHangup(ctx context.Context) error {
+// answerHangup looks at files that may have changed when service managers send
+// SIGHUP for "reload".
+func (v *service) answerHangup(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-v.hangup:
-			v.log.Warn("SIGHUP changes nothing: a new configuration needs a restart")
+			if !v.app.reloads.ask() {
+				v.log.Warn("SIGHUP changes nothing: a new configuration needs a restart")
+			}
 		}
 	}
 }

@@ -33,6 +33,7 @@ const maxInMemory = 128 << 10
 //	                                             └─ upstream chain
 type app struct {
 	handler    http.Handler
+	reloads    *reloads
 	background []func(context.Context) error // run until their context ends
 	closers    []func() error                // in the order of opening
 }
@@ -40,7 +41,9 @@ type app struct {
 // wire puts the app together. It opens the cache directory but neither listens
 // nor connects to anything, and starts nothing.
 func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, error) {
-	a := new(app)
+	a := &app{reloads: newReloads(log)}
+	registry.MustRegister(a.reloads.failed)
+	a.background = append(a.background, a.reloads.run)
 	rules, err := policy.New(policy.Config{Private: c.Private.String()})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// reloadEvery is how often files are looked at for changes. They are read, not
+// watched: Kubernetes changes a mounted file by swapping a symbolic link two
+// levels above it, and network file systems tell nobody.
+const reloadEvery = 5 * time.Second
+
+// reloads keeps what was made from files up to date with them. A file that
+// cannot be read or has mistakes changes nothing: what was made from it before
+// stays, and an alarm is raised until it is mended.
+type reloads struct {
+	log    *slog.Logger
+	failed *prometheus.GaugeVec // by key of the configuration
+	now    chan struct{}        // asks for a look before its time
+	files  []*reloadable
+}
+
+// reloadable is one file.
+type reloadable struct {
+	key, path string
+	apply     func(data []byte) error
+	seen      []byte // what apply was last given, well or not
+	broken    string // why it could not be read or applied, "" if it could
+}
+
+func newReloads(log *slog.Logger) *reloads {
+	return &reloads{
+		log: log,
+		failed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "modgate_reload_failed",
+			Help: "1 while a file of the configuration (by key) cannot be used as it is now, and what it was before stays in force.",
+		}, []string{"key"}),
+		now: make(chan struct{}, 1),
+	}
+}
+
+// add reads the file that key names, gives it to apply, and from then on again
+// whenever it has changed. Its first failure is an error.
+func (r *reloads) add(key, path string, apply func(data []byte) error) error {
+	f := &reloadable{key: key, path: path, apply: apply}
+	data, err := readConfig(path)
+	if err == nil {
+		f.seen = data
+		err = apply(data)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	r.failed.WithLabelValues(key).Set(0)
+	r.files = append(r.files, f)
+	return nil
+}
+
+// ask asks for a look at all files now. It reports false if there are none.
+func (r *reloads) ask() bool {
+	select {
+	case r.now <- struct{}{}:
+	default: // it is asked already
+	}
+	return len(r.files) > 0
+}
+
+// run looks at the files until ctx ends.
+func (r *reloads) run(ctx context.Context) error {
+	tick := time.NewTicker(reloadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-r.now:
+		}
+		for _, f := range r.files {
+			r.look(f)
+		}
+	}
+}
+
+// look applies f if it has changed.
+func (r *reloads) look(f *reloadable) {
+	data, err := readConfig(f.path)
+	if err == nil {
+		if bytes.Equal(data, f.seen) {
+			return
+		}
+		f.seen = data
+		err = f.apply(data)
+	}
+	switch {
+	case err == nil:
+		f.broken = ""
+		r.failed.WithLabelValues(f.key).Set(0)
+		r.log.Info("reloaded", "key", f.key, "file", f.path)
+	case f.broken != err.Error():
+		f.broken = err.Error()
+		f.seen = nil
+		r.failed.WithLabelValues(f.key).Set(1)
+		r.log.Error("a changed file cannot be used; what it said before stays in force", "key", f.key, "file", f.path, "error", err)
+	default:
+		f.seen = nil
+	}
+}
+
+// readConfig reads a file of the configuration.
+func readConfig(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
+	if err == nil && len(data) > maxConfigFile {
+		err = fmt.Errorf("%s: larger than %d bytes", path, maxConfigFile)
+	}
+	return data, err
+}
+
+// strictYAML decodes the file called name. A key that v does not have, one that
+// stands twice, and a value of another type are errors that show their line.
+func strictYAML(name string, data []byte, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: not readable as YAML: %v", name, p)
+		}
+	}()
+	d := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
+	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s:%s", name, yaml.FormatError(err, false, true))
+	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: a second document begins here: keep one document in one file", name)
+	}
+	return nil
+}
