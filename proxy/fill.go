@@ -30,12 +30,23 @@ const maxInfo = 64 << 10
 
 // origin is a place that one file can be read from.
 type origin struct {
-	name string
 	body io.ReadCloser
 	size int64
 	// adopted bytes are in the store already, but another program put them
 	// there and nobody has proven them.
 	adopted bool
+}
+
+// name is that of the place; "" if it has none. It is asked for when the bytes
+// have come: a body may go on from another place than it began.
+func (o origin) name() string {
+	if o.adopted {
+		return "adopted"
+	}
+	if named, ok := o.body.(interface{ Origin() string }); ok {
+		return named.Origin()
+	}
+	return ""
 }
 
 // errStored says that an object has come into the store since it was missed.
@@ -90,15 +101,15 @@ func (s *Server) fillFresh(ctx context.Context, f *flight, r request) error {
 		}
 		// These bytes are wrong. Another upstream may have the right ones, but
 		// the answer, if there is none, is what was wrong with these.
-		s.log.Error("an upstream sent wrong bytes", "module", r.mod.String(), "kind", r.kind, "upstream", o.name, "error", err)
-		if _, able := r.from.source.(reopener); !able || o.name == "" || r.kind == KindInfo {
+		s.log.Error("an upstream sent wrong bytes", "module", r.mod.String(), "kind", r.kind, "upstream", o.name(), "error", err)
+		if _, able := r.from.source.(reopener); !able || o.name() == "" || r.kind == KindInfo {
 			return err
 		}
-		s.suspects.remember(r.name, o.name)
+		s.suspects.remember(r.name, o.name())
 		if f.followed {
 			return err
 		}
-		next, e := s.open(ctx, r, o.name)
+		next, e := s.open(ctx, r, o.name())
 		if e != nil {
 			return err
 		}
@@ -129,9 +140,9 @@ func (s *Server) adopted(ctx context.Context, r request) (*origin, error) {
 		obj.Close()
 		return nil, errStored
 	case obj.Body == nil:
-		return &origin{name: "adopted", body: io.NopCloser(bytes.NewReader(obj.Bytes)), size: obj.Attrs.Size, adopted: true}, nil
+		return &origin{body: io.NopCloser(bytes.NewReader(obj.Bytes)), size: obj.Attrs.Size, adopted: true}, nil
 	}
-	return &origin{name: "adopted", body: storedBody{obj.Body}, size: obj.Attrs.Size, adopted: true}, nil
+	return &origin{body: storedBody{obj.Body}, size: obj.Attrs.Size, adopted: true}, nil
 }
 
 // storedBody is a body from the store. What cannot be read to its end is worth
@@ -191,11 +202,7 @@ func (s *Server) open(ctx context.Context, r request, after string) (origin, err
 	if err != nil {
 		return origin{}, err
 	}
-	o := origin{body: body, size: size}
-	if named, ok := body.(interface{ Origin() string }); ok {
-		o.name = named.Origin()
-	}
-	return o, nil
+	return origin{body: body, size: size}, nil
 }
 
 // fillFrom fetches from one origin, which it closes.
@@ -220,7 +227,7 @@ func (s *Server) fillInfo(ctx context.Context, f *flight, r request, o origin) e
 	if err := json.Unmarshal(data, &info); err != nil || info.Version != r.mod.Version {
 		return &badContent{"the .info that came is not of this version", fmt.Errorf("version %q: %w", info.Version, errors.Join(err, errRequest))}
 	}
-	f.body, f.attrs = data, cache.Attrs{Source: o.name}
+	f.body, f.attrs = data, cache.Attrs{Source: o.name()}
 	s.put(ctx, f, cache.Immutable)
 	return nil
 }
@@ -238,7 +245,7 @@ func (s *Server) fillMod(ctx context.Context, f *flight, r request, o origin) er
 	if err := s.verify(ctx, r, h1); err != nil {
 		return err
 	}
-	f.body, f.attrs = data, cache.Attrs{Source: o.name, H1: h1}
+	f.body, f.attrs = data, cache.Attrs{Source: o.name(), H1: h1}
 	s.put(ctx, f, cache.Immutable)
 	// The one place that sees a proven go.mod.
 	s.ahead.proven(r.mod, data)
@@ -273,7 +280,7 @@ func (s *Server) fillZip(ctx context.Context, f *flight, r request, o origin) er
 		}
 		return err
 	}
-	f.attrs = cache.Attrs{Size: sp.size(), SHA256: digest, H1: h1, Source: o.name}
+	f.attrs = cache.Attrs{Size: sp.size(), SHA256: digest, H1: h1, Source: o.name()}
 	if sp.file == nil {
 		// It never left the memory, so nobody has followed it.
 		f.body = sp.mem

@@ -124,9 +124,10 @@ type opened struct {
 
 // Open returns the .mod or .zip file of m (kind "mod" or "zip") and its size
 // in bytes, -1 if the upstream did not say. The body resumes by itself where
-// the upstream allows it; io.EOF comes only after all announced bytes. It has
-// a method Origin() string: the upstream's name in metrics. The context is
-// used until the body is closed.
+// the upstream allows it, and else goes on at the next one where the list leads
+// there after any error; io.EOF comes only after all announced bytes. It has a
+// method Origin() string: the name in metrics of the upstream that sends it at
+// the time. The context is used until the body is closed.
 func (c *Chain) Open(ctx context.Context, m module.Version, kind string) (io.ReadCloser, int64, error) {
 	return c.openFrom(ctx, m, kind, c.entries)
 }
@@ -157,11 +158,16 @@ func (c *Chain) openFrom(ctx context.Context, m module.Version, kind string, ent
 		return nil, 0, absent(m.String(), err)
 	}
 	f.path = name + "." + kind
+	asked := 0
 	o, err := eachOf(ctx, c, entries, func(u upstream) (o opened, err error) {
+		asked++
 		o.body, o.size, err = u.open(ctx, f)
 		return o, err
 	})
-	return o.body, o.size, err
+	if err != nil {
+		return nil, 0, err
+	}
+	return c.relay(ctx, f, o, entries[asked-1:]), o.size, nil
 }
 
 func each[T any](ctx context.Context, c *Chain, ask func(upstream) (T, error)) (T, error) {
