@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/mod/module"
 )
@@ -43,34 +42,25 @@ type Route struct {
 	Reason string
 }
 
-// Facts are what is known about a module version when a decision is due.
-type Facts struct {
-	// FirstSeen is when this installation first held the version; zero if it
-	// never did.
-	FirstSeen time.Time
-}
-
-// Verdict is a decision about a module version.
-type Verdict struct {
-	// Deny refuses the version.
-	Deny bool
-	// Text is what the client reads when denied: at most eight lines of plain
-	// ASCII, 648 bytes in all (facts of the go command: cmd/go/internal/web).
-	Text string
-}
-
 // Config configures a Policy. The zero value allows everything and knows no
 // private modules.
 type Config struct {
 	// Private are patterns as in GOPRIVATE: comma-separated globs matched
 	// against path prefixes, as module.MatchPrefixPatterns does.
 	Private string
+	// Rules say who may have what. Default: everything is allowed.
+	Rules Rules
 }
 
 // Policy decides. It is immutable and safe for concurrent use.
 type Policy struct {
 	private  string
 	patterns [][]string // private, split into path elements
+
+	rules     []rule
+	exact     index // rules that allow, by their patterns
+	folded    index // rules that restrict, by their patterns in lower case
+	otherwise rule  // for what no rule decides
 }
 
 // New checks cfg and returns the Policy. All mistakes are reported at once.
@@ -86,28 +76,8 @@ func New(cfg Config) (*Policy, error) {
 		}
 		p.patterns = append(p.patterns, strings.Split(strings.TrimSuffix(pattern, "/"), "/"))
 	}
+	errs = append(errs, p.compile(cfg.Rules)...)
 	return p, errors.Join(errs...)
-}
-
-// checkPattern reports why pattern would match no module path, and so protect
-// no name, although somebody believes it does.
-func checkPattern(pattern string) error {
-	if _, err := path.Match(pattern, "x"); err != nil {
-		return err
-	}
-	switch {
-	case strings.Contains(pattern, "://"):
-		return errors.New("a module path has no scheme: leave out https://")
-	case strings.ContainsAny(pattern, " \t"):
-		return errors.New("a module path has no spaces")
-	case strings.ContainsAny(pattern, ":"):
-		return errors.New("a module path has no port")
-	case strings.ContainsAny(pattern, "@"):
-		return errors.New("a pattern is for a module path, without a version or a user")
-	case strings.HasPrefix(pattern, "/"), strings.HasPrefix(pattern, "."), strings.Contains(pattern, "//"):
-		return errors.New("a module path begins with a host name; for all of its subdomains write *.corp.example")
-	}
-	return nil
 }
 
 // Route says where path may be looked up. It is asked before anything leaves
@@ -122,12 +92,6 @@ func (p *Policy) Route(_ Caller, modulePath string) Route {
 		return Route{Place: Nowhere, Reason: "a module on this host has at least three path elements"}
 	}
 	return Route{Place: Public}
-}
-
-// Decide says whether caller may have m. It is asked for hits and misses
-// alike, once it is known that m exists.
-func (p *Policy) Decide(Caller, module.Version, Facts) Verdict {
-	return Verdict{}
 }
 
 // IsPrivate reports whether modulePath is matched by a private pattern or is a

@@ -1,0 +1,106 @@
+package policy
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/module"
+)
+
+// Doubts returns what is allowed in a rule file and yet likely a slip: rules
+// that can never decide because of one before them, exemptions that have
+// expired by now, and, if seen is not nil, patterns that match none of the
+// module paths in it.
+func (p *Policy) Doubts(now time.Time, seen []string) []*Mistake {
+	var found []*Mistake
+	for i := range p.rules {
+		r := &p.rules[i]
+		at := fmt.Sprintf("rules[%d]", i)
+		for j := range i {
+			if p.rules[j].shadows(r) {
+				found = append(found, &Mistake{r.Line, at, fmt.Sprintf("%s never decides: %s in line %d has decided on all that it is for", r.Name, p.rules[j].Name, p.rules[j].Line), "move it before that rule, or delete it"})
+				break
+			}
+		}
+		for k, e := range r.exemptions {
+			if !now.Before(e.until) {
+				found = append(found, &Mistake{e.Line, fmt.Sprintf("%s.exemptions[%d]", at, k), fmt.Sprintf("the exemption from %s expired %s", r.Name, e.Expires), "delete it, or have it approved anew"})
+			}
+		}
+		if seen == nil {
+			continue
+		}
+		for k, pattern := range r.Modules {
+			if !slices.ContainsFunc(seen, func(path string) bool { return r.means(pattern, path) }) {
+				found = append(found, &Mistake{r.Line, fmt.Sprintf("%s.modules[%d]", at, k), fmt.Sprintf("%s matches none of the %d modules seen here", pattern, len(seen)), "look for a slip; a guard against what may come is fine"})
+			}
+		}
+	}
+	return found
+}
+
+// means reports whether one of r's patterns matches modulePath.
+func (r *rule) means(pattern, modulePath string) bool {
+	if r.action != Allow {
+		pattern, modulePath = strings.ToLower(pattern), strings.ToLower(modulePath)
+	}
+	return module.MatchPrefixPatterns(pattern, modulePath)
+}
+
+// shadows reports whether r surely decides on everything that other, which
+// comes later, applies to.
+func (r *rule) shadows(other *rule) bool {
+	if r.action != Allow && r.action != Deny || len(r.exemptions) > 0 || len(r.conditions) > 0 || r.onlyNew {
+		return false
+	}
+	if len(r.Groups) > 0 && (len(other.Groups) == 0 || !subset(other.Groups, r.Groups)) {
+		return false
+	}
+	if len(r.Versions) > 0 && (len(other.Versions) == 0 || !subset(other.Versions, r.Versions)) {
+		return false
+	}
+	if len(r.Modules) == 0 {
+		return true
+	}
+	for _, pattern := range other.Modules {
+		if !slices.ContainsFunc(r.Modules, func(wide string) bool { return r.wider(wide, pattern) }) {
+			return false
+		}
+	}
+	return len(other.Modules) > 0
+}
+
+// wider reports whether wide surely matches all that narrow does.
+func (r *rule) wider(wide, narrow string) bool {
+	if r.action != Allow {
+		wide, narrow = strings.ToLower(wide), strings.ToLower(narrow)
+	}
+	w, n := strings.Split(strings.TrimSuffix(wide, "/"), "/"), strings.Split(strings.TrimSuffix(narrow, "/"), "/")
+	if len(w) > len(n) {
+		return false
+	}
+	for i, elem := range w {
+		ok := elem == "*" || elem == n[i]
+		if !ok && !strings.ContainsAny(n[i], `*?[\`) {
+			ok, _ = path.Match(elem, n[i])
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func subset(a, b []string) bool {
+	return !slices.ContainsFunc(a, func(s string) bool { return !slices.Contains(b, s) })
+}
+
+// Rules returns how many rules there are.
+func (p *Policy) Rules() int { return len(p.rules) }
+
+// Judges reports whether any rule, or the default, says anything about a
+// version.
+func (p *Policy) Judges() bool { return len(p.rules) > 0 || p.otherwise.action == Deny }

@@ -1,0 +1,90 @@
+package policy_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/policy"
+)
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	exempt := func(expires string) []policy.Exemption {
+		return []policy.Exemption{{Versions: []string{"<v2.0.0"}, Reason: "release 7", Approver: "eve", Expires: expires}}
+	}
+	p := rules(t, "git.corp.example", "deny",
+		policy.Rule{Name: "elsewhere", Line: 2, Modules: []string{"example.org", "example.net"}, Action: "deny"},
+		policy.Rule{Name: "for-ci", Line: 5, Groups: []string{"ci", "nightly"}, Action: "deny"},
+		policy.Rule{Name: "range", Line: 9, Versions: []string{"<v1.0.0", "v1.1.0"}, Action: "deny"},
+		policy.Rule{Name: "exempt", Line: 12, Action: "deny", Exemptions: exempt("2026-12-31")},
+		policy.Rule{Name: "served", Line: 16, Action: "deny", AppliesTo: "new"},
+		policy.Rule{Name: "retracted", Line: 20, Action: "warn", When: policy.When{Retracted: &isTrue}},
+		policy.Rule{Name: "not-private", Line: 24, Action: "audit", Modules: []string{"example.com/*"}, Groups: []string{"dev"}, When: policy.When{Private: &isNot, Pseudo: &isNot, Deprecated: &isTrue}},
+		policy.Rule{Name: "tools", Line: 26, Action: "deny", When: policy.When{Toolchain: "<go1.26.6"}},
+		policy.Rule{Name: "over", Line: 30, Action: "deny", Modules: []string{"example.com/m"}, Versions: []string{">=v1.2.0"}, Exemptions: exempt("2026-11-01")},
+		policy.Rule{Name: "late", Line: 40, Action: "allow"},
+	)
+	facts := policy.Facts{Now: now, Known: 15, FirstSeen: now.Add(-time.Hour), Module: &policy.Module{
+		Versions: []string{"v1.1.0", "v1.2.0", "v1.3.0"}, Newest: "v1.3.0", Deprecated: "use example.com/n",
+	}}
+	e := p.Explain(policy.Caller{Groups: []string{"dev"}}, version(t, "example.com/m@v1.2.0"), facts)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s@%s as %v: %s by %s, newest allowed %q\n", e.Module, e.Version, e.Groups, e.Action, e.Rule, e.Newest)
+	for _, f := range e.Facts {
+		fmt.Fprintf(&b, "  %s\n", f)
+	}
+	for _, s := range e.Steps {
+		fmt.Fprintf(&b, "%d %s %s applies=%v decides=%v\n  %s\n  %s\n", s.Line, s.Action, s.Rule, s.Applies, s.Decides, s.Why, s.Change)
+	}
+	golden(t, "explain.golden", b.String())
+}
+
+func TestDoubts(t *testing.T) {
+	t.Parallel()
+	deny := func(line int, modules string, more ...func(*policy.Rule)) policy.Rule {
+		r := policy.Rule{Name: fmt.Sprintf("line%d", line), Line: line, Action: "deny", Modules: strings.Fields(modules)}
+		for _, f := range more {
+			f(&r)
+		}
+		return r
+	}
+	audit := func(r *policy.Rule) { r.Action = "audit" }
+	old := func(r *policy.Rule) { r.Versions = []string{"<v1.0.0"} }
+	ci := func(r *policy.Rule) { r.Groups = []string{"ci"} }
+	expired := func(r *policy.Rule) {
+		r.Exemptions = []policy.Exemption{{Line: 99, Reason: "r", Approver: "a", Expires: "2026-11-21"}}
+	}
+	tests := []struct {
+		name  string
+		rules []policy.Rule
+		want  string
+	}{
+		{"same", []policy.Rule{deny(1, "example.com/a"), deny(2, "example.com/a")}, "2 rules[1]: line2 never decides: line1 in line 1 has decided on all that it is for"},
+		{"wider", []policy.Rule{deny(1, "example.com/* b.example"), deny(2, "EXAMPLE.com/a/b b.example/x")}, "2 rules[1]: line2 never decides"},
+		{"everything", []policy.Rule{deny(1, ""), deny(2, "x.example", old, ci, audit)}, "2 rules[1]: line2 never decides"},
+		{"narrower", []policy.Rule{deny(1, "example.com/a"), deny(2, "example.com/*")}, ""},
+		{"a part", []policy.Rule{deny(1, "example.com/a"), deny(2, "example.com/a example.com/b")}, ""},
+		{"not deciding", []policy.Rule{deny(1, "example.com/a", audit), deny(2, "example.com/a")}, ""},
+		{"some versions", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a")}, ""},
+		{"the same versions", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a", old)}, "2 rules[1]: line2 never decides"},
+		{"some callers", []policy.Rule{deny(1, "example.com/a", ci), deny(2, "example.com/a")}, ""},
+		{"expired", []policy.Rule{deny(1, "example.com/a", expired)}, "99 rules[0].exemptions[0]: the exemption from line1 expired 2026-11-21"},
+		{"unseen", []policy.Rule{deny(1, "example.com/z Github.com/y")}, "1 rules[0].modules[0]: example.com/z matches none of the 2 modules seen here"},
+	}
+	for _, test := range tests {
+		p := rules(t, "", "", test.rules...)
+		var seen []string
+		if test.name == "unseen" {
+			seen = []string{"github.com/y/x", "example.com/zz"}
+		}
+		got := ""
+		for _, m := range p.Doubts(now, seen) {
+			got += fmt.Sprintf("%d %s: %s\n", m.Line, m.Path, m.Problem)
+		}
+		if test.want == "" != (got == "") || !strings.HasPrefix(got, test.want) || strings.Count(got, "\n") > 1 {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package policy
+
+import (
+	"strings"
+
+	"golang.org/x/mod/module"
+)
+
+// Limits of what the go command prints of a refusal (cmd/go/internal/web).
+const maxText = 648
+
+// refusal is what a developer reads: what is refused by which rule, why, what
+// to do, and where to turn. Its last line is the id, and nothing is cut behind
+// a text that is too long but the path and the reason.
+func (p *Policy) refusal(q *question, d *decision, id string) string {
+	var tail []string
+	newest, known := "", true // where it is all versions that are refused
+	if q.mod.Version != "" {
+		newest, known = p.newestAllowed(q)
+	}
+	advice := "do: choose another version or module, or ask for an exemption"
+	switch {
+	case known && newest != "":
+		tail = append(tail, "newest allowed: "+clip(newest, 60))
+		advice = "do: go get " + module.Version{Path: q.mod.Path, Version: newest}.String()
+	case known:
+		tail = append(tail, "newest allowed: none")
+		advice = "do: choose another module, or ask for an exemption"
+	}
+	tail = append(tail, advice)
+	if d.rule.Link != "" {
+		tail = append(tail, "see: "+d.rule.Link)
+	}
+	if d.rule.Owner != "" {
+		tail = append(tail, "ask: "+d.rule.Owner)
+	}
+	tail = append(tail, "id: "+id)
+	return layout(headline(q.mod, d), "why: "+d.rule.why(q, d.by), tail)
+}
+
+// headline names what is refused and by what.
+func headline(m module.Version, d *decision) string {
+	s := "blocked: " + clip(m.Path, 120)
+	switch {
+	case m.Version == "":
+		s += " (every version)"
+	default:
+		s += "@" + clip(m.Version, 60)
+	}
+	if d.by != "" && m.Version != "" && d.by != m.Version {
+		s += " (the commit of " + clip(d.by, 40) + ")"
+	}
+	return s + " by rule " + d.rule.Name
+}
+
+// why returns the reason, with what the author has said where that is what the
+// rule goes by.
+func (r *rule) why(q *question, version string) string {
+	s := r.Reason
+	if version == "" {
+		return s
+	}
+	m := module.Version{Path: q.mod.Path, Version: version}
+	for _, c := range r.conditions {
+		if c.wants() != 0 {
+			s += " (" + c.found(m, q.facts) + ")"
+		}
+	}
+	return s
+}
+
+// unsureText is what a developer reads while it cannot be told.
+func unsureText(q *question, r *rule) string {
+	return layout("not decided yet: "+clip(q.mod.Path, 160)+"@"+clip(q.mod.Version, 60),
+		"why: rule "+r.Name+" needs facts about the module that cannot be had now",
+		[]string{"do: try again in a moment"})
+}
+
+// layout puts lines together within what the go command prints. The second line
+// gives way, then the advice that is too long for any of it.
+func layout(first, second string, tail []string) string {
+	room := maxText - len(first) - 2
+	for _, line := range tail {
+		room -= len(line) + 1
+	}
+	if room < 40 {
+		for i, line := range tail {
+			if strings.HasPrefix(line, "do: go get ") {
+				tail[i] = "do: go get that version"
+				room += len(line) - len(tail[i])
+			}
+		}
+	}
+	lines := append([]string{first, clip(second, max(room, 0))}, tail...)
+	for i, line := range lines {
+		lines[i] = clip(line, 400)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// clip returns at most n bytes of s, in one line of plain ASCII.
+func clip(s string, n int) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t', r == '\n', r == '\r':
+			return ' '
+		case r < ' ', r > '~':
+			return '?'
+		}
+		return r
+	}, s))
+	if len(s) <= n {
+		return s
+	}
+	if n < 3 {
+		return s[:n]
+	}
+	return s[:n-3] + "..."
+}
