@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/modgate/modgate/tlsmgr"
 )
 
 // admin answers what only those may see who run the server.
@@ -16,6 +18,8 @@ type admin struct {
 	registry *prometheus.Registry
 	settings *settings
 	started  time.Time
+
+	certificates *tlsmgr.Manager // nil without TLS
 }
 
 // handler returns the handler of the admin listener.
@@ -58,6 +62,7 @@ type status struct {
 	ConfigFile    string             `json:"config_file,omitempty"`
 	CacheDir      string             `json:"cache_dir"`
 	Upstream      string             `json:"upstream"`
+	TLS           *tlsStatus         `json:"tls,omitempty"`
 	Values        map[string]float64 `json:"values"`
 }
 
@@ -74,6 +79,7 @@ func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
 		ConfigFile:    a.settings.file,
 		CacheDir:      a.settings.Cache.Dir,
 		Upstream:      hideUserinfo(a.settings.Upstream),
+		TLS:           a.tls(),
 		Values:        map[string]float64{},
 	}
 	families, err := a.registry.Gather()

@@ -54,11 +54,6 @@ type TTL struct {
 	Negative Duration `key:"negative" default:"10s" doc:"How long an absence is remembered. A tag pushed a second after it was missed becomes visible after this time."`
 }
 
-// TLS configures trust for outgoing connections.
-type TLS struct {
-	Trust List `key:"trust" doc:"Files with further CA certificates (PEM) for outgoing connections, added to those of the system."`
-}
-
 // Log configures the log on standard error.
 type Log struct {
 	Format string `key:"format" default:"text" oneof:"text json" doc:"text or json."`

@@ -2,11 +2,11 @@ package main
 
 import (
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,14 +15,18 @@ import (
 	"github.com/modgate/modgate/sumdb"
 )
 
+// rule is a check of one key.
+type rule struct {
+	key   string
+	check func() error
+}
+
 // check looks at the settings as a whole. Values that could not be read keep
-// the one of a lower layer, so that one slip is not reported twice.
-func (s *settings) check() mistakes {
+// the one of a lower layer, and are in found, so that one slip is not reported
+// twice.
+func (s *settings) check(found mistakes) mistakes {
 	var all mistakes
-	for _, rule := range []struct {
-		key   string
-		check func() error
-	}{
+	rules := []rule{
 		{"listen", func() error { return checkAddress(s.Listen) }},
 		{"admin.listen", s.checkAdmin},
 		{"base_path", func() error { return checkBasePath(s.BasePath) }},
@@ -33,9 +37,13 @@ func (s *settings) check() mistakes {
 		{"cache.max_size", s.checkSize},
 		{"cache.memory", s.checkMemory},
 		{"tls.trust", func() error { _, err := trustPool(s.TLS.Trust); return err }},
-	} {
-		k := find(rule.key)
-		all.add(rule.check(), mistake{key: k.name, origin: s.where(k), value: k.text(&s.Config), snippet: s.snippet[k.name]})
+	}
+	if !slices.ContainsFunc(found, func(m mistake) bool { return m.key == "tls.mode" }) {
+		rules = append(rules, s.tlsRules()...) // which follow from the mode
+	}
+	for _, r := range rules {
+		k := find(r.key)
+		all.add(r.check(), mistake{key: k.name, origin: s.where(k), value: k.text(&s.Config), snippet: s.snippet[k.name]})
 	}
 	return all
 }
@@ -155,15 +163,5 @@ func trustPool(files []string) (*x509.CertPool, error) {
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	var errs []error
-	for _, name := range files {
-		data, err := readBounded(name, maxConfigFile)
-		if err != nil {
-			err = remedied("cannot be read ("+err.Error()+")", "name files that the server may read")
-		} else if !pool.AppendCertsFromPEM(data) {
-			err = remedied("holds no certificate ("+name+")", "name a PEM file that begins with -----BEGIN CERTIFICATE-----")
-		}
-		errs = append(errs, err)
-	}
-	return pool, errors.Join(errs...)
+	return poolOf(pool, files)
 }

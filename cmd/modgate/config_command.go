@@ -34,6 +34,9 @@ are not shown.`,
 			return err
 		}
 		if check {
+			if err := checkCertificates(&s.Config); err != nil {
+				return err
+			}
 			fmt.Fprintln(p.stderr, "modgate: the configuration is fine")
 			return nil
 		}

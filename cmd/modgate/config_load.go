@@ -58,7 +58,7 @@ func load(l layers) (*settings, error) {
 		}
 	}
 	s.warnings = env.strangers()
-	all = append(all, s.check()...)
+	all = append(all, s.check(all)...)
 	if len(all) > 0 {
 		return s, all
 	}

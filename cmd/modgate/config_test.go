@@ -48,6 +48,7 @@ func TestDefaults(t *testing.T) {
 		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org", LookAhead: 16,
 		Cache: Cache{"/xdg/cache/modgate", 10 << 30, 64 << 20},
 		TTL:   TTL{Duration(time.Minute), Duration(10 * time.Second)},
+		TLS:   TLS{Mode: "off", MinVersion: "1.2"},
 		Log:   Log{Format: "text"},
 		Drain: Drain{0, Duration(25 * time.Second)},
 	}

@@ -59,6 +59,7 @@ var mayImport = map[string][]string{
 	"sumdb":                  {},
 	"sumdb/sumdbtest":        {"sumdb"},
 	"tlsmgr":                 {},
+	"tlsmgr/tlstest":         {},
 }
 
 // onlyIn says where alone something may be used, in production code.

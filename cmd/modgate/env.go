@@ -21,7 +21,7 @@ The lines follow from the configuration of the server: run it with the same
 flags, environment and file.`,
 		Args: cobra.NoArgs,
 	}
-	settings := addSettings(cmd, p, "listen", "base_path", "private", "sumdb")
+	settings := addSettings(cmd, p, "listen", "base_path", "private", "sumdb", "tls.mode", "tls.files")
 	cmd.Flags().StringVar(&address, "url", "", "The URL under which developers reach the server. Default: made from listen.")
 	cmd.Flags().BoolVar(&shell, "shell", false, "Print export lines for a shell or a CI job, which change nothing that lasts.")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -30,7 +30,8 @@ flags, environment and file.`,
 			return err
 		}
 		if address == "" {
-			address = localURL(s.Listen, s.BasePath)
+			certificates, _ := newCertificates(&s.Config, nil) // who runs this may not be able to read them
+			address = s.clientAddress(s.Listen, certificates)
 		}
 		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return errors.New("--url: write http://host:port or https://host")

@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/modgate/modgate/tlsmgr"
 )
 
 func serveCommand(p *process) *cobra.Command {
@@ -91,8 +93,13 @@ type service struct {
 	app         *app
 	public      *http.Server
 	publicAddr  net.Listener
+	admin       *admin
 	private     *http.Server // of the admin listener; nil if that is off
 	privateAddr net.Listener
+	plain       *http.Server // of tls.http_listen; nil if that is off
+	plainAddr   net.Listener
+
+	certificates *tlsmgr.Manager // nil without TLS
 }
 
 // open builds everything and opens the listeners, so that whatever can be
@@ -104,8 +111,12 @@ func (v *service) open(ctx context.Context) error {
 		return err
 	}
 	v.app = app
-	if err := v.listen(ctx, registry); err != nil {
-		return errors.Join(err, app.close())
+	err = v.listen(ctx, registry)
+	if err == nil {
+		err = v.openTLS(ctx, registry)
+	}
+	if err != nil {
+		return errors.Join(err, v.closeListeners(), app.close())
 	}
 	return nil
 }
@@ -119,19 +130,28 @@ func (v *service) listen(ctx context.Context, registry *prometheus.Registry) (er
 	if v.settings.Admin.Listen == "" {
 		return nil
 	}
-	a := &admin{health: v.health, registry: registry, settings: v.settings, started: time.Now()}
-	v.private = newServer(a.handler(), v.log)
-	if v.privateAddr, err = listen(ctx, "admin.listen", v.settings.Admin.Listen); err != nil {
-		return errors.Join(err, v.publicAddr.Close())
+	v.admin = &admin{health: v.health, registry: registry, settings: v.settings, started: time.Now()}
+	v.private = newServer(v.admin.handler(), v.log)
+	v.privateAddr, err = listen(ctx, "admin.listen", v.settings.Admin.Listen)
+	return err
+}
+
+// closeListeners closes those that are open.
+func (v *service) closeListeners() error {
+	var errs []error
+	for _, l := range []net.Listener{v.publicAddr, v.privateAddr, v.plainAddr} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // announce tells the person who has just started the server how to use it, and
 // the log where it listens.
 func (v *service) announce(w io.Writer) {
 	s := v.settings
-	address := localURL(v.publicAddr.Addr().String(), s.BasePath)
+	address := s.clientAddress(v.publicAddr.Addr().String(), v.certificates)
 	attrs := []any{"version", buildInfo().Version, "addr", v.publicAddr.Addr().String()}
 	lines := [][2]string{
 		{"address", address},
@@ -148,8 +168,11 @@ func (v *service) announce(w io.Writer) {
 		lines = append(lines, [2]string{"private", s.Private.String()})
 	}
 	if v.privateAddr != nil {
-		lines = append(lines, [2]string{"admin", localURL(v.privateAddr.Addr().String(), "/") + "/metrics"})
+		lines = append(lines, [2]string{"admin", v.adminAddress() + "/metrics"})
 		attrs = append(attrs, "admin", v.privateAddr.Addr().String())
+	}
+	if v.plainAddr != nil {
+		attrs = append(attrs, "http_listen", v.plainAddr.Addr().String())
 	}
 	if s.file != "" {
 		lines = append(lines, [2]string{"settings", s.file})
@@ -185,6 +208,9 @@ func (v *service) run(ctx context.Context) error {
 	g.Go(func() error { return serveOn(v.public, v.publicAddr) })
 	if v.private != nil {
 		g.Go(func() error { return serveOn(v.private, v.privateAddr) })
+	}
+	if v.plain != nil {
+		g.Go(func() error { return serveOn(v.plain, v.plainAddr) })
 	}
 	g.Go(func() error { return v.answerHangup(life) })
 	g.Go(func() error {
@@ -223,8 +249,10 @@ func (v *service) drain(life context.Context) {
 		v.public.Close()
 		v.cut = true
 	}
-	if v.private != nil {
-		v.private.Close()
+	for _, s := range []*http.Server{v.private, v.plain} {
+		if s != nil {
+			s.Close()
+		}
 	}
 }
 

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/modgate/modgate/tlsmgr"
+)
+
+// newCertificates returns the keeper of the certificates that c asks for, or
+// nil if it asks for none.
+func newCertificates(c *Config, log *slog.Logger) (*tlsmgr.Manager, error) {
+	if !c.TLS.on() {
+		return nil, nil
+	}
+	pairs, err := c.TLS.pairs()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := trustPool(c.TLS.Trust)
+	if err != nil {
+		return nil, err
+	}
+	m, err := tlsmgr.New(tlsmgr.Config{Mode: tlsmgr.Mode(c.TLS.Mode), Files: pairs, MinVersion: c.TLS.minVersion(), Roots: roots, Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return m, nil
+}
+
+// checkCertificates reports what is wrong with the certificates themselves.
+func checkCertificates(c *Config) error {
+	_, err := newCertificates(c, nil)
+	return err
+}
+
+// openTLS makes the servers of v speak TLS if the configuration says so. It
+// comes after the listeners are open and before anybody serves them.
+func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) error {
+	m, err := newCertificates(&v.settings.Config, v.log)
+	if m == nil || err != nil {
+		return err
+	}
+	v.certificates = m
+	if v.admin != nil {
+		v.admin.certificates = m
+	}
+	registry.MustRegister(m.Collectors()...)
+	v.app.background = append(v.app.background, m.Run)
+	errorLog := slog.NewLogLogger(m.ErrorLog(v.log.Handler()), slog.LevelWarn)
+	v.public.TLSConfig, v.public.ErrorLog = m.TLSConfig(), errorLog
+	v.public.Handler = http2Progress(writePatience, v.public.Handler)
+	if clients := v.settings.TLS.AdminClients; len(clients) > 0 && v.private != nil {
+		pool, err := poolOf(x509.NewCertPool(), clients)
+		if err != nil {
+			return fmt.Errorf("tls.admin_clients: %w", err)
+		}
+		v.private.TLSConfig, v.private.ErrorLog = m.MutualTLSConfig(pool), errorLog
+	}
+	if v.settings.TLS.HTTPListen == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(v.publicAddr.Addr().String())
+	if err != nil {
+		return err
+	}
+	v.plain = newServer(v.health.front(tlsmgr.Redirect(port)), v.log)
+	v.plainAddr, err = listen(ctx, "tls.http_listen", v.settings.TLS.HTTPListen)
+	return err
+}
+
+// clientAddress returns the URL under which clients reach a server that listens
+// on address. Over TLS its host is one that the certificate has.
+func (s *settings) clientAddress(address string, certificates *tlsmgr.Manager) string {
+	if !s.TLS.on() {
+		return localURL(address, s.BasePath)
+	}
+	plain := localURL(address, s.BasePath)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return plain
+	}
+	if name := s.hostName(certificates); name != "" {
+		host = name
+	} else if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	authority := net.JoinHostPort(host, port)
+	if port == "443" {
+		authority = strings.TrimSuffix(authority, ":443")
+	}
+	return "https://" + authority + strings.TrimSuffix(s.BasePath, "/")
+}
+
+// adminAddress returns the URL of the admin listener.
+func (v *service) adminAddress() string {
+	address := localURL(v.privateAddr.Addr().String(), "/")
+	if v.private.TLSConfig != nil {
+		address = "https" + strings.TrimPrefix(address, "http")
+	}
+	return address
+}
+
+// hostName returns the first name of the first certificate that is one host's,
+// or "".
+func (s *settings) hostName(certificates *tlsmgr.Manager) string {
+	if certificates == nil {
+		return ""
+	}
+	for _, st := range certificates.Status() {
+		for _, name := range st.Names {
+			if !strings.HasPrefix(name, "*.") {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// poolOf adds the certificates in files to pool.
+func poolOf(pool *x509.CertPool, files []string) (*x509.CertPool, error) {
+	var errs []error
+	for _, name := range files {
+		data, err := readBounded(name, maxConfigFile)
+		if err != nil {
+			err = remedied("cannot be read ("+err.Error()+")", "name files that the server may read")
+		} else if !pool.AppendCertsFromPEM(data) {
+			err = remedied("holds no certificate ("+name+")", "name a PEM file that begins with -----BEGIN CERTIFICATE-----")
+		}
+		errs = append(errs, err)
+	}
+	return pool, errors.Join(errs...)
+}
+
+// tlsStatus is what /-/status says of certificates.
+type tlsStatus struct {
+	Mode         string          `json:"mode"`
+	Certificates []tlsmgr.Status `json:"certificates"`
+	Refused      tlsmgr.Refusal  `json:"refused"`
+}
+
+// tls returns the state of the certificates, or nil if there are none.
+func (a *admin) tls() *tlsStatus {
+	if a.certificates == nil {
+		return nil
+	}
+	return &tlsStatus{a.settings.TLS.Mode, a.certificates.Status(), a.certificates.Refused()}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/modgate/modgate/tlsmgr"
+)
+
+// TLS configures the certificates of our listeners, and trust for outgoing
+// connections.
+type TLS struct {
+	Mode         string `key:"mode" default:"off" oneof:"off files" doc:"Where the certificates come from: off (plain HTTP, for a proxy in front) or files."`
+	Files        List   `key:"files" doc:"For files: CERT:KEY pairs of PEM files, or directories with tls.crt and tls.key. The certificate of the server comes first in its file, then the intermediate ones. Changes are noticed within seconds; a bad pair leaves the old one in place. The first pair is for clients that name no host."`
+	MinVersion   string `key:"min_version" default:"1.2" oneof:"1.2 1.3" doc:"The least version of TLS: 1.2 or 1.3."`
+	HTTPListen   string `key:"http_listen" doc:"A second address, :80 say, that sends clients of plain HTTP to HTTPS. Empty turns it off."`
+	AdminClients List   `key:"admin_clients" doc:"PEM files of authorities. With them the admin listener speaks TLS too, with the same certificate, and only to clients with a certificate of one of these."`
+	Trust        List   `key:"trust" doc:"Files with further CA certificates (PEM) for outgoing connections, added to those of the system."`
+}
+
+// on reports whether we speak TLS.
+func (t *TLS) on() bool { return t.Mode != "off" }
+
+// tlsRules are the checks of the keys tls.* but for what only files on the disk
+// can tell: other commands than serve may be run by users who cannot read them.
+func (s *settings) tlsRules() []rule {
+	return []rule{
+		{"tls.files", s.checkTLSFiles},
+		{"tls.http_listen", s.checkHTTPListen},
+		{"tls.admin_clients", func() error {
+			if len(s.TLS.AdminClients) > 0 {
+				return s.needsTLS()
+			}
+			return nil
+		}},
+	}
+}
+
+func (s *settings) needsTLS() error {
+	if !s.TLS.on() {
+		return remedied("has no meaning while tls.mode is off", "set tls.mode, or remove this")
+	}
+	return nil
+}
+
+func (s *settings) checkTLSFiles() error {
+	switch {
+	case s.TLS.Mode == "files" && len(s.TLS.Files) == 0:
+		return remedied("names no certificate, and tls.mode is files", "name pairs of files: /etc/tls/server.crt:/etc/tls/server.key")
+	case s.TLS.Mode != "files" && len(s.TLS.Files) > 0:
+		return remedied("has no meaning while tls.mode is "+s.TLS.Mode, "set tls.mode to files, or remove this")
+	}
+	_, err := s.TLS.pairs()
+	return err
+}
+
+func (s *settings) checkHTTPListen() error {
+	if s.TLS.HTTPListen == "" {
+		return nil
+	}
+	if err := s.needsTLS(); err != nil {
+		return err
+	}
+	for _, other := range []struct{ key, address string }{{"listen", s.Listen}, {"admin.listen", s.Admin.Listen}} {
+		if s.TLS.HTTPListen == other.address && !strings.HasSuffix(other.address, ":0") {
+			return remedied("is taken by "+other.key, "choose another port")
+		}
+	}
+	return checkAddress(s.TLS.HTTPListen)
+}
+
+// pairs returns the pairs of files.
+func (t *TLS) pairs() ([]tlsmgr.Pair, error) {
+	var pairs []tlsmgr.Pair
+	var errs []error
+	for _, word := range t.Files {
+		p, err := tlsmgr.ParsePair(word)
+		if err != nil {
+			err = remedied(fmt.Sprintf("has an entry that is no pair (%s)", word), "write CERT:KEY, or a directory with tls.crt and tls.key")
+		}
+		pairs, errs = append(pairs, p), append(errs, err)
+	}
+	return pairs, errors.Join(errs...)
+}
+
+func (t *TLS) minVersion() uint16 {
+	if t.MinVersion == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
+}

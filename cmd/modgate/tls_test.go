@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// tlsClient trusts pool, shows certs and follows no redirect.
+func tlsClient(t *testing.T, pool *x509.CertPool, certs ...tls.Certificate) *http.Client {
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs}, ForceAttemptHTTP2: true}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// getBy returns the answer to a GET by c, and its body.
+func getBy(t *testing.T, c *http.Client, url string) (*http.Response, string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// https returns the address of i as one of TLS.
+func https(url string) string { return "https" + strings.TrimPrefix(url, "http") }
+
+// download lets the go command download a module from proxy, in a fresh home.
+func download(t *testing.T, w *world, proxy string, environ ...string) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module m\n\ngo 1.26\n\nrequire example.com/greet v1.0.0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "mod", "download", "all")
+	cmd.Dir = dir
+	cmd.Env = append(goEnv(dir, proxy, w.log.Key()), environ...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// logged returns what the group of the pattern matches in the log.
+func (i *instance) logged(t *testing.T, pattern string) string {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(i.log())
+	if m == nil {
+		t.Fatalf("no %s in\n%s", pattern, i.log())
+	}
+	return m[1]
+}
+
+// TestTLSFiles is a server with certificates in files, as everybody sees it: the
+// go command, a browser that forgot the s, an operator.
+func TestTLSFiles(t *testing.T) {
+	pki, dir, w := tlstest.New(t), t.TempDir(), newWorld(t)
+	cert, key := pki.Write(dir, "server", pki.Issue(tlstest.Leaf{}))
+	root := pki.WriteRoot(dir)
+	i := w.start(t, "--tls-mode=files", "--tls-files="+cert+":"+key, "--tls-http-listen=127.0.0.1:0", "--tls-admin-clients="+root)
+	proxy, admin := https(i.url), https(i.admin)
+
+	if out, err := download(t, w, proxy, "SSL_CERT_FILE="+root); err != nil {
+		t.Errorf("go mod download: %v\n%s", err, out)
+	}
+	out, err := download(t, w, proxy)
+	if err == nil || !strings.Contains(out, "certificate signed by unknown authority") {
+		t.Errorf("without the root: %v\n%s", err, out)
+	}
+	client := tlsClient(t, pki.Pool())
+	resp, body := getBy(t, client, proxy+"/example.com/greet/@v/v1.0.0.mod")
+	if resp.StatusCode != 200 || resp.ProtoMajor != 2 || !strings.HasPrefix(body, "module example.com/greet") {
+		t.Errorf("%s %s %q", resp.Proto, resp.Status, body)
+	}
+	if resp, body := getBy(t, http.DefaultClient, i.url); resp.StatusCode != 400 || !strings.Contains(body, "HTTP request to an HTTPS server") {
+		t.Errorf("plain HTTP on the port of TLS: %d %q", resp.StatusCode, body)
+	}
+	if _, err := client.Get(admin + "/metrics"); err == nil {
+		t.Error("the admin listener answers without a client certificate")
+	}
+	operator := tlsClient(t, pki.Pool(), pki.Issue(tlstest.Leaf{Client: true, Hosts: []string{"operator"}}))
+	var status struct {
+		TLS *tlsStatus
+	}
+	_, body = getBy(t, operator, admin+"/-/status")
+	if err := json.Unmarshal([]byte(body), &status); err != nil || status.TLS == nil || len(status.TLS.Certificates) != 1 {
+		t.Fatalf("%v\n%s", err, body)
+	}
+	if s := status.TLS.Certificates[0]; s.Name != cert || s.NotAfter.IsZero() || s.Names[0] != "localhost" {
+		t.Errorf("%+v", s)
+	}
+	if r := status.TLS.Refused; r.Clients != 1 || r.Last != "127.0.0.1" {
+		t.Errorf("%+v", r)
+	}
+	_, metrics := getBy(t, operator, admin+"/metrics")
+	for _, want := range []string{`modgate_tls_handshake_failures_total{cause="plain_http"} 1`, `modgate_tls_certificate_expiry_timestamp_seconds{name="` + cert + `"} 1.`, "modgate_tls_alarms 0"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in\n%s", want, metrics)
+		}
+	}
+	if !strings.Contains(i.log(), "https://localhost:") {
+		t.Errorf("the address is not told with a name of the certificate:\n%s", i.log())
+	}
+}
+
+// TestHTTPListen sends the go command from http:// to https://.
+func TestHTTPListen(t *testing.T) {
+	pki, dir, w := tlstest.New(t), t.TempDir(), newWorld(t)
+	cert, key := pki.Write(dir, "server", pki.Issue(tlstest.Leaf{}))
+	i := w.start(t, "--tls-mode=files", "--tls-files="+cert+":"+key, "--tls-http-listen=127.0.0.1:0")
+	line := i.logged(t, `http_listen=(\S+)`)
+	resp, _ := getBy(t, tlsClient(t, nil), "http://"+line+"/a%2Fb?c")
+	if want := https(i.url) + "/a%2Fb?c"; resp.StatusCode != 308 || resp.Header.Get("Location") != want {
+		t.Errorf("%d to %q, want %q", resp.StatusCode, resp.Header.Get("Location"), want)
+	}
+	if resp, body := getBy(t, http.DefaultClient, "http://"+line+"/readyz"); resp.StatusCode != 200 || body != "ready\n" {
+		t.Errorf("/readyz: %d %q", resp.StatusCode, body)
+	}
+	if out, err := download(t, w, "http://"+line, "SSL_CERT_FILE="+pki.WriteRoot(dir)); err != nil {
+		t.Errorf("go mod download over the redirect: %v\n%s", err, out)
+	}
+}
+
+// TestTLSMistakes are those that only the files can tell.
+func TestTLSMistakes(t *testing.T) {
+	pki, dir := tlstest.New(t), t.TempDir()
+	cert, _ := pki.Write(dir, "one", pki.Issue(tlstest.Leaf{}))
+	_, key := pki.Write(dir, "two", pki.Issue(tlstest.Leaf{}))
+	for _, command := range [][]string{{"serve", "--listen=127.0.0.1:0", "--admin-listen="}, {"config", "--check"}} {
+		var stderr bytes.Buffer
+		args := append(command, "--config=off", "--cache-dir="+t.TempDir(), "--tls-mode=files", "--tls-files="+cert+":"+key+","+dir+"/none")
+		if err := run(t.Context(), args, nil, io.Discard, &stderr); err == nil {
+			t.Errorf("%s: no error", command[0])
+		}
+		for _, want := range []string{"not that of the first certificate", "no such file"} {
+			if !strings.Contains(stderr.String(), want) {
+				t.Errorf("%s: no %q in %q", command[0], want, stderr.String())
+			}
+		}
+	}
+}
+
+// A client that stops one answer over HTTP/2 is cut, and the others on its
+// connection are not.
+func TestStalledStreamIsCut(t *testing.T) {
+	pki := tlstest.New(t)
+	ended := make(chan error, 1)
+	s := &http.Server{
+		Handler: http2Progress(200*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/big" {
+				io.WriteString(w, "small")
+				return
+			}
+			_, err := io.Copy(w, bytes.NewReader(make([]byte, 64<<20)))
+			ended <- err
+		})),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pki.Issue(tlstest.Leaf{})}},
+	}
+	l, err := listen(t.Context(), "listen", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go serveOn(s, l)
+	defer s.Close()
+	client := tlsClient(t, pki.Pool())
+	resp, err := client.Get("https://" + l.Addr().String() + "/big")
+	if err != nil || resp.ProtoMajor != 2 {
+		t.Fatal(resp, err)
+	}
+	defer resp.Body.Close()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the answer was written to nobody")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the answer is not cut")
+	}
+	if _, body := getBy(t, client, "https://"+l.Addr().String()+"/small"); body != "small" {
+		t.Errorf("another answer on the connection: %q", body)
+	}
+}

@@ -1,0 +1,246 @@
+package tlsmgr
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// text collects a log.
+type text struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (t *text) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.Write(p)
+}
+
+func (t *text) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
+
+func (t *text) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(t, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// ask returns the certificate that m serves to a client that names host, with
+// the usual abilities.
+func ask(t *testing.T, m *Manager, host string) *x509.Certificate {
+	t.Helper()
+	cert, err := m.certificate(&tls.ClientHelloInfo{ServerName: host, SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}})
+	if err != nil {
+		t.Fatalf("for %q: %v", host, err)
+	}
+	return cert.Leaf
+}
+
+func TestWhichCertificate(t *testing.T) {
+	pki, dir := tlstest.New(t), t.TempDir()
+	pair := func(name string, hosts ...string) Pair {
+		cert, key := pki.Write(dir, name, pki.Issue(tlstest.Leaf{Hosts: hosts}))
+		return Pair{cert, key}
+	}
+	m, err := New(Config{Mode: Files, Roots: pki.Pool(), Files: []Pair{
+		pair("first", "go.corp.example", "127.0.0.1"),
+		pair("wild", "*.dev.example"),
+		pair("exact", "a.dev.example", "Upper.Example"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{
+		"go.corp.example": "go.corp.example", "GO.corp.example.": "go.corp.example",
+		"b.dev.example": "*.dev.example", "a.dev.example": "a.dev.example",
+		"upper.example":   "a.dev.example",
+		"a.b.dev.example": "go.corp.example", "dev.example": "go.corp.example", // a wildcard is for one label
+		"": "go.corp.example", "unknown.example": "go.corp.example",
+	} {
+		if got := ask(t, m, host).Subject.CommonName; got != want {
+			t.Errorf("for %q: %s, want %s", host, got, want)
+		}
+	}
+	for _, s := range m.Status() {
+		if s.Alarm != "" {
+			t.Errorf("%s: %s", s.Name, s.Alarm)
+		}
+	}
+}
+
+// Every pair that cannot be served is told at the start, all at once, with its
+// file and a remedy.
+func TestBadPairsAtTheStart(t *testing.T) {
+	pki, dir := tlstest.New(t), t.TempDir()
+	cert, key := pki.Write(dir, "good", pki.Issue(tlstest.Leaf{}))
+	_, other := pki.Write(dir, "other", pki.Issue(tlstest.Leaf{}))
+	junk := filepath.Join(dir, "junk")
+	os.WriteFile(junk, []byte("no PEM"), 0o600)
+	encrypted := filepath.Join(dir, "encrypted")
+	os.WriteFile(encrypted, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"), 0o600)
+	cut := filepath.Join(dir, "cut")
+	data, _ := os.ReadFile(cert)
+	os.WriteFile(cut, data[:200], 0o600)
+	cases := []struct {
+		pair Pair
+		want string
+	}{
+		{Pair{cert, other}, "not that of the first certificate"},
+		{Pair{filepath.Join(dir, "none"), key}, "no such file"},
+		{Pair{cert, filepath.Join(dir, "none")}, "no such file"},
+		{Pair{key, key}, "holds no certificate"},
+		{Pair{cert, cert}, "holds no private key"},
+		{Pair{cert, junk}, "holds no private key"},
+		{Pair{cert, encrypted}, "is encrypted"},
+		{Pair{cut, key}, "failed to find any PEM data"},
+	}
+	var all []Pair
+	for _, c := range cases {
+		all = append(all, c.pair)
+		_, err := New(Config{Mode: Files, Files: []Pair{c.pair}})
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v, want %q", c.pair, err, c.want)
+		}
+	}
+	_, err := New(Config{Mode: Files, Files: all})
+	if err == nil || strings.Count(err.Error(), "\n") != len(cases)-1 {
+		t.Errorf("not all mistakes at once: %v", err)
+	}
+}
+
+// What clients may refuse is no reason not to start, but is told.
+func TestChainTrouble(t *testing.T) {
+	pki, dir := tlstest.New(t), t.TempDir()
+	swapped := pki.Issue(tlstest.Leaf{})
+	swapped.Certificate = append(swapped.Certificate, swapped.Certificate[0])
+	for name, c := range map[string]struct {
+		cert  tls.Certificate
+		roots *x509.CertPool
+		want  string
+	}{
+		"good":                           {pki.Issue(tlstest.Leaf{}), pki.Pool(), ""},
+		"good for an unknown root":       {pki.Issue(tlstest.Leaf{}), x509.NewCertPool(), ""},
+		"by the root":                    {pki.Issue(tlstest.Leaf{ByRoot: true}), pki.Pool(), ""},
+		"by an unknown root":             {pki.Issue(tlstest.Leaf{ByRoot: true}), x509.NewCertPool(), "intermediate certificate of"},
+		"intermediate missing":           {pki.Issue(tlstest.Leaf{NoIntermediate: true}), pki.Pool(), "intermediate certificate of \"CN=test intermediate\" is missing"},
+		"self-signed":                    {pki.Issue(tlstest.Leaf{SelfSigned: true}), pki.Pool(), "self-signed"},
+		"common name only":               {pki.Issue(tlstest.Leaf{NoNames: true}), pki.Pool(), "names no host"},
+		"not yet valid":                  {pki.Issue(tlstest.Leaf{From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}), pki.Pool(), "not valid before"},
+		"expired":                        {pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on"},
+		"something else where the CA is": {swapped, pki.Pool(), "put them in order"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			certFile, keyFile := pki.Write(dir, "pair", c.cert)
+			m, err := New(Config{Mode: Files, Roots: c.roots, Files: []Pair{{certFile, keyFile}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := m.Status()[0].Alarm
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// kubernetes lays files out as the kubelet does: names that lead through ..data
+// to a directory that is replaced as a whole.
+type kubernetes struct {
+	t   *testing.T
+	dir string
+	n   int
+}
+
+func (k *kubernetes) publish(cert tls.Certificate) {
+	k.t.Helper()
+	k.n++
+	version := filepath.Join(k.dir, "..v"+strings.Repeat("i", k.n))
+	steps := []error{
+		os.Mkdir(version, 0o700),
+		os.WriteFile(filepath.Join(version, "tls.crt"), tlstest.PEM(cert), 0o600),
+		os.WriteFile(filepath.Join(version, "tls.key"), tlstest.KeyPEM(k.t, cert), 0o600),
+		os.Symlink(filepath.Base(version), filepath.Join(k.dir, "..tmp")),
+		os.Rename(filepath.Join(k.dir, "..tmp"), filepath.Join(k.dir, "..data")),
+	}
+	if k.n == 1 {
+		steps = append(steps, os.Symlink("..data/tls.crt", filepath.Join(k.dir, "tls.crt")), os.Symlink("..data/tls.key", filepath.Join(k.dir, "tls.key")))
+	}
+	for _, err := range steps {
+		if err != nil {
+			k.t.Fatal(err)
+		}
+	}
+}
+
+// TestReload goes through the ways in which files change. A pair that is good
+// is served at the next look; one that is not leaves the old one and raises an
+// alarm until it is mended.
+func TestReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pki := tlstest.New(t)
+		k := &kubernetes{t: t, dir: t.TempDir()}
+		issue := func(name string) tls.Certificate { return pki.Issue(tlstest.Leaf{Hosts: []string{name}}) }
+		k.publish(issue("first"))
+		pair, err := ParsePair(k.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log text
+		m, err := New(Config{Mode: Files, Files: []Pair{pair}, Roots: pki.Pool(), Logger: log.logger()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go m.Run(t.Context())
+		write := func(name string, data []byte) {
+			t.Helper()
+			if err := os.WriteFile(filepath.Join(k.dir, "..data", name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after := func(step, want, alarm string) {
+			t.Helper()
+			time.Sleep(m.cfg.Poll + time.Millisecond)
+			synctest.Wait()
+			if got := ask(t, m, "").Subject.CommonName; got != want {
+				t.Errorf("%s: %s is served, want %s", step, got, want)
+			}
+			if got := m.Status()[0].Alarm; (alarm == "") != (got == "") || !strings.Contains(got, alarm) {
+				t.Errorf("%s: alarm %q, want %q", step, got, alarm)
+			}
+		}
+		after("nothing changed", "first", "")
+		k.publish(issue("second"))
+		after("symbolic link swapped", "second", "")
+		third := issue("third")
+		write("tls.crt", tlstest.PEM(third))
+		after("new certificate, old key", "second", "not that of the first certificate")
+		write("tls.key", tlstest.KeyPEM(t, third))
+		after("the key comes too", "third", "")
+		write("tls.crt", tlstest.PEM(third)[:150])
+		after("cut off", "third", "PEM")
+		write("tls.crt", tlstest.PEM(third))
+		after("mended", "third", "")
+		k.publish(pki.Issue(tlstest.Leaf{Hosts: []string{"expired"}, From: time.Now().Add(-time.Hour), Until: time.Now().Add(-time.Minute)}))
+		after("expired", "third", "expired on")
+		if err := os.Remove(filepath.Join(k.dir, "tls.key")); err != nil {
+			t.Fatal(err)
+		}
+		after("key removed", "third", "no such file")
+		if n := strings.Count(log.String(), "level=ERROR"); n != 4 {
+			t.Errorf("%d errors logged, want one for each change for the worse:\n%s", n, log.String())
+		}
+	})
+}

@@ -1,0 +1,42 @@
+package tlsmgr
+
+import (
+	"crypto/tls"
+	"fmt"
+	"time"
+)
+
+// Status is the state of one certificate, for people and machines.
+type Status struct {
+	// Name is what the configuration calls it: a host name, an IP address or
+	// a file.
+	Name string `json:"name"`
+	// Names are those in the certificate that is served. Empty, with all that
+	// follows up to NotAfter, if there is none.
+	Names     []string  `json:"names,omitempty"`
+	Issuer    string    `json:"issuer,omitempty"`
+	Serial    string    `json:"serial,omitempty"` // hexadecimal
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	// LastAttempt is when a new certificate was last tried for; NextAttempt
+	// when it will be. For files: when one was last read, and zero.
+	LastAttempt time.Time `json:"last_attempt,omitzero"`
+	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	// Alarm says what is wrong and what to do about it. Empty: nothing.
+	Alarm string `json:"alarm,omitempty"`
+}
+
+// describe fills in what is read off the certificate.
+func (s *Status) describe(cert *tls.Certificate) {
+	if cert == nil {
+		return
+	}
+	leaf := cert.Leaf
+	s.Names = certNames(cert)
+	s.Issuer = leaf.Issuer.String()
+	s.Serial = fmt.Sprintf("%x", leaf.SerialNumber)
+	s.NotBefore, s.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
+	if now := time.Now(); s.Alarm == "" && now.After(leaf.NotAfter) {
+		s.Alarm = "the certificate expired on " + leaf.NotAfter.UTC().Format(time.RFC3339) + ": clients refuse it until it is replaced"
+	}
+}

@@ -1,0 +1,206 @@
+// Package tlsmgr keeps the certificates of a listener: it reads them from files
+// or issues them itself, renews them, and says in plain words what is wrong
+// with them.
+//
+// All certificates are in memory. A handshake looks one up in a table that is
+// replaced as a whole, so it never waits for a disk, a network or a lock.
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Mode says where certificates come from.
+type Mode string
+
+// The modes. The empty one is not valid: without TLS there is no Manager.
+const (
+	Files Mode = "files"
+)
+
+// Config of a Manager.
+type Config struct {
+	// Mode says where certificates come from. Required.
+	Mode Mode
+	// Files are the pairs of mode Files, in order of preference: the first is
+	// for clients that name no host, or one that no certificate has.
+	Files []Pair
+	// Poll is how often files are read again. They are compared by content, so
+	// replaced files, symbolic links that now lead elsewhere (as in Kubernetes)
+	// and rewritten ones are all noticed. Default 5 s.
+	Poll time.Duration
+	// MinVersion is tls.VersionTLS12 (the default) or tls.VersionTLS13.
+	MinVersion uint16
+	// Roots are the authorities that clients are taken to know. With them a
+	// missing intermediate certificate is told from a private authority.
+	// Default: those of the system.
+	Roots *x509.CertPool
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// check reports all mistakes and fills in defaults.
+func (c *Config) check() error {
+	var errs []error
+	switch c.Mode {
+	case Files:
+		if len(c.Files) == 0 {
+			errs = append(errs, errors.New("mode files needs at least one pair of files"))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("mode %q is unknown", c.Mode))
+	}
+	switch c.MinVersion {
+	case 0:
+		c.MinVersion = tls.VersionTLS12
+	case tls.VersionTLS12, tls.VersionTLS13:
+	default:
+		errs = append(errs, fmt.Errorf("minimum version %s is not TLS 1.2 or TLS 1.3", tls.VersionName(c.MinVersion)))
+	}
+	if c.Poll <= 0 {
+		c.Poll = 5 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(errs...)
+}
+
+// source is where certificates come from. It puts them into the Manager's
+// slots.
+type source interface {
+	// run keeps the certificates up to date until ctx ends.
+	run(ctx context.Context) error
+}
+
+// Manager keeps the certificates of a listener. Its methods may be called
+// concurrently.
+type Manager struct {
+	cfg     Config
+	source  source
+	table   atomic.Pointer[table] // of the certificates in slots
+	metrics *metrics
+	refused refusals
+
+	mu    sync.Mutex // guards slots and what is in them
+	slots []*slot
+}
+
+// New returns a Manager. With mode Files it reads the pairs, and a pair that
+// cannot be served is an error. Call Run to keep the certificates up to date.
+func New(cfg Config) (*Manager, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	m := &Manager{cfg: cfg, metrics: newMetrics()}
+	m.table.Store(new(table))
+	switch cfg.Mode {
+	case Files:
+		f, err := newFiles(m, cfg.Files)
+		if err != nil {
+			return nil, err
+		}
+		m.source = f
+	}
+	return m, nil
+}
+
+// Run keeps the certificates up to date until ctx ends, and then returns nil.
+func (m *Manager) Run(ctx context.Context) error { return m.source.run(ctx) }
+
+// TLSConfig returns the configuration of a server that offers HTTP/2 and
+// HTTP/1.1. The caller owns it.
+func (m *Manager) TLSConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:     m.cfg.MinVersion,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: m.certificate,
+	}
+}
+
+// MutualTLSConfig is TLSConfig for a listener whose clients must show a
+// certificate that one of the authorities has signed for them.
+func (m *Manager) MutualTLSConfig(authorities *x509.CertPool) *tls.Config {
+	c := m.TLSConfig()
+	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, authorities
+	return c
+}
+
+func (m *Manager) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return m.table.Load().find(hello)
+}
+
+// slot is the place of one certificate: a pair of files, or a name. All fields
+// but key are guarded by Manager.mu.
+type slot struct {
+	key    string           // what the configuration calls it
+	names  []string         // for which it is meant; empty: those in the certificate
+	cert   *tls.Certificate // nil until there is one
+	status Status           // without what is read off cert
+}
+
+// addSlot adds an empty slot.
+func (m *Manager) addSlot(key string, names ...string) *slot {
+	s := &slot{key: key, names: names, status: Status{Name: key}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.slots = append(m.slots, s)
+	m.table.Store(newTable(m.slots))
+	m.metrics.expiry.WithLabelValues(key).Set(0)
+	return s
+}
+
+// install puts cert into s, from where handshakes take it at once. The caller
+// does not change it afterwards.
+func (m *Manager) install(s *slot, cert *tls.Certificate) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.cert = cert
+	m.table.Store(newTable(m.slots))
+	m.metrics.expiry.WithLabelValues(s.key).Set(float64(cert.Leaf.NotAfter.Unix()))
+}
+
+// served returns the certificate in s, or nil.
+func (m *Manager) served(s *slot) *tls.Certificate {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return s.cert
+}
+
+// update changes the status of s.
+func (m *Manager) update(s *slot, change func(*Status)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&s.status)
+	alarms := 0
+	for _, s := range m.slots {
+		if s.status.Alarm != "" {
+			alarms++
+		}
+	}
+	m.metrics.alarms.Set(float64(alarms))
+}
+
+// Status returns the state of every certificate, in the order of the
+// configuration.
+func (m *Manager) Status() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Status, 0, len(m.slots))
+	for _, s := range m.slots {
+		st := s.status
+		st.describe(s.cert)
+		st.Names = slices.Clone(st.Names)
+		all = append(all, st)
+	}
+	return all
+}
