@@ -92,13 +92,18 @@ func (s *Server) load(ctx context.Context, req request) (mutable, bool) {
 	return mutable{body: body, attrs: obj.Attrs}, true
 }
 
-// serveStale answers when the source has failed.
+// serveStale answers when the source has failed. What was confirmed longer ago
+// than StaleTTL, or nobody knows when, is not believed.
 func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, cause error) {
 	rec := access.From(w)
 	gone := errors.Is(cause, fs.ErrNotExist)
 	// A branch that is gone is gone. A module that has vanished is still what
 	// builds depend on, and what is here of it can be told.
 	if old, have := s.load(r.Context(), req); have && !(gone && req.kind == kindQuery) {
+		if !gone && s.cfg.StaleTTL > 0 && time.Since(old.attrs.Checked) > s.cfg.StaleTTL {
+			s.fail(w, r, req, cause)
+			return
+		}
 		rec.Outcome, rec.Err = access.Stale, cause
 		if !old.attrs.Checked.IsZero() {
 			w.Header().Set("Age", seconds(time.Since(old.attrs.Checked)))

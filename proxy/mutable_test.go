@@ -107,6 +107,38 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestTooStale: where there is a bound, what is older is trouble, not an answer.
+// It is not a bound for what upstream says has vanished.
+func TestTooStale(t *testing.T) {
+	t.Parallel()
+	m := proxytest.Simple(t, "example.com/m", "v1.0.0")
+	w := newWorld(t, options{config: func(c *proxy.Config) {
+		c.ListTTL, c.StaleTTL, c.NegativeTTL = time.Minute, time.Hour, 0
+	}}, m)
+	w.up.SetFile(mainPath, m.Info)
+	for path, body := range map[string][]byte{listPath: []byte("v1.0.0\n"), latestPath: m.Info, mainPath: m.Info} {
+		w.want(w.get(path), body, access.Miss)
+		w.aged(path, 50*time.Minute)
+		w.up.SetFault("*", proxytest.Status(500, "x"))
+		w.up2.SetFault("*", proxytest.Status(500, "x"))
+		w.want(w.get(path), body, access.Stale)
+		w.aged(path, 70*time.Minute)
+		if a := w.get(path); a.status != 502 || a.outcome != access.Trouble {
+			t.Errorf("%s: %d %s", path, a.status, a.outcome)
+		}
+		if path != mainPath {
+			w.up.SetFault("*", proxytest.Status(404, "x"))
+			w.up2.SetFault("*", proxytest.Status(404, "x"))
+			w.want(w.get(path), body, access.Stale)
+		}
+		w.up.SetFault("*", nil)
+		w.up2.SetFault("*", nil)
+		if path != mainPath {
+			w.want(w.get(path), body, access.Miss)
+		}
+	}
+}
+
 // TestAbsent: absence is remembered for NegativeTTL, ends with a success, and
 // outlives trouble; trouble is never absence and never remembered.
 func TestAbsent(t *testing.T) {

@@ -54,6 +54,9 @@ type Config struct {
 	// ListTTL is how long list, @latest and queries are answered from the
 	// store before the source is asked again. Zero: every time.
 	ListTTL time.Duration
+	// StaleTTL is how old they may be and still be served while the source is
+	// in trouble. Zero: as old as they are.
+	StaleTTL time.Duration
 	// NegativeTTL is how long it is remembered that something is absent. Zero:
 	// not at all.
 	NegativeTTL time.Duration
@@ -99,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Public == nil || cfg.Policy == nil {
 		errs = append(errs, errors.New("proxy: Store, Public and Policy are required"))
 	}
-	if cfg.ListTTL < 0 || cfg.NegativeTTL < 0 || cfg.PrivateTTL < 0 || cfg.Zips < 0 || cfg.Smalls < 0 || cfg.LookAhead < 0 {
+	if cfg.ListTTL < 0 || cfg.StaleTTL < 0 || cfg.NegativeTTL < 0 || cfg.PrivateTTL < 0 || cfg.Zips < 0 || cfg.Smalls < 0 || cfg.LookAhead < 0 {
 		errs = append(errs, errors.New("proxy: a time or a number is negative"))
 	}
 	base := "/" + strings.Trim(cfg.BasePath, "/")

@@ -51,6 +51,7 @@ type Cache struct {
 // TTL configures how long answers that change are believed.
 type TTL struct {
 	List     Duration `key:"list" default:"60s" doc:"How long a list of versions, @latest or a branch is answered from the cache before its source is asked again."`
+	Stale    Duration `key:"stale" default:"0s" doc:"How old such an answer may be and still be served while its source is in trouble, or is off; 0 sets no bound. Its age is in the header Age."`
 	Negative Duration `key:"negative" default:"10s" doc:"How long an absence is remembered. A tag pushed a second after it was missed becomes visible after this time."`
 }
 

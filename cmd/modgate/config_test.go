@@ -47,7 +47,7 @@ func TestDefaults(t *testing.T) {
 		Listen: "127.0.0.1:8080", Admin: Admin{"127.0.0.1:8081"}, BasePath: "/",
 		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org", LookAhead: 16,
 		Cache: Cache{"/xdg/cache/modgate", 10 << 30, 64 << 20},
-		TTL:   TTL{Duration(time.Minute), Duration(10 * time.Second)},
+		TTL:   TTL{List: Duration(time.Minute), Negative: Duration(10 * time.Second)},
 		TLS:   TLS{Mode: "off", MinVersion: "1.2"},
 		Log:   Log{Format: "text"},
 		Drain: Drain{0, Duration(25 * time.Second)},

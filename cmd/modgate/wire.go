@@ -62,6 +62,7 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 		Policy:      rules,
 		BasePath:    c.BasePath,
 		ListTTL:     c.TTL.List.std(),
+		StaleTTL:    c.TTL.Stale.std(),
 		NegativeTTL: c.TTL.Negative.std(),
 		LookAhead:   int(c.LookAhead),
 		Settings:    clientSettings(c),
