@@ -53,7 +53,7 @@ func launch(environ []string, dir string, args ...string) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := i.cmd.Start(); err != nil {
+	if err := begin(i.cmd); err != nil {
 		return nil, err
 	}
 	serving := make(chan []string, 1)

@@ -184,9 +184,15 @@ func mounted(t *testing.T, options string, f func(t *testing.T, dir string)) {
 	if out, err := mount("true").CombinedOutput(); err != nil {
 		t.Skipf("NOT TESTED: a small file system cannot be mounted here (%v: %s)", err, bytes.TrimSpace(out))
 	}
-	out, err := mount(`exec "$@"`).CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Errorf("%v\n%s", err, out)
+	var out bytes.Buffer
+	c := mount(`exec "$@"`)
+	c.Stdout, c.Stderr = &out, &out
+	err := begin(c)
+	if err == nil {
+		err = c.Wait()
+	}
+	if err != nil || !bytes.Contains(out.Bytes(), []byte("--- PASS: "+t.Name())) {
+		t.Errorf("%v\n%s", err, &out)
 	}
 }
 
