@@ -141,7 +141,8 @@ func (s *Server) SetAccounts(accounts ...Account) {
 }
 
 // SetFault lets f answer the requests of a kind for a repository; nil ends
-// that. "*" is any repository or any kind.
+// that. "*" is any repository or any kind. Requests without the right password
+// are answered by it, too: to them, Honest says 401, and their N is 0.
 func (s *Server) SetFault(repo, kind string, f proxytest.Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +155,7 @@ func (s *Server) SetFault(repo, kind string, f proxytest.Fault) {
 
 // Unauthorized refuses every password.
 func Unauthorized() proxytest.Fault {
-	return func(x proxytest.Exchange) { unauthorized(x.W) }
+	return func(x proxytest.Exchange) { unauthorized(x.W, x.R) }
 }
 
 // Requests returns what was asked since the start or the last Forget.
@@ -210,7 +211,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.log = append(s.log, req)
 	var fault proxytest.Fault
 	n := 0
-	if !req.Denied {
+	if req.Denied {
+		honest = http.HandlerFunc(unauthorized)
+	} else {
 		s.seen[[2]string{req.Repo, req.Kind}]++
 		n = s.seen[[2]string{req.Repo, req.Kind}]
 	}
@@ -220,14 +223,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.mu.Unlock()
-	switch {
-	case fault != nil:
-		fault(proxytest.Exchange{W: w, R: r, N: n, Honest: honest, Done: s.done})
-	case req.Denied:
-		unauthorized(w)
-	default:
+	if fault == nil {
 		honest.ServeHTTP(w, r)
+		return
 	}
+	fault(proxytest.Exchange{W: w, R: r, N: n, Honest: honest, Done: s.done})
 }
 
 // requested returns the host and path that a request is about; at an address,
@@ -288,7 +288,7 @@ func beneath(name, prefix string) bool {
 	return ok && (rest == "" || prefix == "" || rest[0] == '/' || strings.HasPrefix(rest, ".git"))
 }
 
-func unauthorized(w http.ResponseWriter) {
+func unauthorized(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
 	http.Error(w, "HTTP Basic: Access denied", http.StatusUnauthorized)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modgate/modgate/proxy/proxytest"
 )
@@ -147,6 +148,18 @@ func TestFaults(t *testing.T) {
 	c.run("", "git", "-c", "protocol.version=0", "clone", "--bare", url, "clone")
 	if out, err := c.try("git", "clone", s.URL("git.corp.example/absent")); err == nil || !strings.Contains(out, "not found") {
 		t.Errorf("an absent repository: %v %s", err, out)
+	}
+}
+
+func TestAFaultOpensNothing(t *testing.T) {
+	Need(t, "git")
+	root := t.TempDir()
+	NewRepo(t, root, lib, goMod(lib, "v1.0.0"))
+	s := Start(t, Config{Root: root, Accounts: []Account{{lib, "ci", "secret"}}})
+	s.SetFault("*", "*", proxytest.Delay(time.Millisecond))
+	newClient(t, "GIT_SSL_CAINFO="+s.CAFile).fail("terminal prompts disabled", "git", "ls-remote", s.URL(lib))
+	if n := s.Count("*", "*"); n != 0 {
+		t.Errorf("%d requests were let in", n)
 	}
 }
 
