@@ -27,7 +27,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceErrors: true,
 	}
 	command := "modbench " + strings.Join(args, " ")
-	root.AddCommand(runCommand(command), compareCommand(command), upstreamCommand(), bareCommand())
+	root.AddCommand(runCommand(command), compareCommand(command), privateCommand(command), upstreamCommand(), bareCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -88,7 +88,7 @@ Rows: ` + strings.Join(rowNames(), ", ") + ".",
 			}
 			write := func(w io.Writer) error { return runCompare(c.Context(), cfg, command, w, c.ErrOrStderr()) }
 			if into != "" {
-				return intoFile(into, write)
+				return intoFile(into, beginReport, endReport, write)
 			}
 			return toFile(out, c.OutOrStdout(), write)
 		},
@@ -139,27 +139,29 @@ func (c *compareConfig) check() error {
 	if _, err := selectRows(c.Only); err != nil {
 		errs = append(errs, fmt.Errorf("--only: %w", err))
 	}
-	var err error
-	if c.Work == "" {
-		if c.Work, err = cacheRoot(); err != nil {
-			errs = append(errs, err)
+	return errors.Join(append(errs, places(&c.Work, &c.Scratch, &c.Modgate))...)
+}
+
+// places completes the work directory, which is made, and the one for what is
+// forgotten after the run, and makes all names absolute: servers run elsewhere.
+func places(work, scratch *string, files ...*string) (err error) {
+	if *work == "" {
+		if *work, err = cacheRoot(); err != nil {
+			return err
 		}
 	}
-	if c.Scratch == "" {
-		c.Scratch = scratchRoot(c.Work)
+	if *scratch == "" {
+		*scratch = scratchRoot(*work)
 	}
-	for _, p := range []*string{&c.Work, &c.Scratch, &c.Modgate} { // servers run elsewhere
+	for _, p := range append(files, work, scratch) {
 		if *p == "" {
 			continue
 		}
 		if *p, err = filepath.Abs(*p); err != nil {
-			errs = append(errs, err)
+			return err
 		}
 	}
-	if len(errs) == 0 {
-		errs = append(errs, os.MkdirAll(c.Work, 0o755))
-	}
-	return errors.Join(errs...)
+	return os.MkdirAll(*work, 0o755)
 }
 
 func rowNames() []string {

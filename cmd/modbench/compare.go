@@ -104,9 +104,11 @@ func (b *bench) open(ctx context.Context, progress io.Writer) error {
 			return err
 		}
 	}
-	if err := b.alone(); err != nil {
+	unlock, err := alone(b.cfg.Work)
+	if err != nil {
 		return err
 	}
+	b.stops = append(b.stops, unlock)
 	if b.tmp, err = os.MkdirTemp(b.cfg.Scratch, "modbench-"); err != nil {
 		return err
 	}
@@ -133,17 +135,16 @@ func (b *bench) open(ctx context.Context, progress io.Writer) error {
 }
 
 // alone makes sure that no other comparison with the same work directory runs:
-// two would measure each other.
-func (b *bench) alone() error {
-	f, err := os.OpenFile(filepath.Join(b.cfg.Work, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+// two would measure each other. It returns what lets the next one run.
+func alone(work string) (unlock func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(work, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b.stops = append(b.stops, f.Close)
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("another comparison is running (%s): %w", f.Name(), err)
+		return nil, errors.Join(fmt.Errorf("another comparison is running (%s): %w", f.Name(), err), f.Close())
 	}
-	return nil
+	return f.Close, nil
 }
 
 // nearDelay is the delay of a relay that stands for the near upstream.

@@ -12,6 +12,9 @@ import (
 const (
 	beginReport = "<!-- modbench: begin -->"
 	endReport   = "<!-- modbench: end -->"
+
+	beginPrivate = "<!-- modbench private: begin -->"
+	endPrivate   = "<!-- modbench private: end -->"
 )
 
 // toFile lets write fill the file called name, or stdout if name is "". What
@@ -27,24 +30,24 @@ func toFile(name string, stdout io.Writer, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// intoFile replaces what the file called name has between the two lines. A
+// intoFile replaces what the file called name has between two lines. A
 // file without them is refused before write is called, because write may take
 // an hour.
-func intoFile(name string, write func(io.Writer) error) error {
+func intoFile(name, begin, end string, write func(io.Writer) error) error {
 	doc, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	head, rest, ok1 := bytes.Cut(doc, []byte(beginReport+"\n"))
-	_, tail, ok2 := bytes.Cut(rest, []byte(endReport+"\n"))
+	head, rest, ok1 := bytes.Cut(doc, []byte(begin+"\n"))
+	_, tail, ok2 := bytes.Cut(rest, []byte(end+"\n"))
 	if !ok1 || !ok2 {
-		return fmt.Errorf("%s: no lines %s and %s", name, beginReport, endReport)
+		return fmt.Errorf("%s: no lines %s and %s", name, begin, end)
 	}
 	var report bytes.Buffer
 	failed := write(&report)
 	if report.Len() == 0 {
 		return failed
 	}
-	out := bytes.Join([][]byte{head, []byte(beginReport + "\n\n"), report.Bytes(), []byte("\n" + endReport + "\n"), tail}, nil)
+	out := bytes.Join([][]byte{head, []byte(begin + "\n\n"), report.Bytes(), []byte("\n" + end + "\n"), tail}, nil)
 	return errors.Join(failed, os.WriteFile(name, out, 0o644))
 }

@@ -13,7 +13,7 @@ func TestIntoFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "doc.md")
 	write(t, name, "# Head\n"+beginReport+"\nold\n"+endReport+"\ntail\n")
 	for _, text := range []string{"first\n", "second\n"} {
-		if err := intoFile(name, func(w io.Writer) error { _, err := io.WriteString(w, text); return err }); err != nil {
+		if err := intoFile(name, beginReport, endReport, func(w io.Writer) error { _, err := io.WriteString(w, text); return err }); err != nil {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(name)
@@ -29,11 +29,11 @@ func TestIntoFileKeepsTheDocument(t *testing.T) {
 	plain, marked := filepath.Join(dir, "plain.md"), filepath.Join(dir, "marked.md")
 	write(t, plain, "# Head\n")
 	write(t, marked, beginReport+"\nold\n"+endReport+"\n")
-	if err := intoFile(plain, func(io.Writer) error { t.Error("measured for nothing"); return nil }); err == nil {
+	if err := intoFile(plain, beginReport, endReport, func(io.Writer) error { t.Error("measured for nothing"); return nil }); err == nil {
 		t.Error("a document without the lines was accepted")
 	}
 	failed := errors.New("failed")
-	if err := intoFile(marked, func(io.Writer) error { return failed }); !errors.Is(err, failed) {
+	if err := intoFile(marked, beginReport, endReport, func(io.Writer) error { return failed }); !errors.Is(err, failed) {
 		t.Errorf("error %v", err)
 	}
 	if got, err := os.ReadFile(marked); err != nil || string(got) != beginReport+"\nold\n"+endReport+"\n" {

@@ -89,6 +89,13 @@ func (r *result) ratio(a, b string, bar float64, atMost bool) {
 	}
 }
 
+// bound adds the check that the median of name is at most bar.
+func (r *result) bound(name string, bar float64) {
+	if v := r.median(name); !math.IsNaN(v) {
+		r.Checks = append(r.Checks, check{What: name, Value: v, Bar: bar, AtMost: true})
+	}
+}
+
 func (r *result) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -200,25 +199,25 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-func TestCompareIsAlone(t *testing.T) {
+func TestComparisonsAreAlone(t *testing.T) {
 	t.Parallel()
-	first, second := &bench{}, &bench{}
-	first.cfg.Work = t.TempDir()
-	second.cfg.Work = first.cfg.Work
-	if err := first.alone(); err != nil {
+	work := t.TempDir()
+	unlock, err := alone(work)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := second.alone(); err == nil {
+	if _, err := alone(work); err == nil {
 		t.Error("two comparisons at once")
 	}
-	if err := errors.Join(first.close(), second.close()); err != nil {
+	if err := unlock(); err != nil {
 		t.Fatal(err)
 	}
-	third := &bench{cfg: first.cfg}
-	if err := third.alone(); err != nil {
-		t.Errorf("after the first has ended: %v", err)
+	if unlock, err = alone(work); err != nil {
+		t.Fatalf("after the first has ended: %v", err)
 	}
-	third.close()
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestCompareReportsAllMistakesOfTheCommandLine(t *testing.T) {
