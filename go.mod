@@ -4,19 +4,22 @@ go 1.26.6
 
 require (
 	github.com/goccy/go-yaml v1.19.2 // configuration: strict decoding, errors with line and snippet
+	github.com/goproxy/goproxy v0.26.1 // fetches private modules with the go command
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/rogpeppe/go-internal v1.16.0 // tests: testscript with the real go command, txtar modules
 	github.com/schollz/progressbar/v3 v3.19.1 // progress of warm on a terminal
 	github.com/sony/gobreaker/v2 v2.4.0 // circuit breaker per upstream
 	github.com/spf13/cobra v1.10.2 // sub-commands, flags, help
 	go.uber.org/goleak v1.3.0 // tests: no goroutine without an owner
+	golang.org/x/crypto v0.58.0 // ssh to private repositories: host keys and refusals as values, not as the text of a child
 	golang.org/x/mod v0.42.0 // names, versions, zips, hashes, checksum database
 	golang.org/x/sync v0.24.0 // errgroup for the parts of serve
-	golang.org/x/sys v0.48.0 // openat2, byte-range locks and statfs of the disk cache
+	golang.org/x/sys v0.49.0 // openat2, byte-range locks and statfs of the disk cache
 	pgregory.net/rapid v1.3.0 // tests: properties
 )
 
 require (
+	github.com/aofei/backoff v1.2.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
@@ -28,7 +31,7 @@ require (
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
-	golang.org/x/term v0.46.0 // indirect
+	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
