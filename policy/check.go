@@ -100,7 +100,3 @@ func subset(a, b []string) bool {
 
 // Rules returns how many rules there are.
 func (p *Policy) Rules() int { return len(p.rules) }
-
-// Judges reports whether any rule, or the default, says anything about a
-// version.
-func (p *Policy) Judges() bool { return len(p.rules) > 0 || p.otherwise.action == Deny }

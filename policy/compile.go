@@ -70,6 +70,7 @@ func (p *Policy) compile(cfg Rules) []error {
 		p.rules = append(p.rules, c.rule(at, r, p))
 		p.file(&p.rules[i], int32(i))
 	}
+	p.judges = len(p.rules) > 0 || p.otherwise.action == Deny
 	return c.found
 }
 

@@ -20,6 +20,9 @@ type Verdict struct {
 	// Text is what the client reads when denied: at most eight lines of plain
 	// ASCII, 648 bytes in all (facts of the go command: cmd/go/internal/web).
 	Text string
+	// Judged says that there are rules, so that the answer may be another
+	// tomorrow, or for another caller, and nobody in between may keep it.
+	Judged bool
 	// Wants are facts that the decision depends on and that were not known.
 	// With Deny it cannot be told yet, which must not be taken for a "yes" and
 	// is no refusal either; without, some note is missing.
@@ -83,14 +86,14 @@ func (p *Policy) Decide(caller Caller, m module.Version, facts Facts) Verdict {
 	q := question{caller, m, facts}
 	d := p.decide(&q, nil)
 	if d.sure && d.rule.action == Allow && len(d.notes) == 0 {
-		return Verdict{Wants: d.wants}
+		return Verdict{Wants: d.wants, Judged: p.judges}
 	}
 	return p.verdict(&q, &d)
 }
 
 // verdict puts d into words.
 func (p *Policy) verdict(q *question, d *decision) Verdict {
-	v := Verdict{Wants: d.wants}
+	v := Verdict{Wants: d.wants, Judged: p.judges}
 	for _, r := range d.notes {
 		v.Notes = append(v.Notes, newNote(r, q.mod))
 	}

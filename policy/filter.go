@@ -15,10 +15,10 @@ import (
 func (p *Policy) Filter(caller Caller, path string, facts Facts) ([]string, Verdict) {
 	visible, d := p.visible(caller, path, facts)
 	if d.wants != 0 {
-		return nil, Verdict{Wants: d.wants}
+		return nil, Verdict{Wants: d.wants, Judged: p.judges}
 	}
 	if len(visible) > 0 || d.rule == nil {
-		return visible, Verdict{}
+		return visible, Verdict{Judged: p.judges}
 	}
 	q := question{caller, module.Version{Path: path}, facts}
 	return nil, p.verdict(&q, &d)

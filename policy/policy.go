@@ -61,6 +61,7 @@ type Policy struct {
 	exact     index // rules that allow, by their patterns
 	folded    index // rules that restrict, by their patterns in lower case
 	otherwise rule  // for what no rule decides
+	judges    bool  // there is something that could refuse, or note
 }
 
 // New checks cfg and returns the Policy. All mistakes are reported at once.

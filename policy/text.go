@@ -6,8 +6,9 @@ import (
 	"golang.org/x/mod/module"
 )
 
-// Limits of what the go command prints of a refusal (cmd/go/internal/web).
-const maxText = 648
+// maxText is what the go command prints of a refusal, in bytes (648, in
+// cmd/go/internal/web), less a few for who counts line ends differently.
+const maxText = 640
 
 // refusal is what a developer reads: what is refused by which rule, why, what
 // to do, and where to turn. Its last line is the id, and nothing is cut behind

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // checkText holds text against what the go command shows of a refusal
 // (cmd/go/internal/web): more than this, and the user sees nothing or a part.
 func checkText(t interface{ Fatalf(string, ...any) }, text string) {
-	if len(text) > 648 || strings.Count(text, "\n") > 8 || !strings.HasSuffix(text, "\n") || strings.Contains(text, "\n\n") {
+	if len(text) > 640 || strings.Count(text, "\n") > 8 || !strings.HasSuffix(text, "\n") || strings.Contains(text, "\n\n") {
 		t.Fatalf("%d bytes, %d lines: %q", len(text), strings.Count(text, "\n"), text)
 	}
 	for _, c := range []byte(text) {

@@ -69,4 +69,6 @@ type preparer interface {
 type Policy interface {
 	Route(caller policy.Caller, path string) policy.Route
 	Decide(caller policy.Caller, m module.Version, facts policy.Facts) policy.Verdict
+	Filter(caller policy.Caller, path string, facts policy.Facts) ([]string, policy.Verdict)
+	Explain(caller policy.Caller, m module.Version, facts policy.Facts) policy.Explanation
 }

@@ -32,12 +32,6 @@ func (notCached) Public() string {
 	return "not in the cache, and Disable-Module-Fetch forbids fetching it"
 }
 
-// deniedError carries the text of a policy verdict.
-type deniedError struct{ text string }
-
-func (e *deniedError) Error() string  { return "denied by policy" }
-func (e *deniedError) Public() string { return e.text }
-
 // mismatch is what a Verifier says of bytes that are wrong.
 type mismatch interface {
 	error
@@ -72,8 +66,10 @@ func answerFor(err error) answer {
 	)
 	m, wrong := isMismatch(err)
 	switch {
+	case errors.As(err, &denied) && denied.unsure():
+		return answer{http.StatusServiceUnavailable, access.Trouble, denied.Text}
 	case errors.As(err, &denied):
-		return answer{http.StatusForbidden, access.Denied, denied.text}
+		return answer{http.StatusForbidden, access.Denied, denied.Text}
 	case wrong:
 		want, got := m.Mismatch()
 		return answer{http.StatusForbidden, access.Denied, fmt.Sprintf(
@@ -139,10 +135,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, req request, err e
 		h.Set("Cache-Control", "no-store")
 	}
 	text := a.text
-	if what := req.what(); what != "" {
+	denied := (*deniedError)(nil)
+	verdict := errors.As(err, &denied) // whose text is complete
+	if what := req.what(); what != "" && !verdict {
 		text = what + ": " + text
 	}
-	if id := rec.ID(); id != "" && a.status != http.StatusNotFound {
+	if id := rec.ID(); id != "" && a.status != http.StatusNotFound && !verdict {
 		text += "\nrequest " + id
 	}
 	refuse(w, r, a.status, text)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/policy"
 )
 
 type publicError struct{ text string }
@@ -43,7 +44,7 @@ func TestAnswers(t *testing.T) {
 		outcome access.Outcome
 		text    string // contained in the answer
 	}{
-		{"policy", &deniedError{"no GPL here"}, 403, access.Denied, "no GPL here"},
+		{"policy", &deniedError{policy.Verdict{Deny: true, Text: "no GPL here"}}, 403, access.Denied, "no GPL here"},
 		{"mismatch", wrongError{}, 403, access.Denied, "expected: h1:WANT="},
 		{"mismatch, received", wrongError{}, 403, access.Denied, "received: h1:GOT="},
 		{"refused", refusedError{true}, 403, access.Denied, "refused by the upstream"},
@@ -153,7 +154,7 @@ func TestFailuresArePlainText(t *testing.T) {
 	s := &Server{}
 	req := request{mod: module.Version{Path: "example.com/a", Version: "v1.0.0"}, from: newSupply(nil, nil, 0, 0, "public")}
 	hostile := strings.Repeat("\x1b[2J<script>\r\n\n\u202eä", 99)
-	for _, err := range []error{&deniedError{hostile}, publicError{hostile}, &badContent{hostile, io.EOF}, errors.Join(publicError{hostile}, fs.ErrNotExist), wrongError{}} {
+	for _, err := range []error{&deniedError{policy.Verdict{Deny: true, Text: hostile}}, publicError{hostile}, &badContent{hostile, io.EOF}, errors.Join(publicError{hostile}, fs.ErrNotExist), wrongError{}} {
 		for _, method := range []string{"GET", "HEAD"} {
 			rec := httptest.NewRecorder()
 			w := &access.Response{ResponseWriter: rec}

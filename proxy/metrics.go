@@ -5,6 +5,8 @@ import (
 	"io/fs"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/modgate/modgate/policy"
 )
 
 // metrics of the fetching side. Requests are counted by whoever reads the
@@ -14,6 +16,7 @@ type metrics struct {
 	fetched       prometheus.Counter
 	verifications *prometheus.CounterVec
 	cacheErrors   *prometheus.CounterVec
+	decisions     *prometheus.CounterVec
 	all           []prometheus.Collector
 }
 
@@ -35,6 +38,13 @@ func newMetrics() *metrics {
 			Name: "modgate_cache_errors_total",
 			Help: "Operations of the cache that failed; the requests were answered without it.",
 		}, []string{"op"}),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "modgate_policy_decisions_total",
+			Help: "Decisions of the policy that were no plain yes, by what the rule does: deny, warn, audit (would have denied), or undecided, because facts could not be had. A refusal that is asked for twice at once counts once.",
+		}, []string{"action"}),
+	}
+	for _, action := range []string{policy.Deny.String(), policy.Warn.String(), policy.Audit.String(), undecided} {
+		m.decisions.WithLabelValues(action)
 	}
 	for _, kind := range []string{KindMod, KindZip} {
 		for _, result := range []string{"ok", "mismatch", "absent", "unknown"} {
@@ -44,7 +54,7 @@ func newMetrics() *metrics {
 	for _, op := range []string{"get", "put", "delete"} {
 		m.cacheErrors.WithLabelValues(op)
 	}
-	m.all = []prometheus.Collector{m.fetching, m.fetched, m.verifications, m.cacheErrors}
+	m.all = []prometheus.Collector{m.fetching, m.fetched, m.verifications, m.cacheErrors, m.decisions}
 	return m
 }
 

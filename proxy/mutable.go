@@ -126,15 +126,9 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 
 // serveAnswer sends an answer that changes with time.
 func (s *Server) serveAnswer(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) {
-	if req.kind == kindQuery || req.kind == kindLatest {
-		var info struct{ Version string }
-		if err := json.Unmarshal(a.body, &info); err == nil {
-			m := module.Version{Path: req.mod.Path, Version: info.Version}
-			if v := s.cfg.Policy.Decide(caller, m, policy.Facts{FirstSeen: a.attrs.FirstSeen}); v.Deny {
-				s.fail(w, r, req, &deniedError{v.Text})
-				return
-			}
-		}
+	a, ok := s.shape(w, r, caller, req, a)
+	if !ok {
+		return
 	}
 	serveBytes(w, r, content{req.kind, req.from.maxAge(a.ttl), a.attrs.SHA256, a.body})
 }

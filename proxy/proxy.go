@@ -89,6 +89,8 @@ type Server struct {
 	negative *negative
 	parsed   *parsed
 	suspects *suspects
+	newest   *newest
+	doubles  *doubles
 	lists    *nameLocks // held while a stored list is changed
 	ahead    *lookahead
 	metrics  *metrics
@@ -129,6 +131,8 @@ func New(cfg Config) (*Server, error) {
 		negative: newNegative(),
 		parsed:   newParsed(),
 		suspects: newSuspects(),
+		newest:   newNewest(),
+		doubles:  newDoubles(),
 		lists:    newNameLocks(),
 		metrics:  newMetrics(),
 	}

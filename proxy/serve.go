@@ -72,8 +72,7 @@ func (s *Server) wasAbsent(req request, cause error) bool {
 // serveObject answers from the store, and closes obj.
 func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, obj *cache.Object) {
 	defer obj.Close()
-	if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{FirstSeen: obj.Attrs.FirstSeen}); v.Deny {
-		s.fail(w, r, req, &deniedError{v.Text})
+	if !s.permit(w, r, caller, req, atHand(req, obj.Attrs.FirstSeen)) {
 		return
 	}
 	if obj.Body != nil {
@@ -92,6 +91,9 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 // now.
 func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) (again bool) {
 	rec := access.From(w)
+	if !s.permitFetch(w, r, caller, req) {
+		return false
+	}
 	f, first := s.joinFill(req)
 	defer s.flights.leave(f)
 	rec.Outcome = access.Miss
@@ -103,11 +105,9 @@ func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy
 		return false
 	}
 	if f.spool != nil && f.spool.total >= 0 && follows(r) {
-		if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{}); v.Deny {
-			s.fail(w, r, req, &deniedError{v.Text})
-			return false
+		if s.permit(w, r, caller, req, atHand(req, time.Time{})) {
+			s.stream(w, r, req, f)
 		}
-		s.stream(w, r, req, f)
 		return false
 	}
 	if err := wait(r.Context(), f.done); err != nil {
@@ -178,8 +178,7 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 		s.fail(w, r, req, f.err)
 		return false
 	}
-	if v := s.cfg.Policy.Decide(caller, req.mod, policy.Facts{FirstSeen: f.attrs.FirstSeen}); v.Deny {
-		s.fail(w, r, req, &deniedError{v.Text})
+	if !s.permit(w, r, caller, req, atHand(req, time.Time{})) {
 		return false
 	}
 	if f.spool == nil {
@@ -236,7 +235,10 @@ func setHeader(w http.ResponseWriter, kind, cacheControl, digest string) {
 	h := w.Header()
 	// One array instead of a slice for each: this is the way of every hit.
 	v := &[4]string{contentType(kind), cacheControl, "nosniff"}
-	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = v[0:1:1], v[1:2:2], v[2:3:3]
+	h["Content-Type"], h["X-Content-Type-Options"] = v[0:1:1], v[2:3:3]
+	if _, decided := h["Cache-Control"]; !decided { // by policy
+		h["Cache-Control"] = v[1:2:2]
+	}
 	if len(digest) >= 32 {
 		v[3] = `"` + digest[:32] + `"`
 		h["Etag"] = v[3:4:4]

@@ -28,6 +28,7 @@ type Config struct {
 	Private   List     `key:"private" doc:"Patterns as in GOPRIVATE. What matches, and the parents of what matches, is never named to an upstream or a public checksum database."`
 	SumDB     string   `key:"sumdb" default:"sum.golang.org" doc:"The checksum database as in GOSUMDB: a name, name+key, name+key and a URL behind a space, or off. With off nothing that is served has been verified."`
 	LookAhead Count    `key:"look_ahead" default:"16" doc:"How many go.mod files are fetched at once before a client asks for them, because what it has just got requires them; 0 turns that off."`
+	Policy    Policy   `key:"policy"`
 	Cache     Cache    `key:"cache"`
 	TTL       TTL      `key:"ttl"`
 	TLS       TLS      `key:"tls"`
@@ -39,6 +40,11 @@ type Config struct {
 // Admin configures the second listener.
 type Admin struct {
 	Listen string `key:"listen" default:"127.0.0.1:8081" doc:"Address for metrics, health details and profiles. Empty turns it off. Whoever reaches it can read the memory of the process: keep it private."`
+}
+
+// Policy configures who may have what.
+type Policy struct {
+	File string `key:"file" doc:"File of rules that say which modules may be had and which not, with reasons. It is read again when it changes; one with mistakes keeps what was in force. Default: everything may be had."`
 }
 
 // Cache configures where and how much is kept.

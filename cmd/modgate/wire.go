@@ -13,7 +13,6 @@ import (
 	"github.com/modgate/modgate/cache/disk"
 	"github.com/modgate/modgate/cache/mem"
 	"github.com/modgate/modgate/internal/access"
-	"github.com/modgate/modgate/policy"
 	"github.com/modgate/modgate/proxy"
 	"github.com/modgate/modgate/proxy/upstream"
 	"github.com/modgate/modgate/sumdb"
@@ -44,7 +43,7 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 	a := &app{reloads: newReloads(log)}
 	registry.MustRegister(a.reloads.failed)
 	a.background = append(a.background, a.reloads.run)
-	rules, err := policy.New(policy.Config{Private: c.Private.String()})
+	rules, err := a.openPolicy(c)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +130,7 @@ func (a *app) openSource(c *Config, registry *prometheus.Registry, log *slog.Log
 
 // addSumDB gives p the checksum database that c names, for its own proofs and
 // for clients.
-func (a *app) addSumDB(p *proxy.Config, c *Config, rules *policy.Policy, remote sumdb.Remote, store cache.Store, registry *prometheus.Registry) error {
+func (a *app) addSumDB(p *proxy.Config, c *Config, rules *livePolicy, remote sumdb.Remote, store cache.Store, registry *prometheus.Registry) error {
 	mirror := sumdb.MirrorConfig{PrivatePatterns: c.Private.String()}
 	if c.SumDB != "off" {
 		db, err := sumdb.New(sumdb.Config{Name: c.SumDB, Remote: remote, Storage: &proofs{store: store}, Private: rules.IsPrivate, Logger: p.Logger})

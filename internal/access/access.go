@@ -52,7 +52,10 @@ type Record struct {
 	Outcome Outcome
 	Status  int
 	Bytes   int64 // of the body
-	Err     error // what the log reads and the client does not
+	// Decision is the id, and Rule the name, of what the policy has said if it
+	// was no plain yes.
+	Decision, Rule string
+	Err            error // what the log reads and the client does not
 }
 
 // ID names the request in the log and in what the client reads. It is unique in

@@ -94,6 +94,10 @@ func (n line) fields(f fields) {
 	f.number("bytes", n.Bytes)
 	f.duration("duration", n.elapsed)
 	f.text("client", n.req.RemoteAddr)
+	if n.Decision != "" {
+		f.text("decision", n.Decision)
+		f.text("rule", n.Rule)
+	}
 	if n.Module == "" {
 		f.text("path", clip(n.req.URL.Path))
 	}

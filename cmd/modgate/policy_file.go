@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"golang.org/x/mod/module"
+
+	"github.com/modgate/modgate/policy"
+)
+
+// policyFile is the rule file. What its fields mean is said in policy.Rules.
+type policyFile struct {
+	Default string     `yaml:"default"`
+	Reason  string     `yaml:"reason"`
+	Link    string     `yaml:"link"`
+	Owner   string     `yaml:"owner"`
+	Rules   []ruleFile `yaml:"rules"`
+}
+
+type ruleFile struct {
+	Name       string          `yaml:"name"`
+	Modules    words           `yaml:"modules"`
+	Versions   words           `yaml:"versions"`
+	When       whenFile        `yaml:"when"`
+	Groups     words           `yaml:"groups"`
+	AppliesTo  string          `yaml:"applies_to"`
+	Since      string          `yaml:"since"`
+	Action     string          `yaml:"action"`
+	Reason     string          `yaml:"reason"`
+	Link       string          `yaml:"link"`
+	Owner      string          `yaml:"owner"`
+	Exemptions []exemptionFile `yaml:"exemptions"`
+}
+
+type whenFile struct {
+	Retracted  *bool  `yaml:"retracted"`
+	Deprecated *bool  `yaml:"deprecated"`
+	Private    *bool  `yaml:"private"`
+	Pseudo     *bool  `yaml:"pseudo"`
+	Toolchain  string `yaml:"toolchain"`
+}
+
+type exemptionFile struct {
+	Modules  words  `yaml:"modules"`
+	Versions words  `yaml:"versions"`
+	Groups   words  `yaml:"groups"`
+	Reason   string `yaml:"reason"`
+	Approver string `yaml:"approver"`
+	Expires  string `yaml:"expires"`
+}
+
+// words are a list, or one word in place of a list of one.
+type words []string
+
+// UnmarshalYAML reads both forms.
+func (w *words) UnmarshalYAML(node ast.Node) error {
+	if one, ok := scalar(node); ok {
+		*w = nil
+		if _, null := node.(*ast.NullNode); !null {
+			*w = words{one}
+		}
+		return nil
+	}
+	return yaml.NodeToValue(node, (*[]string)(w), yaml.Strict())
+}
+
+// readRules reads the rule file called name, and reports all that is wrong in
+// it with lines.
+func readRules(name string, data []byte, private string) (*policy.Policy, error) {
+	var f policyFile
+	if err := strictYAML(name, data, &f); err != nil {
+		if strings.Contains(err.Error(), "invalid header option") {
+			err = fmt.Errorf("%w\n  → put a range that begins with > into quotes: \">=v1.2.0\"", err)
+		}
+		return nil, err
+	}
+	tree, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	lines := lineFinder{tree}
+	p, err := policy.New(policy.Config{Private: private, Rules: f.rules(lines)})
+	return p, lines.locate(name, err)
+}
+
+func (f *policyFile) rules(lines lineFinder) policy.Rules {
+	all := policy.Rules{Default: f.Default, Reason: f.Reason, Link: f.Link, Owner: f.Owner}
+	for i, r := range f.Rules {
+		at := fmt.Sprintf("rules[%d]", i)
+		out := policy.Rule{
+			Line: lines.line(at), Name: r.Name, Modules: r.Modules, Versions: r.Versions, When: policy.When(r.When), Groups: r.Groups,
+			AppliesTo: r.AppliesTo, Since: r.Since, Action: r.Action, Reason: r.Reason, Link: r.Link, Owner: r.Owner,
+		}
+		for k, e := range r.Exemptions {
+			out.Exemptions = append(out.Exemptions, policy.Exemption{
+				Line: lines.line(fmt.Sprintf("%s.exemptions[%d]", at, k)), Modules: e.Modules, Versions: e.Versions, Groups: e.Groups,
+				Reason: e.Reason, Approver: e.Approver, Expires: e.Expires,
+			})
+		}
+		all.Rules = append(all.Rules, out)
+	}
+	return all
+}
+
+// lineFinder knows where things stand in a file.
+type lineFinder struct{ tree *ast.File }
+
+// line returns the line of what path, as in policy.Mistake, leads to; 0 if
+// there is no such thing.
+func (l lineFinder) line(path string) int {
+	p, err := yaml.PathString("$." + path)
+	if err != nil {
+		return 0
+	}
+	node, err := p.FilterFile(l.tree)
+	if err != nil || node == nil {
+		return 0
+	}
+	if m, ok := node.(*ast.MappingNode); ok && len(m.Values) > 0 {
+		node = m.Values[0].Key
+	} else if v, ok := node.(*ast.MappingValueNode); ok {
+		node = v.Key
+	}
+	if t := node.GetToken(); t != nil && t.Position != nil {
+		return t.Position.Line
+	}
+	return 0
+}
+
+// locate puts name and line before each mistake in err.
+func (l lineFinder) locate(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	var located []error
+	for _, e := range all {
+		if m := (*policy.Mistake)(nil); errors.As(e, &m) {
+			e = errors.New(l.describe(name, m))
+		}
+		located = append(located, e)
+	}
+	return errors.Join(located...)
+}
+
+// describe puts m into one line.
+func (l lineFinder) describe(name string, m *policy.Mistake) string {
+	line := l.line(m.Path)
+	if line == 0 { // one word in place of a list
+		line = l.line(strings.TrimSuffix(m.Path, "[0]"))
+	}
+	if line == 0 {
+		line = max(m.Line, 1) // what is missing has no line of its own
+	}
+	s := fmt.Sprintf("%s:%d: %s: %s", name, line, m.Path, m.Problem)
+	if m.Advice != "" {
+		s += ": " + m.Advice
+	}
+	return s
+}
+
+// livePolicy is the policy in force: that of the last good rule file.
+type livePolicy struct{ now atomic.Pointer[policy.Policy] }
+
+// Route implements proxy.Policy.
+func (l *livePolicy) Route(c policy.Caller, path string) policy.Route {
+	return l.now.Load().Route(c, path)
+}
+
+// Decide implements proxy.Policy.
+func (l *livePolicy) Decide(c policy.Caller, m module.Version, f policy.Facts) policy.Verdict {
+	return l.now.Load().Decide(c, m, f)
+}
+
+// Filter implements proxy.Policy.
+func (l *livePolicy) Filter(c policy.Caller, path string, f policy.Facts) ([]string, policy.Verdict) {
+	return l.now.Load().Filter(c, path, f)
+}
+
+// Explain implements proxy.Policy.
+func (l *livePolicy) Explain(c policy.Caller, m module.Version, f policy.Facts) policy.Explanation {
+	return l.now.Load().Explain(c, m, f)
+}
+
+// IsPrivate reports whether path must not be named to the public. It does not
+// change with the rule file.
+func (l *livePolicy) IsPrivate(path string) bool { return l.now.Load().IsPrivate(path) }
+
+// openPolicy returns the policy that c says, kept up to date with its file.
+func (a *app) openPolicy(c *Config) (*livePolicy, error) {
+	live := new(livePolicy)
+	private := c.Private.String()
+	if c.Policy.File == "" {
+		p, err := policy.New(policy.Config{Private: private})
+		live.now.Store(p)
+		return live, err
+	}
+	return live, a.reloads.add("policy.file", c.Policy.File, func(data []byte) error {
+		p, err := readRules(c.Policy.File, data, private)
+		if err == nil {
+			live.now.Store(p)
+		}
+		return err
+	})
+}

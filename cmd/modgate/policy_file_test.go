@@ -1,0 +1,90 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modgate/modgate/policy"
+)
+
+const goodRules = `# who may have what
+default: allow
+link: https://wiki.corp.example/modules
+owner: security@corp.example
+rules:
+  - name: no-hole
+    modules: [example.com/m, example.com/n]
+    versions: "<v1.4.3"
+    action: deny
+    reason: "every version before v1.4.3 has a hole"
+    exemptions:
+      - modules: example.com/m
+        versions: [v1.4.2]
+        reason: release 7
+        approver: eve
+        expires: 2027-01-31
+  - name: old-toolchains
+    when: {toolchain: "<go1.26.6", private: false}
+    applies_to: new
+    since: 2026-11-01
+    groups: ci
+    action: audit
+`
+
+func TestReadRules(t *testing.T) {
+	t.Parallel()
+	p, err := readRules("rules.yaml", []byte(goodRules), "git.corp.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := p.Decide(policy.Caller{}, module.Version{Path: "example.com/n", Version: "v1.4.2"}, policy.Facts{})
+	if !v.Deny || !strings.Contains(v.Text, "see: https://wiki.corp.example/modules\nask: security@corp.example\n") {
+		t.Errorf("got %+v", v)
+	}
+	if p.Rules() != 2 || !p.IsPrivate("git.corp.example/x") {
+		t.Errorf("%d rules, private %v", p.Rules(), p.IsPrivate("git.corp.example/x"))
+	}
+	if p, err = readRules("rules.yaml", nil, ""); err != nil || p.Rules() != 0 {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func TestRuleMistakesHaveLines(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ from, to, want string }{
+		{"action: deny", "action: block", `rules.yaml:9: rules[0].action: "block" is not an action: write allow, deny, warn or audit`},
+		{"action: deny", "actoin: deny", "rules.yaml:[9:5]"},
+		{`"<v1.4.3"`, `"<v1.4"`, `rules.yaml:8: rules[0].versions[0]: "v1.4" is not a whole version: write v1.4.0`},
+		{`"<v1.4.3"`, `["<v1.0.0", "<v1.4"]`, `rules.yaml:8: rules[0].versions[1]: "v1.4"`},
+		{"[v1.4.2]", "[1.4.2]", `rules.yaml:13: rules[0].exemptions[0].versions[0]: "1.4.2" lacks the v`},
+		{"        approver: eve\n", "", "rules.yaml:12: rules[0].exemptions[0].approver: an exemption needs"},
+		{"2027-01-31", "next year", "rules.yaml:16: rules[0].exemptions[0].expires"},
+		{"default: allow", "default: maybe", `rules.yaml:2: default: "maybe"`},
+		{"name: old-toolchains", "name: no-hole", "rules.yaml:17: rules[1].name: the name no-hole is taken by the rule in line 6"},
+		{"private: false", "private: perhaps", "rules.yaml:[18:"},
+		{`"<v1.4.3"`, ">=v1.2.0 <v1.4.3", "put a range that begins with > into quotes"},
+		{"  - name: no-hole", "  - name: no-hole\n    name: twice", "rules.yaml:[7:5]"},
+	}
+	for _, test := range tests {
+		data := strings.Replace(goodRules, test.from, test.to, 1)
+		if data == goodRules {
+			t.Fatalf("%q is not in the file", test.from)
+		}
+		_, err := readRules("rules.yaml", []byte(data), "")
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.to, err, test.want)
+		}
+	}
+}
+
+func FuzzReadRules(f *testing.F) {
+	f.Add(goodRules)
+	f.Add("default: deny\nrules:\n- {name: a, action: allow, modules: x}\n")
+	f.Fuzz(func(t *testing.T, data string) {
+		if p, err := readRules("f", []byte(data), ""); (p == nil || p.Rules() < 0) && err == nil {
+			t.Error("neither rules nor a mistake")
+		}
+	})
+}

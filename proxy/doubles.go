@@ -1,0 +1,51 @@
+package proxy
+
+import (
+	"hash/maphash"
+	"net"
+	"sync"
+	"time"
+)
+
+// doubles finds the second of two equal requests: over TLS the go command asks
+// again for everything that was answered with 4xx, at once and whether or not it
+// has credentials to add (measured with go1.26). A refusal is one all the same.
+type doubles struct {
+	seed maphash.Seed
+	mu   sync.Mutex
+	seen map[uint64]time.Time // bounded by maxDoubles
+}
+
+const (
+	maxDoubles = 10_000
+	// doubleWithin is longer than a round trip and shorter than a person needs
+	// to try again.
+	doubleWithin = 2 * time.Second
+)
+
+func newDoubles() *doubles {
+	return &doubles{seed: maphash.MakeSeed(), seen: make(map[uint64]time.Time)}
+}
+
+// first reports whether the decision id for the client at address is not the
+// second of a pair.
+func (d *doubles) first(id, address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	key := maphash.String(d.seed, id+" "+host)
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, ok := d.seen[key]
+	if ok && now.Sub(at) < doubleWithin {
+		delete(d.seen, key) // the third begins a new pair
+		return false
+	}
+	if len(d.seen) >= maxDoubles {
+		clear(d.seen)
+	}
+	d.seen[key] = now
+	return true
+}

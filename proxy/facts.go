@@ -1,0 +1,335 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
+	modzip "golang.org/x/mod/zip"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/modgate/modgate/policy"
+)
+
+// refreshPatience is how long a decision waits for a list to become fresh if it
+// has an older one.
+const refreshPatience = time.Second
+
+// learn adds what is missing to facts, as far as it can be had.
+func (s *Server) learn(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, missing policy.Fact) {
+	var errs []error
+	if missing&policy.FactFirstSeen != 0 {
+		facts.FirstSeen = s.firstSeen(ctx, req)
+		facts.Known |= policy.FactFirstSeen
+	}
+	if missing&policy.FactVersions != 0 {
+		errs = append(errs, s.learnVersions(ctx, req, facts))
+	}
+	if missing&policy.FactNewest != 0 {
+		errs = append(errs, s.learnNewest(ctx, req, facts))
+	}
+	if missing&policy.FactTags != 0 {
+		errs = append(errs, s.learnTags(ctx, caller, req, facts))
+	}
+	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
+		s.log.Warn("facts that rules need cannot be had", "module", req.mod.Path, "version", req.mod.Version, "error", err)
+	}
+}
+
+// change replaces facts.Module, which others may be reading.
+func change(facts *policy.Facts, known policy.Fact, with func(*policy.Module)) {
+	m := new(policy.Module)
+	if facts.Module != nil {
+		*m = *facts.Module
+	}
+	with(m)
+	facts.Module = m
+	facts.Known |= known
+}
+
+// firstSeen returns when the zip of req's version came here. One that another
+// program has put there is as old as time.
+func (s *Server) firstSeen(ctx context.Context, req request) time.Time {
+	obj, err := s.get(ctx, req.sibling(KindZip, req.mod.Version).name)
+	if err != nil {
+		return time.Time{}
+	}
+	obj.Close()
+	if obj.Attrs.FirstSeen.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return obj.Attrs.FirstSeen
+}
+
+func (s *Server) learnAllFirstSeen(ctx context.Context, req request, facts *policy.Facts) {
+	seen := make(map[string]time.Time)
+	prefix := strings.TrimSuffix(req.sibling(kindList, "").name, "list")
+	for e, err := range s.cfg.Store.List(ctx, prefix) {
+		if err != nil {
+			s.log.Warn("the cache could not be listed", "module", req.mod.Path, "error", err)
+			return
+		}
+		if r, err := parse(e.Name); err == nil && r.kind == KindZip {
+			seen[r.mod.Version] = s.firstSeen(ctx, r)
+		}
+	}
+	change(facts, policy.FactFirstSeen, func(m *policy.Module) { m.FirstSeen = seen })
+}
+
+func (s *Server) learnVersions(ctx context.Context, req request, facts *policy.Facts) error {
+	body, err := s.current(ctx, req.sibling(kindList, ""))
+	if err != nil {
+		return err
+	}
+	change(facts, policy.FactVersions, func(m *policy.Module) { m.Versions = strings.Fields(string(body)) })
+	return nil
+}
+
+// learnNewest reads the go.mod that speaks for all versions: that of the
+// highest release, or of what stands in for one.
+func (s *Server) learnNewest(ctx context.Context, req request, facts *policy.Facts) error {
+	if facts.Known&policy.FactVersions == 0 {
+		if err := s.learnVersions(ctx, req, facts); err != nil {
+			return err
+		}
+	}
+	newest := policy.Newest(facts.Module.Versions)
+	if newest == "" {
+		body, err := s.current(ctx, req.sibling(kindLatest, ""))
+		if err != nil {
+			return err
+		}
+		if newest, err = infoVersion(body); err != nil {
+			return err
+		}
+	}
+	says, err := s.newest.of(ctx, req.sibling(KindMod, newest), s.read)
+	if err != nil {
+		return err
+	}
+	change(facts, policy.FactNewest, func(m *policy.Module) {
+		m.Newest, m.Retractions, m.Deprecated = newest, says.Retractions, says.Deprecated
+	})
+	return nil
+}
+
+// learnTags finds the refused versions that are the same commit as the
+// pseudo-version of req: to go by another name is no way around a rule.
+func (s *Server) learnTags(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) error {
+	visible, v := s.filter(ctx, caller, req, facts)
+	if v.Wants != 0 || facts.Module == nil {
+		return errors.New("the list of versions cannot be had")
+	}
+	rev, err := module.PseudoVersionRev(req.mod.Version)
+	if err != nil {
+		return err
+	}
+	at, err := module.PseudoVersionTime(req.mod.Version)
+	if err != nil {
+		return err
+	}
+	var (
+		group errgroup.Group
+		mu    sync.Mutex
+		tags  []string
+	)
+	group.SetLimit(8)
+	for _, version := range facts.Module.Versions {
+		if slices.Contains(visible, version) {
+			continue
+		}
+		group.Go(func() error {
+			body, err := s.read(ctx, req.sibling(KindInfo, version))
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // listed, and yet nothing that could be had
+			}
+			if err != nil {
+				return err
+			}
+			if sameCommit(body, rev, at) {
+				mu.Lock()
+				tags = append(tags, version)
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	facts.Tags, facts.Known = tags, facts.Known|policy.FactTags
+	return nil
+}
+
+// sameCommit reports whether an .info is about the commit rev (the start of its
+// hash), made at the time at. Where the source does not say which commit it is,
+// its time to the second must do.
+func sameCommit(info []byte, rev string, at time.Time) bool {
+	var i struct {
+		Time   time.Time
+		Origin struct{ Hash string }
+	}
+	if json.Unmarshal(info, &i) != nil {
+		return false
+	}
+	if i.Origin.Hash != "" {
+		return strings.HasPrefix(i.Origin.Hash, rev)
+	}
+	return i.Time.UTC().Truncate(time.Second).Equal(at)
+}
+
+// infoVersion returns the version that an .info names.
+func infoVersion(body []byte) (string, error) {
+	var info struct{ Version string }
+	if err := json.Unmarshal(body, &info); err != nil || info.Version == "" {
+		return "", fmt.Errorf("an .info names no version: %w", errors.Join(err, errRequest))
+	}
+	return info.Version, nil
+}
+
+// sibling returns the request for another file of the same module.
+func (r *request) sibling(kind, version string) request {
+	out := request{kind: kind, mod: module.Version{Path: r.mod.Path, Version: version}, from: r.from}
+	path, err := module.EscapePath(r.mod.Path)
+	if err != nil {
+		return out // not possible: the path has been unescaped
+	}
+	switch kind {
+	case kindList:
+		out.name = path + "/@v/list"
+	case kindLatest:
+		out.name = path + "/@latest"
+	default:
+		out.name, _ = fileName(out.mod, kind)
+	}
+	return out
+}
+
+// read returns a small immutable file, fetched if it is not here.
+func (s *Server) read(ctx context.Context, req request) ([]byte, error) {
+	for {
+		obj, err := s.get(ctx, req.name)
+		if err == nil && obj.Attrs.SHA256 != "" {
+			return obj.ReadAll(modzip.MaxGoMod)
+		} else if err == nil {
+			obj.Close()
+		}
+		if s.negative.fresh(req.name, req.from.negative) {
+			return nil, errAbsentBefore
+		}
+		body, err := s.fetchSmall(ctx, req)
+		if !errors.Is(err, errStored) {
+			return body, err
+		}
+	}
+}
+
+func (s *Server) fetchSmall(ctx context.Context, req request) ([]byte, error) {
+	f, _ := s.joinFill(req)
+	defer s.flights.leave(f)
+	if err := wait(ctx, f.done); err != nil {
+		return nil, err
+	}
+	if f.err != nil && s.wasAbsent(req, f.err) {
+		return nil, errAbsentBefore
+	}
+	return f.body, f.err
+}
+
+// current returns an answer that changes with time: fresh if that can be had
+// soon, else the one that is here.
+func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
+	old, have := s.load(ctx, req)
+	age := time.Since(old.attrs.Checked)
+	if have && 0 <= age && age < req.from.list {
+		return old.body, nil
+	}
+	if !have {
+		if l, ok := s.localList(ctx, req); ok {
+			old, have = l, true
+		}
+	}
+	if s.negative.fresh(req.name, req.from.negative) {
+		if have {
+			return old.body, nil
+		}
+		return nil, errAbsentBefore
+	}
+	if have {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, refreshPatience)
+		defer cancel()
+	}
+	f, _ := s.flights.join(req.name, smallLimit, func(ctx context.Context, f *flight) error { return s.refresh(ctx, f, req) })
+	defer s.flights.leave(f)
+	err := wait(ctx, f.done)
+	if err == nil {
+		err = f.err
+	}
+	switch {
+	case err == nil:
+		return f.body, nil
+	case have:
+		return old.body, nil
+	}
+	return nil, err
+}
+
+// newest remembers what go.mod files say about versions of their module. It is
+// bounded: when it is full, all of it is forgotten.
+type newest struct {
+	mu   sync.Mutex
+	says map[module.Version]*policy.Module
+}
+
+// maxNewest is the number of go.mod files remembered.
+const maxNewest = 10_000
+
+func newNewest() *newest { return &newest{says: make(map[module.Version]*policy.Module)} }
+
+// of returns what the go.mod that req is for says; read reads it.
+func (n *newest) of(ctx context.Context, req request, read func(context.Context, request) ([]byte, error)) (*policy.Module, error) {
+	n.mu.Lock()
+	says := n.says[req.mod]
+	n.mu.Unlock()
+	if says != nil {
+		return says, nil
+	}
+	data, err := read(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	says = parseNewest(data)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.says) >= maxNewest {
+		clear(n.says)
+	}
+	n.says[req.mod] = says
+	return says, nil
+}
+
+// parseNewest reads what a go.mod says about versions. One that cannot be read
+// says nothing: the go command cannot read it either.
+func parseNewest(data []byte) *policy.Module {
+	m := new(policy.Module)
+	f, err := modfile.ParseLax("go.mod", data, nil)
+	if err != nil {
+		return m
+	}
+	if f.Module != nil {
+		m.Deprecated = f.Module.Deprecated
+	}
+	for _, r := range f.Retract {
+		m.Retractions = append(m.Retractions, policy.Retraction{Low: r.Low, High: r.High, Rationale: r.Rationale})
+	}
+	return m
+}

@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/policy"
+)
+
+// factPatience bounds how long a refusal waits for what would only make its
+// text more helpful.
+const factPatience = 3 * time.Second
+
+// deniedError is a verdict that refuses, or that cannot be given now.
+type deniedError struct{ policy.Verdict }
+
+func (e *deniedError) Error() string {
+	if e.unsure() {
+		return "undecided: facts that rules need cannot be had"
+	}
+	return "denied by rule " + e.Rule
+}
+
+func (e *deniedError) Public() string { return e.Text }
+
+func (e *deniedError) unsure() bool { return e.Wants != 0 }
+
+// permit asks whether caller may have req, a version, and answers itself if
+// not. facts are what is known already. A go.mod is never refused: the go
+// command needs those of versions that it does not select (go mod tidy, go list
+// -m all; measured with go1.26), and builds nothing from them.
+func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, facts policy.Facts) bool {
+	if req.kind == KindMod {
+		return true
+	}
+	return s.heed(w, r, caller, req, s.judge(r.Context(), caller, req, facts))
+}
+
+// atHand are the facts that come with an answer to req. seen is when it was
+// stored, zero if it is not yet.
+func atHand(req request, seen time.Time) policy.Facts {
+	if req.kind != KindZip {
+		return policy.Facts{}
+	}
+	return policy.Facts{Known: policy.FactFirstSeen, FirstSeen: seen}
+}
+
+// permitFetch is permit for a zip that is not here. One that is refused is not
+// fetched to learn that it exists: the small .info tells as much, and what does
+// not exist is absent and not refused.
+func (s *Server) permitFetch(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) bool {
+	if req.kind != KindZip {
+		return true // as cheap to fetch as to judge; asked when it is here
+	}
+	v := s.judge(r.Context(), caller, req, atHand(req, time.Time{}))
+	if !v.Deny {
+		return true // and noted when it is here
+	}
+	if _, err := s.read(r.Context(), req.sibling(KindInfo, req.mod.Version)); err != nil {
+		s.fail(w, r, req, err)
+		return false
+	}
+	return s.heed(w, r, caller, req, v)
+}
+
+// heed does what v says to the answer, and reports whether there may be one.
+func (s *Server) heed(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, v policy.Verdict) bool {
+	for _, n := range v.Notes {
+		s.noted(w, r, caller, req, n)
+	}
+	if v.Deny {
+		if v.Wants != 0 {
+			s.metrics.decisions.WithLabelValues(undecided).Inc()
+		} else {
+			s.noted(w, r, caller, req, v.Note)
+		}
+		s.fail(w, r, req, &deniedError{v})
+		return false
+	}
+	if v.Judged {
+		// A cache in front would go on after a rule has changed, and knows no
+		// groups: it has to ask, and gets a short 304.
+		w.Header()["Cache-Control"] = []string{"private, no-cache"}
+	}
+	return true
+}
+
+// undecided is the label of what is neither refused nor allowed.
+const undecided = "undecided"
+
+// noted tells the client, the log and the metrics that a rule has applied.
+func (s *Server) noted(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, n policy.Note) {
+	word := n.Action.String()
+	if n.Action == policy.Audit {
+		word = "would-deny"
+	}
+	w.Header().Add("Modgate-Policy", word+"; rule="+n.Rule+"; id="+n.ID)
+	rec := access.From(w)
+	rec.Decision, rec.Rule = n.ID, n.Rule
+	if n.Action == policy.Deny && !s.doubles.first(n.ID, r.RemoteAddr) {
+		return
+	}
+	s.metrics.decisions.WithLabelValues(n.Action.String()).Inc()
+	s.log.Warn("policy", "decision", n.ID, "action", n.Action.String(), "rule", n.Rule, "module", req.mod.Path, "version", req.mod.Version,
+		"kind", req.kind, "caller", caller.Name, "client", r.RemoteAddr, "request", rec.ID())
+}
+
+// judge asks the policy about req, a version, and finds out the facts that it
+// wants. Where they cannot be had, the Verdict says so.
+func (s *Server) judge(ctx context.Context, caller policy.Caller, req request, facts policy.Facts) policy.Verdict {
+	facts.Now = time.Now()
+	v := s.cfg.Policy.Decide(caller, req.mod, facts)
+	if !v.Deny && v.Wants == 0 {
+		return v
+	}
+	var tried policy.Fact
+	for missing := v.Wants; missing != 0; missing = v.Wants &^ tried {
+		tried |= missing
+		s.learn(ctx, caller, req, &facts, missing)
+		v = s.cfg.Policy.Decide(caller, req.mod, facts)
+	}
+	if !v.Deny || v.Wants != 0 {
+		return v
+	}
+	// What could be had instead makes the refusal one that helps.
+	ctx, cancel := context.WithTimeout(ctx, factPatience)
+	defer cancel()
+	s.filter(ctx, caller, req, &facts)
+	return s.cfg.Policy.Decide(caller, req.mod, facts)
+}
+
+// filter asks the policy which versions of the module of req caller may know
+// of. It adds what that takes to facts.
+func (s *Server) filter(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) ([]string, policy.Verdict) {
+	// When a single version was first seen says nothing about the others.
+	f := policy.Facts{Now: facts.Now, Known: facts.Known &^ policy.FactFirstSeen, Module: facts.Module}
+	visible, v := s.cfg.Policy.Filter(caller, req.mod.Path, f)
+	var tried policy.Fact
+	for missing := v.Wants; missing != 0; missing = v.Wants &^ tried {
+		tried |= missing
+		if missing&policy.FactFirstSeen != 0 {
+			s.learnAllFirstSeen(ctx, req, &f)
+		}
+		s.learn(ctx, caller, req, &f, missing&^policy.FactFirstSeen)
+		visible, v = s.cfg.Policy.Filter(caller, req.mod.Path, f)
+	}
+	facts.Module, facts.Known = f.Module, facts.Known|f.Known&^policy.FactFirstSeen
+	return visible, v
+}

@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/modgate/modgate/policy"
+)
+
+// shape makes of an answer that changes with time what caller may know of it,
+// and answers itself if that is nothing. A client resolves versions by these
+// answers, and must not be led to one whose zip is refused then: the go command
+// does not try an older one (measured with go1.26).
+func (s *Server) shape(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) (mutable, bool) {
+	switch req.kind {
+	case kindList:
+		return s.shapeList(w, r, caller, req, a)
+	case kindLatest:
+		return s.shapeLatest(w, r, caller, req, a)
+	}
+	version, err := infoVersion(a.body)
+	if err != nil {
+		s.fail(w, r, req, err)
+		return a, false
+	}
+	req.mod.Version = version
+	return a, s.permit(w, r, caller, req, policy.Facts{})
+}
+
+func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) (mutable, bool) {
+	facts := policy.Facts{Now: time.Now()}
+	if _, v := s.cfg.Policy.Filter(caller, req.mod.Path, facts); v.Wants == 0 {
+		return a, s.heed(w, r, caller, req, v) // no rule can hide anything
+	}
+	versions := strings.Fields(string(a.body))
+	change(&facts, policy.FactVersions, func(m *policy.Module) { m.Versions = versions })
+	visible, v := s.filter(r.Context(), caller, req, &facts)
+	if v.Wants != 0 {
+		v = unsure(req, v)
+	}
+	if !s.heed(w, r, caller, req, v) {
+		return a, false
+	}
+	if len(visible) < len(versions) {
+		a.body, a.attrs.SHA256 = listBody(visible), ""
+	}
+	return a, true
+}
+
+// shapeLatest answers with what the go command would choose from the list that
+// caller sees, if it may not have what the source calls the latest.
+func (s *Server) shapeLatest(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) (mutable, bool) {
+	version, err := infoVersion(a.body)
+	if err != nil {
+		s.fail(w, r, req, err)
+		return a, false
+	}
+	asked := req
+	req.mod.Version = version
+	facts := policy.Facts{Now: time.Now()}
+	visible, listed := s.filter(r.Context(), caller, req, &facts)
+	switch {
+	case facts.Known&policy.FactVersions == 0 && listed.Wants == 0, listed.Wants == 0 && !listed.Deny && !hidden(&facts, visible, version):
+		return a, s.permit(w, r, caller, req, policy.Facts{})
+	case listed.Wants != 0:
+		return a, s.heed(w, r, caller, asked, unsure(asked, listed))
+	case listed.Deny:
+		return a, s.heed(w, r, caller, asked, listed)
+	}
+	req.mod.Version = policy.Newest(visible)
+	body, err := s.read(r.Context(), req.sibling(KindInfo, req.mod.Version))
+	if err != nil {
+		s.fail(w, r, asked, err)
+		return a, false
+	}
+	a.body, a.attrs.SHA256 = body, ""
+	return a, s.permit(w, r, caller, req, policy.Facts{})
+}
+
+// hidden reports whether version is one that exists and is not visible.
+func hidden(facts *policy.Facts, visible []string, version string) bool {
+	return slices.Contains(facts.Module.Versions, version) && !slices.Contains(visible, version)
+}
+
+// unsure makes of a Verdict that wants facts, which cannot be had, one that is
+// an answer.
+func unsure(req request, v policy.Verdict) policy.Verdict {
+	v.Deny = true
+	v.Text = "not decided yet: " + req.mod.Path + "\nwhy: rules need facts about the module that cannot be had now\ndo: try again in a moment\n"
+	return v
+}

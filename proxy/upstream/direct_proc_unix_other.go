@@ -1,5 +1,0 @@
-//go:build unix && !linux
-
-package upstream
-
-func dieWithParent() error { return nil }
