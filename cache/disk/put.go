@@ -31,7 +31,7 @@ func (s *Store) Put(ctx context.Context, name string, body io.Reader, opts cache
 		err = s.commit(ctx, name, spooled{f, tmp}, rec)
 	}
 	if err != nil {
-		_ = s.root.Remove(tmp)
+		_ = s.unspool(tmp)
 		return fmt.Errorf("put %s: %w", name, full(err))
 	}
 	return nil
@@ -154,7 +154,8 @@ func (s *Store) replace(name string, sp spooled, rec record, old held) error {
 			return err
 		}
 	}
-	return s.root.Remove(sp.tmp)
+	_ = s.unspool(sp.tmp)
+	return nil
 }
 
 // merge fills what old does not say. The same bytes came with a promise now, so
@@ -219,7 +220,7 @@ func (s *Store) writeAttr(name string, recs []record, o durable.Options) error {
 		})
 	}
 	if err != nil {
-		_ = s.root.Remove(tmp)
+		_ = s.unspool(tmp)
 	}
 	return err
 }

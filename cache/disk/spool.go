@@ -20,9 +20,10 @@ import (
 // spool is a directory of files that are not published yet. It belongs to one
 // process, as long as that holds the lock of it.
 type spool struct {
-	mu   sync.Mutex // guards name and dir
+	mu   sync.Mutex // guards what follows, but for next
 	name string
 	dir  *os.File
+	left []string // names below the root that could not be removed
 
 	next atomic.Uint64
 }
@@ -142,6 +143,9 @@ func (s *Store) createSpool() (*os.File, string, error) {
 	s.spool.mu.Unlock()
 	tmp := dir + "/" + strconv.FormatUint(s.spool.next.Add(1), 36)
 	f, err := durable.Create(s.root, tmp, nil, durable.Options{})
+	if err == nil {
+		s.dropLeft()
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, tmp, err
 	}
@@ -206,16 +210,53 @@ func (s *Store) putSpool(ctx context.Context, name string, f *os.File, opts cach
 // was published, is not an error.
 func (s *Store) DropSpool(f *os.File) error {
 	tmp, err := s.spoolName(f)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case err != nil && tmp != "":
+		s.leave(tmp)
+		return err
+	case err != nil:
 		return err
 	}
-	return absentIsNil(s.root.Remove(tmp))
+	return s.unspool(tmp)
 }
 
-// spoolName returns the name of f below the root, if it is a file of our spool.
+// unspool removes a file of the spool, if it is there still. One that cannot be
+// removed now, perhaps because the process has no file descriptor left for the
+// way to it, is removed later: names in the spool are never used again.
+func (s *Store) unspool(tmp string) error {
+	err := absentIsNil(s.root.Remove(tmp))
+	if err != nil {
+		s.leave(tmp)
+	}
+	return err
+}
+
+func (s *Store) leave(tmp string) {
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	s.spool.left = append(s.spool.left, tmp)
+}
+
+// dropLeft removes what could not be removed when it should have been.
+func (s *Store) dropLeft() {
+	s.spool.mu.Lock()
+	left := s.spool.left
+	s.spool.left = nil
+	s.spool.mu.Unlock()
+	for i, tmp := range left {
+		if err := absentIsNil(s.root.Remove(tmp)); err != nil {
+			s.spool.mu.Lock()
+			s.spool.left = append(s.spool.left, left[i:]...)
+			s.spool.mu.Unlock()
+			return
+		}
+	}
+}
+
+// spoolName returns the name of f below the root, if it is a file of our spool,
+// and the name with an error if that could not be found out.
 func (s *Store) spoolName(f *os.File) (string, error) {
 	rel, err := filepath.Rel(s.root.Name(), f.Name())
 	if err != nil {
@@ -227,11 +268,11 @@ func (s *Store) spoolName(f *os.File) (string, error) {
 	}
 	named, err := s.root.Lstat(tmp)
 	if err != nil {
-		return "", err
+		return tmp, err
 	}
 	open, err := f.Stat()
 	if err != nil {
-		return "", err
+		return tmp, err
 	}
 	if !os.SameFile(named, open) {
 		return "", fmt.Errorf("%s: no longer the file of this name", f.Name())

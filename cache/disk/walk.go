@@ -165,6 +165,7 @@ const orphanAge = time.Hour
 // needs no exclusion (see cache.LimitConfig.Sweep).
 func (s *Store) Sweep(ctx context.Context) error {
 	s.dropAbandoned()
+	s.dropLeft()
 	var failed error
 	w := walker{s: s, ctx: ctx, fail: func(err error) { failed = err }}
 	w.visit = func(d directoryOf) bool {
