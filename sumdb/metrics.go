@@ -45,6 +45,11 @@ func (d *DB) metrics() {
 		Help:        "Answers of a checksum database that failed their proof twice, or contradicted earlier ones.",
 		ConstLabels: labels,
 	})
+	d.storageErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name:        "modgate_sumdb_storage_errors_total",
+		Help:        "What is proven of a checksum database and could not be kept or read again.",
+		ConstLabels: labels,
+	})
 }
 
 // Collectors returns the metrics of the database.
@@ -59,5 +64,5 @@ func (d *DB) Collectors() []prometheus.Collector {
 		}
 		return 0
 	})
-	return []prometheus.Collector{d.results, d.alarms, size}
+	return []prometheus.Collector{d.results, d.alarms, d.storageErrors, size}
 }

@@ -140,8 +140,9 @@ type DB struct {
 	refreshed  atomic.Int64           // unix nanoseconds: the pin was last refreshed
 	complained atomic.Int64           // unix nanoseconds: storage trouble was last logged
 
-	results *prometheus.CounterVec
-	alarms  prometheus.Counter
+	results       *prometheus.CounterVec
+	alarms        prometheus.Counter
+	storageErrors prometheus.Counter
 }
 
 // New checks cfg and returns the DB. It reads no storage and asks no remote.
@@ -260,9 +261,10 @@ func (d *DB) keep(ctx context.Context, name string, data []byte) {
 	}
 }
 
-// storageTrouble logs that something could not be read or kept, which costs a
-// fetch and no more. Once a minute is enough for a disk that is full.
+// storageTrouble counts and logs that something could not be read or kept, which
+// costs a fetch and no more. A line a minute is enough for a disk that is full.
 func (d *DB) storageTrouble(name string, err error) {
+	d.storageErrors.Inc()
 	now, last := time.Now().UnixNano(), d.complained.Load()
 	if now-last > int64(time.Minute) && d.complained.CompareAndSwap(last, now) {
 		d.log.Warn("storage of the checksum database", "name", d.stored(name), "error", err)
