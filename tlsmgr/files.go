@@ -41,6 +41,9 @@ func newFiles(m *Manager, pairs []Pair) (*files, error) {
 	return f, errors.Join(errs...)
 }
 
+// load does nothing: newFiles has read them.
+func (f *files) load(context.Context) {}
+
 // run reads the files again and again until ctx ends.
 func (f *files) run(ctx context.Context) error {
 	ticker := time.NewTicker(f.m.cfg.Poll)

@@ -13,10 +13,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/caddyserver/certmagic"
 )
 
 // Mode says where certificates come from.
@@ -24,7 +28,8 @@ type Mode string
 
 // The modes. The empty one is not valid: without TLS there is no Manager.
 const (
-	Files Mode = "files"
+	Files    Mode = "files"    // PEM files that somebody else keeps up to date
+	Internal Mode = "internal" // our own authority
 )
 
 // Config of a Manager.
@@ -38,6 +43,13 @@ type Config struct {
 	// replaced files, symbolic links that now lead elsewhere (as in Kubernetes)
 	// and rewritten ones are all noticed. Default 5 s.
 	Poll time.Duration
+	// Domains are the names of mode Internal: host names, wildcards and IP
+	// addresses.
+	Domains []string
+	// Storage keeps the authority of mode Internal. All replicas that share it
+	// are one: same authority, same root. If it does not answer, it is asked
+	// again until it does.
+	Storage certmagic.Storage
 	// MinVersion is tls.VersionTLS12 (the default) or tls.VersionTLS13.
 	MinVersion uint16
 	// Roots are the authorities that clients are taken to know. With them a
@@ -56,6 +68,11 @@ func (c *Config) check() error {
 		if len(c.Files) == 0 {
 			errs = append(errs, errors.New("mode files needs at least one pair of files"))
 		}
+	case Internal:
+		if c.Storage == nil {
+			errs = append(errs, errors.New("mode internal needs a storage"))
+		}
+		errs = append(errs, c.checkDomains())
 	default:
 		errs = append(errs, fmt.Errorf("mode %q is unknown", c.Mode))
 	}
@@ -75,9 +92,49 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
+// checkDomains checks the names and brings them into one form: lower case, no
+// dot behind, IP addresses as Go writes them, none twice.
+func (c *Config) checkDomains() error {
+	if len(c.Domains) == 0 {
+		return fmt.Errorf("mode %s needs at least one domain", c.Mode)
+	}
+	var names []string
+	var errs []error
+	for _, word := range c.Domains {
+		name, err := ParseDomain(word)
+		if err == nil && slices.Contains(names, name) {
+			err = fmt.Errorf("%q is there twice", name)
+		}
+		names, errs = append(names, name), append(errs, err)
+	}
+	c.Domains = names
+	return errors.Join(errs...)
+}
+
+// ParseDomain returns the form in which a host name, a wildcard ("*.a.example")
+// or an IP address is used, or what is wrong with it.
+func ParseDomain(text string) (string, error) {
+	if ip := net.ParseIP(strings.Trim(text, "[]")); ip != nil {
+		return ip.String(), nil
+	}
+	name := strings.TrimSuffix(strings.ToLower(text), ".")
+	plain := strings.TrimPrefix(name, "*.")
+	for label := range strings.SplitSeq(plain, ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || label[0] == '-' || label[len(label)-1] == '-' {
+			return name, fmt.Errorf("%q is neither a host name nor an IP address", text)
+		}
+	}
+	if len(name) > 253 {
+		return name, fmt.Errorf("%q is too long for a host name", text)
+	}
+	return name, nil
+}
+
 // source is where certificates come from. It puts them into the Manager's
 // slots.
 type source interface {
+	// load serves what can be had without waiting for long.
+	load(ctx context.Context)
 	// run keeps the certificates up to date until ctx ends.
 	run(ctx context.Context) error
 }
@@ -110,8 +167,23 @@ func New(cfg Config) (*Manager, error) {
 			return nil, err
 		}
 		m.source = f
+	case Internal:
+		m.source = newInternal(m)
 	}
 	return m, nil
+}
+
+// Load serves what is stored, so that the first handshake finds it. What goes
+// wrong is told in Status and tried again by Run. Call it once, before Run.
+func (m *Manager) Load(ctx context.Context) { m.source.load(ctx) }
+
+// RootPEM returns the root certificate of mode Internal, or nil if there is none
+// (yet).
+func (m *Manager) RootPEM() []byte {
+	if i, ok := m.source.(*internal); ok {
+		return i.rootPEM()
+	}
+	return nil
 }
 
 // Run keeps the certificates up to date until ctx ends, and then returns nil.

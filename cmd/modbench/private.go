@@ -23,6 +23,7 @@ type privateConfig struct {
 	Commits int           // of the repository
 	Tags    int           // versions in it at the start
 	Tree    int           // MiB of its tree that no later commit changes
+	Old     int           // MiB of files that later commits replaced
 	Delay   time.Duration // of each request to the git server
 	Clients int           // that ask for one new version at once
 	Work    string        // programs, kept between runs
@@ -58,7 +59,8 @@ modgate.`,
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds of all rows")
 	f.IntVar(&cfg.Commits, "commits", 2000, "commits of the repository")
 	f.IntVar(&cfg.Tags, "tags", 30, "versions in it at the start")
-	f.IntVar(&cfg.Tree, "tree", 20, "MiB of files that are the same in all versions")
+	f.IntVar(&cfg.Tree, "tree", 4, "MiB of files that are the same in all versions")
+	f.IntVar(&cfg.Old, "old", 60, "MiB of files that later commits replaced")
 	f.DurationVar(&cfg.Delay, "delay", 10*time.Millisecond, "delay of each request to the git server")
 	f.IntVar(&cfg.Clients, "clients", 50, "clients that ask for one new version at once")
 	f.StringVar(&cfg.Work, "work", "", "directory of the programs, kept between runs (default: modbench in the user's cache directory)")
@@ -78,10 +80,10 @@ func (c *privateConfig) check() error {
 		}
 	}
 	if c.Rounds < 1 || c.Clients < 1 || c.Tree < 0 || c.Delay < 0 {
-		errs = append(errs, errors.New("--rounds, --clients: at least 1; --tree, --delay: at least 0"))
+		errs = append(errs, errors.New("--rounds, --clients: at least 1; --tree, --old, --delay: at least 0"))
 	}
-	if c.Tags < 3 || c.Commits < c.Tags {
-		errs = append(errs, errors.New("--tags: at least 3, and a commit for each"))
+	if c.Tags < 4 || c.Commits < 2*c.Tags {
+		errs = append(errs, errors.New("--tags: at least 4, and two commits for each"))
 	}
 	return errors.Join(append(errs, places(&c.Work, &c.Scratch, &c.Modgate))...)
 }
@@ -128,7 +130,7 @@ func runPrivate(ctx context.Context, cfg privateConfig, command string, w, progr
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			log.Info("measured", "contender", name, "round", round+1, "first", v.first, "second", v.second, "crowd", v.crowd, "fetches", v.fetches, "seen", v.seen)
+			log.Info("measured", "contender", name, "round", round+1, "first", v.first, "second", v.second, "answer", v.answer, "commit", v.commit, "crowd", v.crowd, "fetches", v.fetches, "seen", v.seen)
 			rows.add(name, v)
 		}
 	}

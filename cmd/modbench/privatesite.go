@@ -29,6 +29,7 @@ type site struct {
 	proxy    string // HTTP proxy, by which its name is reached
 	repo     *gittest.Repo
 	tags     int    // v1.0.0 to v1.<tags-1>.0
+	commit   string // one between two tags
 	home     string // HOME of whoever may read the repository
 	sum      map[string]string
 	seq      int
@@ -44,6 +45,7 @@ func newSite(dir string, cfg privateConfig) (*site, error) {
 	var err error
 	s.end, err = gittest.Run(dir, func(tb gittest.TB) {
 		s.repo = gittest.NewRepo(tb, root, privateModule, privateHistory(cfg)...)
+		s.commit = s.repo.Git(tb, "rev-parse", version(cfg.Tags-2)+"~1")
 		s.repo.Git(tb, "gc", "--quiet") // as a server does from time to time
 		size := s.repo.Git(tb, "count-objects", "-vH")
 		s.server = gittest.Start(tb, gittest.Config{Root: root, Hosts: []string{privateHost}, Accounts: []gittest.Account{
@@ -51,8 +53,8 @@ func newSite(dir string, cfg privateConfig) (*site, error) {
 		}})
 		s.server.SetFault("*", "*", func(x proxytest.Exchange) { proxytest.Delay(cfg.Delay)(x) })
 		s.proxy = s.server.Proxy(tb).URL
-		s.workload = fmt.Sprintf("one repository of %d commits and %d tags, %d MiB of its tree the same in all of them; packed %s",
-			cfg.Commits, cfg.Tags, cfg.Tree, field(size, "size-pack:"))
+		s.workload = fmt.Sprintf("a repository of %d commits and %d tags, packed %s, with %d MiB in each version that is always the same and %d MiB that was replaced",
+			cfg.Commits, cfg.Tags, field(size, "size-pack:"), cfg.Tree, cfg.Old)
 	})
 	if err != nil {
 		return s, err
@@ -67,6 +69,11 @@ func privateHistory(cfg privateConfig) []gittest.Commit {
 	commits[0].Files["go.mod"] = "module " + privateModule + "\n\ngo 1.20\n"
 	for i := range cfg.Tree {
 		commits[0].Files[fmt.Sprintf("assets/a%d.bin", i)] = gittest.Random(1<<20, uint64(i))
+	}
+	const parts = 4 // of a MiB
+	for i := range cfg.Old * parts {
+		c := commits[i*cfg.Commits/(cfg.Old*parts)]
+		c.Files[fmt.Sprintf("data/d%d.bin", i%parts)] = gittest.Random(1<<20/parts, uint64(1000+i))
 	}
 	for i := range cfg.Tags {
 		c := &commits[cfg.Commits*(i+1)/cfg.Tags-1]
@@ -130,7 +137,7 @@ func (s *site) start(ctx context.Context, bin binaries, name string) (*server, e
 	}
 	s.seq++
 	dir := filepath.Join(s.dir, fmt.Sprintf("%03d-%s", s.seq, name))
-	c := command{URL: "http://" + addr, Dir: dir, Env: s.env()}
+	c := command{URL: "http://" + addr, Dir: dir, Env: append(s.env(), "GOPATH="+filepath.Join(dir, "gopath"))}
 	cache := filepath.Join(dir, "cache")
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return nil, err

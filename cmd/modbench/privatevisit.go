@@ -22,7 +22,11 @@ import (
 type visit struct {
 	first  time.Duration // a client gets a version; nothing was known before
 	second time.Duration // another client gets the next version
-	// Of a proxy: many clients get a third version at once, and how often
+	commit time.Duration // another gets a commit without a tag, which needs the history before it
+	// Of a proxy: it answers for a further version, without the time that a
+	// client takes to check and unpack it.
+	answer time.Duration
+	// Of a proxy: many clients get one more version at once, and how often
 	// objects were taken from the git server for them.
 	crowd   time.Duration
 	fetches int
@@ -49,15 +53,22 @@ func (s *site) visit(ctx context.Context, bin binaries, name string, clients int
 		return v, err
 	}
 	if proxy == nil {
-		v.seen, err = s.list(ctx, bin.Go, env)
+		if v.seen, err = s.list(ctx, bin.Go, env); err == nil {
+			v.commit, err = s.download(ctx, bin.Go, env, s.commit)
+		}
+		return v, err
+	}
+	if v.answer, err = crowd(ctx, proxy.URL, version(2), 1); err != nil {
 		return v, err
 	}
 	before := s.fetches()
-	if v.crowd, err = crowd(ctx, proxy.URL, version(2), clients); err != nil {
+	if v.crowd, err = crowd(ctx, proxy.URL, version(3), clients); err != nil {
 		return v, err
 	}
 	v.fetches = s.fetches() - before
-	v.seen, err = s.untilSeen(ctx, proxy.URL)
+	if v.seen, err = s.untilSeen(ctx, proxy.URL); err == nil {
+		v.commit, err = s.download(ctx, bin.Go, env, s.commit)
+	}
 	return v, err
 }
 
@@ -172,13 +183,15 @@ func listed(ctx context.Context, proxy, version string) (bool, error) {
 }
 
 // privateRows gathers the visits as rows of the report.
-type privateRows struct{ first, second, crowd, fetches, seen result }
+type privateRows struct{ first, second, answer, commit, crowd, fetches, seen result }
 
 func newPrivateRows(cfg privateConfig) *privateRows {
 	return &privateRows{
 		first:   result{Title: "first version of a repository, `go mod download m@v`", Unit: unitSeconds},
-		second:  result{Title: "second version, another client", Unit: unitSeconds},
-		crowd:   result{Title: fmt.Sprintf("third version, %d clients at once", cfg.Clients), Unit: unitSeconds},
+		second:  result{Title: "second version, by another client", Unit: unitSeconds},
+		answer:  result{Title: "third version, what the proxy takes (.info, .mod, .zip)", Unit: unitSeconds},
+		commit:  result{Title: "a commit without a tag, by another client", Unit: unitSeconds},
+		crowd:   result{Title: fmt.Sprintf("fourth version, %d clients at once", cfg.Clients), Unit: unitSeconds},
 		fetches: result{Title: "transfers from the git server for them", Unit: unitCount},
 		seen:    result{Title: "a new tag is on the list after (direct: `go list -m -versions`)", Unit: unitSeconds},
 	}
@@ -187,8 +200,10 @@ func newPrivateRows(cfg privateConfig) *privateRows {
 func (p *privateRows) add(name string, v visit) {
 	p.first.add(name, v.first.Seconds())
 	p.second.add(name, v.second.Seconds())
+	p.commit.add(name, v.commit.Seconds())
 	p.seen.add(name, v.seen.Seconds())
 	if name != direct {
+		p.answer.add(name, v.answer.Seconds())
 		p.crowd.add(name, v.crowd.Seconds())
 		p.fetches.add(name, float64(v.fetches))
 	}
@@ -198,8 +213,8 @@ func (p *privateRows) add(name string, v visit) {
 func (p *privateRows) results() []result {
 	const m = "modgate"
 	p.first.ratio(m, direct, 1.0, true)
-	p.second.ratio("athens", m, 5, false)
+	p.answer.ratio("athens", m, 5, false)
 	p.fetches.bound(m, 1)
 	p.seen.bound(m, 5)
-	return []result{p.first, p.second, p.crowd, p.fetches, p.seen}
+	return []result{p.first, p.second, p.answer, p.commit, p.crowd, p.fetches, p.seen}
 }

@@ -27,12 +27,13 @@ func (a *admin) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
 	mux.HandleFunc("GET /-/status", a.status)
+	mux.HandleFunc("GET /-/ca.pem", a.caPEM)
 	mux.HandleFunc("GET /-/pprof/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "profiles: allocs block cmdline goroutine heap mutex profile threadcreate trace\n")
 	})
 	mux.HandleFunc("GET /-/pprof/{name}", profile)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/pprof/\n")
+		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/ca.pem /-/pprof/\n")
 	})
 	return a.health.front(mux)
 }

@@ -50,6 +50,7 @@ Start it, and paste the line that it prints:
 		warmCommand(p),
 		cacheCommand(p),
 		configCommand(p),
+		caCommand(p),
 		versionCommand(p),
 	)
 	return root

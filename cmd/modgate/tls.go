@@ -7,12 +7,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/modgate/modgate/tlsmgr"
 )
+
+// storagePatience is how long the start waits for the storage of certificates.
+// Without it we serve all the same, and refuse handshakes until it answers.
+const storagePatience = 5 * time.Second
 
 // newCertificates returns the keeper of the certificates that c asks for, or
 // nil if it asks for none.
@@ -28,7 +34,10 @@ func newCertificates(c *Config, log *slog.Logger) (*tlsmgr.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := tlsmgr.New(tlsmgr.Config{Mode: tlsmgr.Mode(c.TLS.Mode), Files: pairs, MinVersion: c.TLS.minVersion(), Roots: roots, Logger: log})
+	m, err := tlsmgr.New(tlsmgr.Config{
+		Mode: tlsmgr.Mode(c.TLS.Mode), Files: pairs, Domains: c.TLS.domains(), Storage: c.certStorage(),
+		MinVersion: c.TLS.minVersion(), Roots: roots, Logger: log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
@@ -48,6 +57,12 @@ func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) er
 	if m == nil || err != nil {
 		return err
 	}
+	if err := v.settings.makeCertDir(); err != nil {
+		return err
+	}
+	patience, cancel := context.WithTimeout(ctx, storagePatience)
+	m.Load(patience)
+	cancel()
 	v.certificates = m
 	if v.admin != nil {
 		v.admin.certificates = m
@@ -108,9 +123,14 @@ func (v *service) adminAddress() string {
 	return address
 }
 
-// hostName returns the first name of the first certificate that is one host's,
-// or "".
+// hostName returns the first name that is one host's: of those configured, else
+// of the certificates; or "".
 func (s *settings) hostName(certificates *tlsmgr.Manager) string {
+	for _, name := range s.TLS.Domains {
+		if !strings.HasPrefix(name, "*.") {
+			return name
+		}
+	}
 	if certificates == nil {
 		return ""
 	}
@@ -152,4 +172,19 @@ func (a *admin) tls() *tlsStatus {
 		return nil
 	}
 	return &tlsStatus{a.settings.TLS.Mode, a.certificates.Status(), a.certificates.Refused()}
+}
+
+// caPEM answers with the root of our own authority.
+func (a *admin) caPEM(w http.ResponseWriter, _ *http.Request) {
+	var root []byte
+	if a.certificates != nil {
+		root = a.certificates.RootPEM()
+	}
+	if root == nil {
+		plain(w, http.StatusNotFound, "there is no authority of our own: tls.mode is "+a.settings.TLS.Mode+", or its storage has not answered yet\n")
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	w.Header().Set("Content-Disposition", `attachment; filename="modgate-root.pem"`)
+	w.Write(root)
 }

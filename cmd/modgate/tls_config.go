@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/modgate/modgate/tlsmgr"
@@ -12,8 +14,10 @@ import (
 // TLS configures the certificates of our listeners, and trust for outgoing
 // connections.
 type TLS struct {
-	Mode         string `key:"mode" default:"off" oneof:"off files" doc:"Where the certificates come from: off (plain HTTP, for a proxy in front) or files."`
+	Mode         string `key:"mode" default:"off" oneof:"off files internal" doc:"Where the certificates come from: off (plain HTTP, for a proxy in front), files, or internal (an authority of our own, which clients have to trust)."`
+	Domains      List   `key:"domains" doc:"For internal: the host names, wildcards (*.corp.example) and IP addresses under which clients reach this server. Default for internal: the name of this machine, localhost and the loopback addresses."`
 	Files        List   `key:"files" doc:"For files: CERT:KEY pairs of PEM files, or directories with tls.crt and tls.key. The certificate of the server comes first in its file, then the intermediate ones. Changes are noticed within seconds; a bad pair leaves the old one in place. The first pair is for clients that name no host."`
+	Storage      string `key:"storage" doc:"For internal: the directory in which certificates and keys are kept; back it up. Default: .modgate/tls in cache.dir."`
 	MinVersion   string `key:"min_version" default:"1.2" oneof:"1.2 1.3" doc:"The least version of TLS: 1.2 or 1.3."`
 	HTTPListen   string `key:"http_listen" doc:"A second address, :80 say, that sends clients of plain HTTP to HTTPS. Empty turns it off."`
 	AdminClients List   `key:"admin_clients" doc:"PEM files of authorities. With them the admin listener speaks TLS too, with the same certificate, and only to clients with a certificate of one of these."`
@@ -27,7 +31,9 @@ func (t *TLS) on() bool { return t.Mode != "off" }
 // can tell: other commands than serve may be run by users who cannot read them.
 func (s *settings) tlsRules() []rule {
 	return []rule{
+		{"tls.domains", s.checkDomains},
 		{"tls.files", s.checkTLSFiles},
+		{"tls.storage", s.checkTLSStorage},
 		{"tls.http_listen", s.checkHTTPListen},
 		{"tls.admin_clients", func() error {
 			if len(s.TLS.AdminClients) > 0 {
@@ -45,12 +51,42 @@ func (s *settings) needsTLS() error {
 	return nil
 }
 
+// onlyFor reports that a key is set that has no meaning in the mode.
+func (s *settings) onlyFor(isSet bool, modes ...string) error {
+	if isSet && !oneOf(s.TLS.Mode, modes) {
+		return remedied("has no meaning while tls.mode is "+s.TLS.Mode, "set tls.mode to "+strings.Join(modes, " or ")+", or remove this")
+	}
+	return nil
+}
+
+func (s *settings) checkDomains() error {
+	if err := s.onlyFor(len(s.TLS.Domains) > 0, "internal"); err != nil {
+		return err
+	}
+	var errs []error
+	for _, word := range s.TLS.Domains {
+		if _, err := tlsmgr.ParseDomain(word); err != nil {
+			errs = append(errs, remedied("is not a list of names: "+err.Error(), "write host names and IP addresses, without https:// and without a port"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *settings) checkTLSStorage() error {
+	if err := s.onlyFor(s.TLS.Storage != "", "internal"); err != nil || s.TLS.Storage == "" {
+		return err
+	}
+	dir, err := filepath.Abs(s.TLS.Storage)
+	s.TLS.Storage = dir
+	return err
+}
+
 func (s *settings) checkTLSFiles() error {
-	switch {
-	case s.TLS.Mode == "files" && len(s.TLS.Files) == 0:
+	if s.TLS.Mode == "files" && len(s.TLS.Files) == 0 {
 		return remedied("names no certificate, and tls.mode is files", "name pairs of files: /etc/tls/server.crt:/etc/tls/server.key")
-	case s.TLS.Mode != "files" && len(s.TLS.Files) > 0:
-		return remedied("has no meaning while tls.mode is "+s.TLS.Mode, "set tls.mode to files, or remove this")
+	}
+	if err := s.onlyFor(len(s.TLS.Files) > 0, "files"); err != nil {
+		return err
 	}
 	_, err := s.TLS.pairs()
 	return err
@@ -83,6 +119,20 @@ func (t *TLS) pairs() ([]tlsmgr.Pair, error) {
 		pairs, errs = append(pairs, p), append(errs, err)
 	}
 	return pairs, errors.Join(errs...)
+}
+
+// domains returns the names of the mode internal, which works without any.
+func (t *TLS) domains() []string {
+	if len(t.Domains) > 0 || t.Mode != "internal" {
+		return t.Domains
+	}
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	if host, err := os.Hostname(); err == nil && host != "localhost" {
+		if name, err := tlsmgr.ParseDomain(host); err == nil {
+			names = append([]string{name}, names...)
+		}
+	}
+	return names
 }
 
 func (t *TLS) minVersion() uint16 {

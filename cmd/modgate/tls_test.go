@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -134,6 +135,61 @@ func TestHTTPListen(t *testing.T) {
 	}
 	if out, err := download(t, w, "http://"+line, "SSL_CERT_FILE="+pki.WriteRoot(dir)); err != nil {
 		t.Errorf("go mod download over the redirect: %v\n%s", err, out)
+	}
+}
+
+// TestTLSInternal is a server with an authority of its own: what its commands
+// print makes the go command trust it, before and after a restart.
+func TestTLSInternal(t *testing.T) {
+	dir, w := t.TempDir(), newWorld(t)
+	storage, root := filepath.Join(dir, "tls"), filepath.Join(dir, "root.pem")
+	caRoot := func() (string, error) {
+		var stdout, stderr bytes.Buffer
+		err := run(t.Context(), []string{"ca", "root", "--config=off", "--tls-mode=internal", "--tls-storage=" + storage}, nil, &stdout, &stderr)
+		return stdout.String(), errors.Join(err, errors.New(stderr.String()))
+	}
+	if _, err := caRoot(); !strings.Contains(err.Error(), "there is no authority") {
+		t.Errorf("before the first start: %v", err)
+	}
+	var before string
+	for range 2 {
+		i, err := launch(nil, t.TempDir(), append(w.flags(), "--tls-mode=internal", "--tls-storage="+storage)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, stderr := caRoot()
+		if !strings.Contains(stderr.Error(), "SHA-256 fingerprint: ") {
+			t.Error(stderr)
+		}
+		if _, served := get(t, i.admin+"/-/ca.pem"); served != text || !strings.HasPrefix(text, "-----BEGIN CERTIFICATE-----") {
+			t.Errorf("/-/ca.pem:\n%s\nmodgate ca root:\n%s", served, text)
+		}
+		if before != "" && text != before {
+			t.Error("another root after the restart")
+		}
+		before = text
+		if err := os.WriteFile(root, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := download(t, w, https(i.url), "SSL_CERT_FILE="+root); err != nil {
+			t.Errorf("go mod download: %v\n%s", err, out)
+		}
+		if err := i.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"root.key", "intermediate.key"} {
+		if info, err := os.Stat(filepath.Join(storage, "pki", name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+}
+
+// A storage that cannot be written is told at the start.
+func TestTLSStorageUnwritable(t *testing.T) {
+	_, err := launch(nil, t.TempDir(), "--tls-mode=internal", "--tls-storage=/proc/modgate")
+	if err == nil || !strings.Contains(err.Error(), "tls.storage: ") || !strings.Contains(err.Error(), "→ name a directory") {
+		t.Error(err)
 	}
 }
 

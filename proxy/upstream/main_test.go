@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"testing"
 	"time"
 
@@ -18,6 +19,9 @@ import (
 // The network is closed to these tests: a dial that leaves the host fails.
 // The online test dials by itself.
 func TestMain(m *testing.M) {
+	if ran, code := Helper(os.Args, os.Environ(), os.Stdin, os.Stdout, os.Stderr); ran {
+		os.Exit(code)
+	}
 	http.DefaultTransport.(*http.Transport).DialContext = loopbackOnly
 	goleak.VerifyTestMain(m)
 }

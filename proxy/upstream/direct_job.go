@@ -1,0 +1,91 @@
+package upstream
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// job is one run of the go command, as the guard knows it.
+type job struct {
+	token string
+	place *place
+	repo  *repository
+	ctx   context.Context
+	most  int64 // bytes that it may receive
+	got   atomic.Int64
+
+	mu      sync.Mutex
+	failure *DirectError // the first trouble with the repository
+}
+
+// jobs are those that run now.
+type jobs struct {
+	mu      sync.Mutex
+	byToken map[string]*job
+}
+
+func (js *jobs) get(token string) *job {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	return js.byToken[token]
+}
+
+// start makes a job known to the guard, until the result is called.
+func (js *jobs) start(j *job) func() {
+	j.token = rand.Text()
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.byToken[j.token] = j
+	return func() {
+		js.mu.Lock()
+		defer js.mu.Unlock()
+		delete(js.byToken, j.token)
+	}
+}
+
+// fail remembers the first trouble: what follows is go trying other ways.
+func (j *job) fail(err error) {
+	var e *DirectError
+	if !errors.As(err, &e) || j.ctx.Err() != nil && reason(e.Reason) == stopped {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failure == nil {
+		j.failure = e
+	}
+}
+
+func (j *job) failed() *DirectError {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failure
+}
+
+// counted ends a body that makes the job larger than allowed.
+func (j *job) counted(r io.Reader) io.Reader { return &countedReader{r, j} }
+
+type countedReader struct {
+	io.Reader
+	job *job
+}
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.job.got.Add(int64(n)) > r.job.most {
+		return 0, troubled(tooBig, nil, "the repository sends more than %s for it, the limit for one fetch", inMiB(r.job.most))
+	}
+	return n, err
+}
+
+func inMiB(n int64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}

@@ -1,0 +1,142 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// kept returns the directory of the repository that the go command keeps for
+// a place, empty if there is none.
+func (d *Direct) kept(p *place) string {
+	entries, err := os.ReadDir(d.files.vcs)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".info")
+		if !ok {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(d.files.vcs, e.Name()))
+		if _, url, ok := strings.Cut(strings.TrimSpace(string(data)), ":"); err == nil && ok && url == p.seen {
+			return filepath.Join(d.files.vcs, name)
+		}
+	}
+	return ""
+}
+
+// forgetMoved removes tags from the kept repository that point elsewhere than
+// in the real one. The go command would believe the kept one for ever.
+func (d *Direct) forgetMoved(ctx context.Context, p *place, r *refs) {
+	dir := d.kept(p)
+	if dir == "" || r == nil {
+		return
+	}
+	var old strings.Builder
+	for tag, hash := range keptTags(dir) {
+		if annotation, target := r.tagHashes(tag); hash != annotation && hash != target {
+			old.WriteString("delete refs/tags/" + tag + "\n")
+		}
+	}
+	if old.Len() == 0 {
+		return
+	}
+	cmd := exec.CommandContext(ctx, d.gitCmd, "--git-dir="+dir, "-c", "core.hooksPath="+os.DevNull, "update-ref", "--no-deref", "--stdin")
+	cmd.Env = []string{"PATH=" + d.path(), "HOME=" + d.files.home, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "LC_ALL=C"}
+	cmd.Stdin = strings.NewReader(old.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		d.cfg.Logger.Warn("tags that were moved", "error", err, "git", oneLine(string(out), 500))
+	}
+}
+
+// keptTags returns the tags of a repository and what they point at
+// (gitrepository-layout(5): refs/tags, packed-refs).
+func keptTags(dir string) map[string]string {
+	tags := make(map[string]string)
+	if f, err := os.Open(filepath.Join(dir, "packed-refs")); err == nil {
+		for in := bufio.NewScanner(f); in.Scan(); {
+			hash, name, _ := strings.Cut(in.Text(), " ")
+			if tag, ok := strings.CutPrefix(name, "refs/tags/"); ok && isHash(hash) {
+				tags[tag] = hash
+			}
+		}
+		_ = f.Close()
+	}
+	root := filepath.Join(dir, "refs", "tags")
+	_ = filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil
+		}
+		data, err := os.ReadFile(name)
+		hash := strings.TrimSpace(string(data))
+		if rel, relErr := filepath.Rel(root, name); err == nil && relErr == nil && isHash(hash) {
+			tags[filepath.ToSlash(rel)] = hash
+		}
+		return nil
+	})
+	return tags
+}
+
+// mendPlace makes the kept repository usable after its git was killed.
+func (d *Direct) mendPlace(p *place) {
+	if dir := d.kept(p); dir != "" {
+		mend(dir, d.cfg.Logger)
+	}
+}
+
+// mendAll removes from all repositories what a process left that was killed.
+func mendAll(vcs string, log *slog.Logger) {
+	entries, err := os.ReadDir(vcs)
+	if err != nil {
+		log.Warn("kept repositories", "error", err)
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			mend(filepath.Join(vcs, e.Name()), log)
+		}
+	}
+}
+
+// mend removes stale locks and half packs of a repository that no go command
+// uses now, and the repository itself if it was killed while it was made: git
+// would refuse it for ever.
+func mend(dir string, log *slog.Logger) {
+	// The go command's own lock (cmd/go/internal/modfetch/codehost: WorkDir).
+	lock, err := lockFile(dir + ".lock")
+	if err != nil {
+		return // in use
+	}
+	defer lock.Close()
+	config, err := os.ReadFile(filepath.Join(dir, "config"))
+	_, errObjects := os.Stat(filepath.Join(dir, "objects"))
+	if err != nil || errObjects != nil || !strings.Contains(string(config), `[remote "origin"]`) || !strings.Contains(string(config), "url =") {
+		log.Info("removing a repository that is not whole", "dir", dir)
+		if err := removeAll(dir); err != nil {
+			log.Warn("a repository that is not whole stays", "error", err)
+		}
+		return
+	}
+	_ = filepath.WalkDir(dir, func(name string, e os.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		base := e.Name()
+		switch {
+		case e.IsDir():
+			if len(base) == 2 && filepath.Base(filepath.Dir(name)) == "objects" {
+				return filepath.SkipDir // loose objects, which are many
+			}
+		case strings.HasSuffix(base, ".lock"), strings.HasPrefix(base, "tmp_"):
+			log.Info("removing what a killed git left", "file", name)
+			_ = os.Remove(name)
+		}
+		return nil
+	})
+}

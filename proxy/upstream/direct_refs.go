@@ -1,0 +1,255 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxRefs bounds what a repository may say about its tags and branches.
+const maxRefs = 64 << 20
+
+// refs are the tags and branches of a repository at some time.
+type refs struct {
+	hash   map[string]string // by name: HEAD, refs/heads/…, refs/tags/…; and <tag>^{} for what an annotated one stands for
+	digest string
+	asked  time.Time // before the answer
+}
+
+// hasVersion reports whether a tag could name the version: it has the version
+// as its last element.
+func (r *refs) hasVersion(version string) bool {
+	version, _ = strings.CutSuffix(version, "+incompatible")
+	if r.hash["refs/tags/"+version] != "" {
+		return true
+	}
+	for name := range r.hash {
+		if tag, ok := strings.CutPrefix(name, "refs/tags/"); ok && strings.HasSuffix(tag, "/"+version) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseRefs understands the first answer of git-upload-pack in version 0 of
+// its protocol (gitprotocol-pack(5), "Reference Discovery"), after the
+// announcement that HTTP puts in front (gitprotocol-http(5)). It reads to the
+// flush packet that ends the list.
+func parseRefs(r io.Reader) (*refs, error) {
+	in := bufio.NewReader(io.LimitReader(r, maxRefs))
+	out := &refs{hash: make(map[string]string)}
+	for first := true; ; first = false {
+		line, flush, err := readPacket(in)
+		if err != nil {
+			return nil, err
+		}
+		if flush {
+			break
+		}
+		if first && strings.HasPrefix(line, "# service=") {
+			if _, flush, err := readPacket(in); err != nil || !flush {
+				return nil, errors.New("no end after the announcement of the service")
+			}
+			continue
+		}
+		if message, ok := strings.CutPrefix(line, "ERR "); ok {
+			return nil, fmt.Errorf("the server says %q", oneLine(message, 200))
+		}
+		line, _, _ = strings.Cut(line, "\x00") // capabilities
+		hash, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if !ok || !isHash(hash) {
+			if strings.HasPrefix(line, "version ") || strings.HasPrefix(line, "shallow ") {
+				continue
+			}
+			return nil, fmt.Errorf("not a list of refs: %q", oneLine(line, 60))
+		}
+		if name == "HEAD" || strings.HasPrefix(name, "refs/heads/") || strings.HasPrefix(name, "refs/tags/") {
+			out.hash[name] = hash
+		}
+	}
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(out.hash)) {
+		fmt.Fprintf(sum, "%s %s\n", out.hash[name], name)
+	}
+	out.digest = string(sum.Sum(nil))
+	return out, nil
+}
+
+// isHash reports whether s is a SHA-1 or SHA-256 in hexadecimal.
+func isHash(s string) bool {
+	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// readPacket reads one packet (gitprotocol-common(5), "pkt-line Format").
+func readPacket(r *bufio.Reader) (line string, flush bool, err error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return "", false, fmt.Errorf("list of refs: %w", noEOF(err))
+	}
+	n, err := strconv.ParseUint(string(head[:]), 16, 16)
+	switch {
+	case err != nil:
+		return "", false, fmt.Errorf("not the git protocol: %q", oneLine(string(head[:]), 20))
+	case n == 0:
+		return "", true, nil
+	case n < 4:
+		return "", false, fmt.Errorf("packet of length %d", n)
+	}
+	data := make([]byte, n-4)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return "", false, fmt.Errorf("list of refs: %w", noEOF(err))
+	}
+	return string(data), false, nil
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// repository is one that modules come from. It outlives requests, so that
+// they can share what it says.
+type repository struct {
+	d    *Direct
+	url  *url.URL
+	busy lock // held while refs are asked for
+
+	mu   sync.Mutex // guards what is below
+	base *url.URL   // where url redirects to, or url
+	last *refs
+}
+
+// repository returns the one at u.
+func (d *Direct) repository(u *url.URL) *repository {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.repos[u.String()]
+	if r == nil {
+		r = &repository{d: d, url: u, base: u, busy: newLock()}
+		d.repos[u.String()] = r
+	}
+	return r
+}
+
+func (r *repository) known() *refs {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// address returns where requests for the repository go.
+func (r *repository) address(suffix string) *url.URL {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := *r.base
+	u.Path = strings.TrimSuffix(u.Path, "/") + suffix
+	u.RawPath = ""
+	return &u
+}
+
+// refs returns the tags and branches as they were at notBefore or later.
+// Requests at the same time share one question.
+func (r *repository) refs(ctx context.Context, notBefore time.Time) (*refs, error) {
+	if last := r.known(); last != nil && !last.asked.Before(notBefore) {
+		return last, nil
+	}
+	if err := r.busy.lock(ctx); err != nil {
+		return nil, explained(err, r.url.Host)
+	}
+	defer r.busy.unlock()
+	if last := r.known(); last != nil && !last.asked.Before(notBefore) {
+		return last, nil
+	}
+	r.d.metrics.refs.Inc()
+	asked := time.Now()
+	var (
+		fresh *refs
+		err   error
+	)
+	if r.url.Scheme == "ssh" {
+		fresh, err = r.d.ssh.refs(ctx, r.url)
+	} else {
+		fresh, err = r.refsOverHTTP(ctx)
+	}
+	if err != nil {
+		return nil, explained(err, r.url.Host)
+	}
+	fresh.asked = asked
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = fresh
+	return fresh, nil
+}
+
+func (r *repository) refsOverHTTP(ctx context.Context) (*refs, error) {
+	u := r.address("/info/refs")
+	u.RawQuery = "service=git-upload-pack"
+	resp, last, err := r.d.get(ctx, u, http.Header{"Accept": {"*/*"}}, false)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, statusTrouble(last, resp.StatusCode, r.d.current().credentialFor(last) != nil)
+	}
+	if ct := resp.Header.Get("Content-Type"); ct != "application/x-git-upload-pack-advertisement" {
+		_, _ = io.CopyN(io.Discard, resp.Body, 16<<10)
+		return nil, troubled(noRepository, fmt.Errorf("content type %q", ct), "%s answers, but not as a git server: no repository is there", last.Host)
+	}
+	fresh, err := parseRefs(resp.Body)
+	if err != nil {
+		var t interface{ Timeout() bool }
+		if errors.As(err, &t) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, explained(err, last.Host)
+		}
+		return nil, troubled(broken, err, "%s does not speak the git protocol", last.Host)
+	}
+	if path, ok := strings.CutSuffix(last.Path, "/info/refs"); ok {
+		base := *last
+		base.Path, base.RawPath, base.RawQuery = path, "", ""
+		r.mu.Lock()
+		r.base = &base
+		r.mu.Unlock()
+	}
+	return fresh, nil
+}
+
+// lock is a mutex that a context can stop waiting for.
+type lock chan struct{}
+
+func newLock() lock { return make(lock, 1) }
+
+func (l lock) lock(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l lock) unlock() { <-l }
+
+// tagHashes returns what a local tag may point at, by the tag's name: the
+// annotation, or what it stands for.
+func (r *refs) tagHashes(tag string) (annotation, target string) {
+	return r.hash["refs/tags/"+tag], r.hash["refs/tags/"+tag+"^{}"]
+}

@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/goproxy/goproxy"
+)
+
+// go runs the go command in the module cache of w, for the module at p. what
+// is for metrics.
+func (d *Direct) goRun(ctx context.Context, what string, w *work, p *place, do func(context.Context, *goproxy.GoFetcher) error) error {
+	select {
+	case d.slots <- struct{}{}:
+		defer func() { <-d.slots }()
+	case <-ctx.Done():
+		return explained(context.Cause(ctx), "")
+	}
+	defer d.metrics.run(what)()
+	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout, tooSlow("the go command took longer than "+d.cfg.Timeout.String()))
+	defer cancel()
+	j := &job{place: p, repo: d.repository(p.url), ctx: ctx, most: d.cfg.MaxFetch}
+	defer d.jobs.start(j)()
+
+	pidFile := filepath.Join(w.dir, "pid")
+	defer os.Remove(pidFile)
+	pid := func() int {
+		data, _ := os.ReadFile(pidFile) // absent if it was never started
+		n, _ := strconv.Atoi(string(data))
+		return n
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if n := pid(); n > 1 {
+			killGroup(n)
+		}
+	})
+	err := do(ctx, &goproxy.GoFetcher{Env: d.childEnv(w, j, pidFile), GoBin: d.cfg.Self, TempDir: filepath.Join(w.dir, "tmp")})
+	stop()
+	if n := pid(); n > 1 {
+		buryGroup(n)
+	}
+	if ctx.Err() != nil {
+		d.mendPlace(p)
+		return explained(context.Cause(ctx), p.url.Host)
+	}
+	if err == nil {
+		return nil
+	}
+	return d.judge(err, j)
+}
+
+// judge says what it means that the go command failed.
+func (d *Direct) judge(err error, j *job) error {
+	d.cfg.Logger.Debug("go command", "root", j.place.root, "error", oneLine(err.Error(), 4000))
+	if e := j.failed(); e != nil {
+		return e
+	}
+	text := err.Error()
+	for _, v := range verdicts {
+		if strings.Contains(text, v.says) {
+			return troubled(v.reason, err, "%s", v.text)
+		}
+	}
+	return troubled(broken, err, "the go command could not fetch it: the server's log says why")
+}
+
+// verdicts are what the go command says, and what it means for a client. What
+// is not in the list is trouble: to take it for absence could hide it.
+var verdicts = []struct {
+	says   string
+	reason reason
+	text   string
+}{
+	{"unknown revision", unknownVersion, "unknown version: the repository has no such tag, branch or commit"},
+	{"no matching versions for query", unknownVersion, "the repository has no such version"},
+	{"ambiguous revision", unknownVersion, "several commits begin like this"},
+	{"no commits", unknownVersion, "the repository has no commits"},
+	{"invalid pseudo-version", unknownVersion, "not the pseudo-version of a commit in the repository"},
+	{"disallowed version string", unknownVersion, "not a version"},
+	{"invalid version: ", unknownVersion, "not a version of this module: its go.mod, its path and its tags do not go together"},
+	{"go.mod has", notModule, "the go.mod there names another module path"},
+	{"missing go.mod", notModule, "no go.mod there"},
+	{"module source tree too large", tooBig, "the module is larger than 500 MiB, the limit of the go command"},
+	{"too large", tooBig, "the module has a file that is larger than the go command allows"},
+}
+
+// childEnv is everything that go and git know of the world. Both find no
+// configuration but this, and their only way out is the guard.
+func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
+	f, g := d.files, d.guard
+	proxy := fmt.Sprintf("http://modgate:%s@%s", j.token, g.lookups.Addr())
+	env := []string{
+		"PATH=" + d.path(),
+		"HOME=" + f.home, "XDG_CONFIG_HOME=" + filepath.Join(f.home, ".config"), "XDG_CACHE_HOME=" + filepath.Join(f.home, ".cache"),
+		"TMPDIR=" + filepath.Join(w.dir, "tmp"), "LC_ALL=C", "TZ=UTC",
+
+		"GOENV=off", "GOFLAGS=-modcacherw", "GOPROXY=direct", "GOSUMDB=off", "GOTOOLCHAIN=local", "GOVCS=*:git", "GOAUTH=off", "GOWORK=off",
+		"GOPATH=" + filepath.Join(w.dir, "gopath"), "GOMODCACHE=" + w.dir, "GOCACHE=" + filepath.Join(f.home, ".cache", "go-build"),
+		"HTTP_PROXY=" + proxy, "HTTPS_PROXY=" + proxy, "NO_PROXY=",
+
+		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "GCM_INTERACTIVE=never",
+		"GIT_ALLOW_PROTOCOL=https:ssh", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1",
+		"GIT_SSL_CAINFO=" + g.caFile, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND=" + shellQuote(d.cfg.Self),
+		// A server that sends a byte an hour is cut by the guard; this is
+		// for a guard that is gone.
+		"GIT_HTTP_LOW_SPEED_LIMIT=1", "GIT_HTTP_LOW_SPEED_TIME=" + strconv.Itoa(int(2*d.cfg.NoProgress.Seconds())+60),
+
+		helperEnv + "=" + helperGo, helperEnv + "_GO=" + d.goCmd, helperEnv + "_PID=" + pidFile,
+	}
+	if !j.place.static {
+		// The go command asks over plain HTTP what its proxy refuses over
+		// HTTPS; with this, the guard answers without a certificate.
+		env = append(env, "GOINSECURE="+j.place.root)
+	}
+	to := fmt.Sprintf("https://%s/repository", g.git.Addr())
+	instead := to
+	if j.place.url.Scheme == "ssh" {
+		instead = j.place.url.String()
+	}
+	settings := [][2]string{
+		{"url." + instead + ".insteadOf", j.place.seen},
+		// Whatever else git should try over HTTPS ends at the guard, too.
+		{"http.proxy", "http://" + g.lookups.Addr().String()},
+		{"http." + to + ".proxy", ""},
+		{"http." + to + ".extraHeader", tokenHeader + ": " + j.token},
+		{"http.followRedirects", "false"},
+		{"http.version", "HTTP/1.1"},
+		{"http.schannelUseSSLCAInfo", "true"},
+		{"core.hooksPath", os.DevNull},
+		{"core.askPass", ""},
+		{"credential.helper", ""},
+		{"protocol.file.allow", "never"},
+		{"protocol.ext.allow", "never"},
+		{"gc.auto", "0"}, // a child that outlives git
+		{"maintenance.auto", "false"},
+		{"fetch.fsckObjects", "false"},
+		{"submodule.recurse", "false"},
+		{"safe.directory", "*"},
+	}
+	env = append(env, "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)))
+	for i, s := range settings {
+		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i, s[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, s[1]))
+	}
+	return env
+}
+
+// path is where children find git, and git its own programs.
+func (d *Direct) path() string {
+	dirs := []string{filepath.Dir(d.gitCmd), filepath.Dir(d.goCmd), "/usr/local/bin", "/usr/bin", "/bin"}
+	return strings.Join(dirs, string(os.PathListSeparator))
+}
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

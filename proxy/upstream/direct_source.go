@@ -1,0 +1,315 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/goproxy/goproxy"
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
+)
+
+// maxRemembered bounds what is remembered of queries and lookups.
+const maxRemembered = 10_000
+
+// remembered is the answer to a question whose answer follows from the refs of
+// the repository.
+type remembered struct {
+	digest string
+	info   []byte
+	list   []string
+	err    error // absence
+}
+
+// Info returns the .info JSON of what query means for the module, with Origin,
+// as the go command writes it.
+func (d *Direct) Info(ctx context.Context, path, query string) ([]byte, error) {
+	ctx, done, err := d.begin(ctx)
+	if err != nil {
+		return nil, d.metrics.fail(about(err, path+"@"+query))
+	}
+	defer done()
+	info, err := d.info(ctx, path, query)
+	if err != nil {
+		return nil, d.metrics.fail(about(err, path+"@"+query))
+	}
+	return info, nil
+}
+
+func (d *Direct) info(ctx context.Context, path, query string) ([]byte, error) {
+	if err := d.check(path, query); err != nil {
+		return nil, err
+	}
+	if isExact(query) {
+		var info []byte
+		err := d.version(ctx, module.Version{Path: path, Version: query}, func(w *work, _ *place) error {
+			info = w.info
+			return nil
+		})
+		return info, err
+	}
+	answer, err := d.fromRefs(ctx, "@"+query, path, func(ctx context.Context, p *place) (remembered, error) {
+		info, err := d.query(ctx, p, path, query)
+		return remembered{info: info}, err
+	})
+	return answer.info, err
+}
+
+// List returns the tagged versions of the module, retracted ones included.
+func (d *Direct) List(ctx context.Context, path string) ([]string, error) {
+	ctx, done, err := d.begin(ctx)
+	if err != nil {
+		return nil, d.metrics.fail(about(err, path))
+	}
+	defer done()
+	answer, err := d.list(ctx, path)
+	if err != nil {
+		return nil, d.metrics.fail(about(err, path))
+	}
+	return answer.list, nil
+}
+
+func (d *Direct) list(ctx context.Context, path string) (remembered, error) {
+	if err := d.check(path, "latest"); err != nil {
+		return remembered{}, err
+	}
+	return d.fromRefs(ctx, "list", path, func(ctx context.Context, p *place) (remembered, error) {
+		w, err := d.scratch()
+		if err != nil {
+			return remembered{}, err
+		}
+		defer d.discard(w)
+		var list []string
+		err = d.goRun(ctx, runList, w, p, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
+			list, err = f.List(ctx, path)
+			return err
+		})
+		return remembered{list: list}, err
+	})
+}
+
+// Open returns a file of m. Its context may end before the body is read.
+func (d *Direct) Open(ctx context.Context, m module.Version, kind string) (io.ReadCloser, int64, error) {
+	what := m.Path + "@" + m.Version
+	ctx, done, err := d.begin(ctx)
+	if err != nil {
+		return nil, 0, d.metrics.fail(about(err, what))
+	}
+	defer done()
+	body, size, err := d.open(ctx, m, kind)
+	if err != nil {
+		return nil, 0, d.metrics.fail(about(err, what))
+	}
+	return body, size, nil
+}
+
+func (d *Direct) open(ctx context.Context, m module.Version, kind string) (body io.ReadCloser, size int64, err error) {
+	if err := d.check(m.Path, m.Version); err != nil {
+		return nil, 0, err
+	}
+	if !isExact(m.Version) {
+		return nil, 0, troubled(unknownVersion, nil, "not a canonical version")
+	}
+	err = d.version(ctx, m, func(w *work, p *place) error {
+		if kind == "mod" && w.mod != nil {
+			body, size = io.NopCloser(bytes.NewReader(w.mod)), int64(len(w.mod))
+			return nil
+		}
+		f, n, err := d.download(ctx, w, p, kind)
+		body, size = f, n
+		return err
+	})
+	return body, size, err
+}
+
+// check refuses what cannot be a module or a version before anything else
+// looks at it.
+func (d *Direct) check(path, query string) error {
+	if err := module.CheckPath(path); err != nil {
+		return troubled(notModule, err, "not a module path")
+	}
+	if !d.isPrivate(path) {
+		return troubled(misconfigured, nil, "no private pattern matches it, so it is not fetched from its repository")
+	}
+	if semver.IsValid(query) {
+		if _, pathMajor, _ := module.SplitPathVersion(path); isExact(query) && module.CheckPathMajor(query, pathMajor) != nil {
+			return troubled(unknownVersion, nil, "the major version does not go with the module path")
+		}
+		return nil
+	}
+	// As cmd/go/internal/modload does with the names of branches and commits.
+	if query == "" || len(query) > 200 || strings.HasPrefix(query, "-") || strings.ContainsAny(query, "\\:*?[~^@{} \t") || strings.Contains(query, "..") ||
+		strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r == 0x7f }) || strings.ContainsAny(query[:1], "<>=/") {
+		return troubled(unknownVersion, nil, "not a version, a branch or a commit")
+	}
+	return nil
+}
+
+// isExact reports whether a query can only mean one version.
+func isExact(query string) bool {
+	return semver.IsValid(query) && module.CanonicalVersion(query) == query
+}
+
+// version calls use with the work of m, whose .info and .mod are known then.
+func (d *Direct) version(ctx context.Context, m module.Version, use func(*work, *place) error) error {
+	asked := time.Now()
+	p, err := d.locate(ctx, m.Path)
+	if err != nil {
+		return err
+	}
+	return d.with(ctx, m, func(w *work) error {
+		if w.info != nil {
+			return use(w, p)
+		}
+		repo := d.repository(p.url)
+		r, err := repo.refs(ctx, asked.Add(-d.cfg.RefsTTL))
+		if err != nil {
+			return err
+		}
+		if tagged := !module.IsPseudoVersion(m.Version); tagged && !r.hasVersion(m.Version) {
+			// Absence is said of what is now, not of what was a while ago.
+			if r, err = repo.refs(ctx, asked); err != nil {
+				return err
+			}
+			if !r.hasVersion(m.Version) {
+				return troubled(unknownVersion, nil, "unknown version: the repository has no such tag")
+			}
+		}
+		if _, err := d.ask(ctx, w, p, r, m.Path, m.Version); err != nil {
+			return err
+		}
+		return use(w, p)
+	})
+}
+
+// ask has the go command find out what a query means, in w.
+func (d *Direct) ask(ctx context.Context, w *work, p *place, r *refs, path, query string) (module.Version, error) {
+	d.forgetMoved(ctx, p, r)
+	m := module.Version{Path: path}
+	err := d.goRun(ctx, runQuery, w, p, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
+		m.Version, _, err = f.Query(ctx, path, query)
+		return err
+	})
+	if err != nil {
+		return m, err
+	}
+	if err := w.learn(m); err != nil {
+		return m, troubled(broken, err, "the go command did not do what is expected of it")
+	}
+	return m, nil
+}
+
+// query answers what is not an exact version. What it finds is kept for the
+// requests that follow.
+func (d *Direct) query(ctx context.Context, p *place, path, query string) ([]byte, error) {
+	w, err := d.scratch()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.ask(ctx, w, p, d.repository(p.url).known(), path, query); err != nil {
+		d.discard(w)
+		return nil, err
+	}
+	info := w.info
+	d.adopt(w)
+	return info, nil
+}
+
+// scratch makes a work for a version that is not known yet.
+func (d *Direct) scratch() (*work, error) {
+	dir, err := d.files.module()
+	if err != nil {
+		return nil, troubled(broken, err, "modgate cannot write its work files")
+	}
+	return &work{dir: dir, busy: newLock()}, nil
+}
+
+// fromRefs answers a question about a module whose answer only changes when
+// the refs of its repository do.
+func (d *Direct) fromRefs(ctx context.Context, question, path string, answer func(context.Context, *place) (remembered, error)) (remembered, error) {
+	asked := time.Now()
+	p, err := d.locate(ctx, path)
+	if err != nil {
+		return remembered{}, err
+	}
+	repo := d.repository(p.url)
+	key := p.url.String() + " " + path + " " + question
+	for _, notBefore := range []time.Time{asked.Add(-d.cfg.RefsTTL), asked} {
+		r, err := repo.refs(ctx, notBefore)
+		if err != nil {
+			return remembered{}, err
+		}
+		d.mu.Lock()
+		last, ok := d.memo[key]
+		d.mu.Unlock()
+		if !ok || last.digest != r.digest {
+			if last, err = answer(ctx, p); err != nil {
+				var e *DirectError
+				if !errors.As(err, &e) || !e.Is(os.ErrNotExist) {
+					return remembered{}, err
+				}
+				last.err = e
+			}
+			last.digest = r.digest
+			d.mu.Lock()
+			if len(d.memo) >= maxRemembered {
+				clear(d.memo)
+			}
+			d.memo[key] = last
+			d.mu.Unlock()
+		}
+		if last.err == nil {
+			return last, nil
+		}
+		// Absence is said of what is now, not of what was a while ago.
+		if !r.asked.Before(asked) {
+			return remembered{}, last.err
+		}
+	}
+	return remembered{}, fmt.Errorf("refs of %s from the future", path)
+}
+
+// download has the go command make the zip, and opens a file of the version.
+func (d *Direct) download(ctx context.Context, w *work, p *place, kind string) (*os.File, int64, error) {
+	if dir, err := w.unpacked(w.m); err == nil {
+		// The go command does not unpack what is there already. If one day it
+		// does, nothing but time is lost.
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, 0, troubled(broken, err, "modgate cannot write its work files")
+		}
+	}
+	err := d.goRun(ctx, runDownload, w, p, func(ctx context.Context, f *goproxy.GoFetcher) error {
+		info, mod, zip, err := f.Download(ctx, w.m.Path, w.m.Version)
+		if err != nil {
+			return err
+		}
+		return errors.Join(info.Close(), mod.Close(), zip.Close())
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	name, err := w.file(w.m, kind)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, troubled(broken, err, "the go command did not do what is expected of it")
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(troubled(broken, err, "modgate cannot read its work files"), f.Close())
+	}
+	if kind == "zip" {
+		d.mu.Lock()
+		w.spent = true
+		d.mu.Unlock()
+	}
+	return f, st.Size(), nil
+}

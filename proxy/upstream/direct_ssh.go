@@ -1,0 +1,348 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+)
+
+// sshIdle is how long a connection is kept that nobody uses.
+const sshIdle = time.Minute
+
+// sshPool has the connections to hosts that are reached by SSH. The key never
+// leaves this process, a host is only believed with a key that is known, and
+// several commands share a connection.
+type sshPool struct {
+	d *Direct
+
+	mu    sync.Mutex // guards what is below
+	conns map[string]*sshConn
+}
+
+type sshConn struct {
+	busy   lock        // held while it is opened
+	client *ssh.Client // nil if not open; guarded by busy
+	users  int         // guarded by sshPool.mu, as used
+	used   time.Time
+}
+
+func newSSHPool(d *Direct) *sshPool { return &sshPool{d: d, conns: make(map[string]*sshConn)} }
+
+// closeIdle closes the connections that are not in use, and lets the others
+// end with their last user.
+func (p *sshPool) closeIdle() { p.drop(func(*sshConn) bool { return true }) }
+
+func (p *sshPool) drop(old func(*sshConn) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, c := range p.conns {
+		if c.users == 0 && old(c) {
+			delete(p.conns, key)
+			c.shut()
+		}
+	}
+}
+
+// close closes all.
+func (p *sshPool) close() { p.closeIdle() }
+
+func (c *sshConn) shut() {
+	if c.client != nil {
+		_ = c.client.Close()
+	}
+}
+
+// session opens a session on the host of u. done must be called at its end.
+func (p *sshPool) session(ctx context.Context, u *url.URL) (s *ssh.Session, done func(), err error) {
+	cred := p.d.current().credentialFor(u)
+	if cred == nil {
+		return nil, nil, troubled(unauthorized, nil, "%s wants an SSH key, and none is configured for it", u.Host)
+	}
+	key := fmt.Sprintf("%s@%s/%p", u.User.Username(), u.Host, cred)
+	p.mu.Lock()
+	c := p.conns[key]
+	if c == nil {
+		c = &sshConn{busy: newLock()}
+		p.conns[key] = c
+	}
+	c.users++
+	p.mu.Unlock()
+	leave := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		c.users--
+		c.used = time.Now()
+		if c.users == 0 && p.conns[key] != c {
+			c.shut()
+		}
+	}
+	if err := c.busy.lock(ctx); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	defer c.busy.unlock()
+	if c.client != nil {
+		if s, err := c.client.NewSession(); err == nil {
+			return s, leave, nil
+		}
+		c.shut() // it has died meanwhile
+		c.client = nil
+	}
+	if c.client, err = p.open(ctx, u, cred); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	if s, err = c.client.NewSession(); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return s, leave, nil
+}
+
+// open connects and logs in.
+func (p *sshPool) open(ctx context.Context, u *url.URL, cred *credential) (*ssh.Client, error) {
+	secret := cred.SSHKey
+	if !strings.HasPrefix(secret, "env:") && !strings.HasPrefix(secret, "file:") {
+		secret = "file:" + secret
+	}
+	pem, err := p.d.secret(secret)
+	if err != nil {
+		return nil, troubled(misconfigured, err, "the SSH key configured for %s cannot be read", cred.Match)
+	}
+	signer, err := ssh.ParsePrivateKey([]byte(pem + "\n"))
+	if err != nil {
+		return nil, troubled(misconfigured, errors.New("not a private key without a passphrase"), "the SSH key configured for %s cannot be used", cred.Match)
+	}
+	known, err := knownhosts.New(strings.TrimPrefix(cred.KnownHosts, "file:"))
+	if err != nil {
+		return nil, troubled(misconfigured, err, "the known hosts configured for %s cannot be read", cred.Match)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "22"
+	}
+	address := net.JoinHostPort(u.Hostname(), port)
+	conn, err := p.d.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	var keyErr error
+	user := u.User.Username()
+	if user == "" {
+		user = "git"
+	}
+	cfg := &ssh.ClientConfig{
+		User:              user,
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		HostKeyAlgorithms: knownAlgorithms(known, address),
+		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error {
+			// Judged by the name that was configured, not by its address.
+			keyErr = known(host, hostAddr(address), key)
+			return keyErr
+		},
+		ClientVersion: "SSH-2.0-modgate",
+	}
+	_ = conn.SetDeadline(time.Now().Add(connectTimeout))
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	c, channels, requests, err := ssh.NewClientConn(conn, address, cfg)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, sshTrouble(err, keyErr, u)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return ssh.NewClient(c, channels, requests), nil
+}
+
+// hostAddr is a name in place of an address.
+type hostAddr string
+
+func (hostAddr) Network() string  { return "tcp" }
+func (a hostAddr) String() string { return string(a) }
+
+// knownAlgorithms returns the algorithms of the keys that are known of a host:
+// it must show one of those, and not another that it prefers.
+func knownAlgorithms(known ssh.HostKeyCallback, address string) []string {
+	var e *knownhosts.KeyError
+	if err := known(address, hostAddr(address), noKey{}); !errors.As(err, &e) {
+		return nil
+	}
+	var algorithms []string
+	for _, k := range e.Want {
+		switch t := k.Key.Type(); t {
+		case ssh.KeyAlgoRSA:
+			algorithms = append(algorithms, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256)
+		default:
+			algorithms = append(algorithms, t)
+		}
+	}
+	return algorithms
+}
+
+// noKey is the key of no host.
+type noKey struct{}
+
+func (noKey) Type() string                        { return "none" }
+func (noKey) Marshal() []byte                     { return []byte("none") }
+func (noKey) Verify([]byte, *ssh.Signature) error { return errors.New("no key") }
+
+func sshTrouble(err, keyErr error, u *url.URL) error {
+	var unknown *knownhosts.KeyError
+	var revoked *knownhosts.RevokedError
+	switch {
+	case errors.As(keyErr, &revoked):
+		return troubled(hostKey, err, "the host key of %s is marked as revoked", u.Host)
+	case errors.As(keyErr, &unknown) && len(unknown.Want) > 0:
+		return troubled(hostKey, err, "the host key of %s is another than the known one: somebody may be in between, or the host has a new key", u.Host)
+	case keyErr != nil:
+		return troubled(hostKey, err, "the host key of %s is not known: add it to the known hosts (ssh-keyscan shows it)", u.Host)
+	case strings.Contains(err.Error(), "unable to authenticate"):
+		return troubled(unauthorized, err, "%s refuses the SSH key that is configured for it", u.Host)
+	}
+	return explained(err, u.Host)
+}
+
+// uploadPack is the only command that is run on a host.
+func uploadPack(u *url.URL) string {
+	path := u.Path
+	if strings.HasPrefix(path, "/~") {
+		path = path[1:]
+	}
+	return "git-upload-pack " + shellQuote(path)
+}
+
+// refs asks a repository for its tags and branches.
+func (p *sshPool) refs(ctx context.Context, u *url.URL) (*refs, error) {
+	var out *refs
+	err := p.run(ctx, u, "", func(in io.WriteCloser, stdout io.Reader) (err error) {
+		if out, err = parseRefs(stdout); err != nil {
+			return err
+		}
+		_, _ = io.WriteString(in, "0000") // nothing is wanted
+		return in.Close()
+	})
+	return out, err
+}
+
+// run runs git-upload-pack for talk, and says in our words what was wrong.
+func (p *sshPool) run(ctx context.Context, u *url.URL, protocol string, talk func(in io.WriteCloser, out io.Reader) error) error {
+	s, done, err := p.session(ctx, u)
+	if err != nil {
+		return explained(err, u.Host)
+	}
+	defer done()
+	defer s.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := &watch{window: p.d.cfg.NoProgress, ctx: ctx, cancel: cancel}
+	quiet.timer = time.AfterFunc(quiet.window, func() { cancel(tooSlow("nothing came for " + quiet.window.String())) })
+	defer quiet.stop()
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	var said limitedText
+	s.Stderr = &said
+	in, err := s.StdinPipe()
+	if err != nil {
+		return explained(err, u.Host)
+	}
+	out, err := s.StdoutPipe()
+	if err != nil {
+		return explained(err, u.Host)
+	}
+	if protocol != "" {
+		_ = s.Setenv("GIT_PROTOCOL", protocol) // many hosts do not accept it, and none needs it
+	}
+	if err := s.Start(uploadPack(u)); err != nil {
+		return explained(err, u.Host)
+	}
+	err = talk(in, &watchedBody{ReadCloser: io.NopCloser(out), watch: quiet})
+	if cause := context.Cause(ctx); cause != nil {
+		return explained(cause, u.Host)
+	}
+	if err == nil {
+		return nil
+	}
+	_ = in.Close()
+	_ = s.Wait() // for what it says
+	if e := refusal(said.String(), u); e != nil {
+		return e
+	}
+	return explained(fmt.Errorf("%w (it says %q)", err, said.String()), u.Host)
+}
+
+// refusal says what the text means with which a host ends git-upload-pack.
+func refusal(text string, u *url.URL) error {
+	low := strings.ToLower(text)
+	for _, s := range []string{"not found", "could not be found", "does not exist", "does not appear to be a git repository"} {
+		if strings.Contains(low, s) {
+			return troubled(noRepository, errors.New(text), "%s has no such repository, or none that modgate may see", u.Host)
+		}
+	}
+	for _, s := range []string{"permission", "denied", "not authorized", "unauthorized", "access"} {
+		if strings.Contains(low, s) {
+			return troubled(unauthorized, errors.New(text), "%s does not let the configured SSH key read the repository", u.Host)
+		}
+	}
+	return nil
+}
+
+// limitedText keeps the beginning of what is written.
+type limitedText struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *limitedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p[:min(len(p), 2000-len(l.text))]...)
+	return len(p), nil
+}
+
+func (l *limitedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return oneLine(string(l.text), 2000)
+}
+
+// bridge connects git with the host of the job's repository.
+func (p *sshPool) bridge(w http.ResponseWriter, r *http.Request, j *job) {
+	if j.place.url.Scheme != "ssh" || !strings.HasPrefix(r.Header.Get("Modgate-Command"), "git-upload-pack ") {
+		http.Error(w, "the guard runs no other commands", http.StatusForbidden)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, "no connection", http.StatusInternalServerError)
+		return
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		return
+	}
+	var copied sync.WaitGroup
+	err = p.run(j.ctx, j.place.url, r.Header.Get("Git-Protocol"), func(in io.WriteCloser, out io.Reader) error {
+		copied.Go(func() {
+			_, _ = io.Copy(in, buffered)
+			_ = in.Close()
+		})
+		_, err := io.Copy(conn, j.counted(out))
+		return err
+	})
+	if err != nil {
+		j.fail(err)
+	}
+	_ = conn.Close()
+	copied.Wait()
+}

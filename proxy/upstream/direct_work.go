@@ -1,0 +1,244 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/mod/module"
+)
+
+// workIdle is how long the files of a version are kept for the next question
+// about it. They must go: the go command would not look at the repository
+// again, and so never see that a tag was moved.
+const workIdle = 20 * time.Second
+
+// workFiles is the directory of this process below DirectConfig.Dir. A lock on
+// it says that the process lives; what dead ones left is removed at start.
+//
+//	vcs/          repositories, as in GOMODCACHE/cache/vcs; kept, shared by all processes
+//	run/<name>/   of one process
+//	    lock      held while the process lives
+//	    home/     an empty home for go, git and ssh
+//	    work/<n>/ a module cache whose cache/vcs is the one above
+type workFiles struct {
+	vcs, root, home, work string
+	lock                  *os.File
+	log                   *slog.Logger
+}
+
+func openWorkFiles(dir string, log *slog.Logger) (*workFiles, error) {
+	runs := filepath.Join(dir, "run")
+	if err := os.MkdirAll(runs, 0o700); err != nil {
+		return nil, err
+	}
+	removeDead(runs, log)
+	root, err := os.MkdirTemp(runs, "")
+	if err != nil {
+		return nil, err
+	}
+	f := &workFiles{vcs: filepath.Join(dir, "vcs"), root: root, home: filepath.Join(root, "home"), work: filepath.Join(root, "work"), log: log}
+	if f.lock, err = lockFile(filepath.Join(root, "lock")); err != nil {
+		return nil, err
+	}
+	telemetry := filepath.Join(f.home, ".config", "go", "telemetry")
+	for _, d := range []string{f.work, telemetry} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, errors.Join(err, f.close())
+		}
+	}
+	// The go command would count its runs in a directory that is thrown away.
+	if err := os.WriteFile(filepath.Join(telemetry, "mode"), []byte("off"), 0o600); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	mendAll(f.vcs, log)
+	return f, nil
+}
+
+// removeDead removes the directories of processes that have ended.
+func removeDead(runs string, log *slog.Logger) {
+	entries, err := os.ReadDir(runs)
+	if err != nil {
+		log.Warn("left-over work files", "error", err)
+		return
+	}
+	for _, e := range entries {
+		dir := filepath.Join(runs, e.Name())
+		lock, err := lockFile(filepath.Join(dir, "lock"))
+		if err != nil {
+			continue // alive
+		}
+		if err := removeAll(dir); err != nil {
+			log.Warn("left-over work files", "error", err)
+		}
+		_ = lock.Close()
+	}
+}
+
+// removeAll removes also directories that may not be written, which the go
+// command makes when it is told nothing else.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(dir, func(name string, e os.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			_ = os.Chmod(name, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+func (f *workFiles) close() error {
+	err := removeAll(f.root)
+	if f.lock != nil {
+		err = errors.Join(err, f.lock.Close())
+	}
+	return err
+}
+
+// module makes a new module cache.
+func (f *workFiles) module() (string, error) {
+	dir, err := os.MkdirTemp(f.work, "")
+	if err != nil {
+		return "", err
+	}
+	for _, d := range []string{filepath.Join("cache", "download"), "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return "", errors.Join(err, removeAll(dir))
+		}
+	}
+	if err := os.Symlink(f.vcs, filepath.Join(dir, "cache", "vcs")); err != nil {
+		return "", errors.Join(err, removeAll(dir))
+	}
+	return dir, nil
+}
+
+// work is a module cache for one version. It serves the requests for its
+// files, which come one after the other.
+type work struct {
+	m    module.Version
+	dir  string
+	busy lock // held while something is done in dir
+
+	// Below is guarded by busy.
+	info, mod []byte // nil if not yet known
+
+	// Below is guarded by Direct.mu.
+	users int
+	spent bool // the zip was handed out
+	used  time.Time
+}
+
+// file returns where the go command keeps a file of the version.
+func (w *work) file(m module.Version, kind string) (string, error) {
+	path, err := module.EscapePath(m.Path)
+	if err != nil {
+		return "", err
+	}
+	version, err := module.EscapeVersion(m.Version)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(w.dir, "cache", "download", filepath.FromSlash(path), "@v", version+"."+kind), nil
+}
+
+// unpacked returns where the go command unpacks the version.
+func (w *work) unpacked(m module.Version) (string, error) {
+	path, err := module.EscapePath(m.Path)
+	if err != nil {
+		return "", err
+	}
+	version, err := module.EscapeVersion(m.Version)
+	return filepath.Join(w.dir, filepath.FromSlash(path)+"@"+version), err
+}
+
+// learn reads what the go command found out about m.
+func (w *work) learn(m module.Version) error {
+	for kind, to := range map[string]*[]byte{"info": &w.info, "mod": &w.mod} {
+		name, err := w.file(m, kind)
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) && kind == "mod" {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%v: the go command left no .%s: %w", m, kind, err)
+		}
+		*to = data
+	}
+	w.m = m
+	return nil
+}
+
+// with calls do with the work of m, alone. More requests for m wait.
+func (d *Direct) with(ctx context.Context, m module.Version, do func(*work) error) error {
+	d.mu.Lock()
+	w := d.works[m]
+	if w == nil {
+		dir, err := d.files.module()
+		if err != nil {
+			d.mu.Unlock()
+			return troubled(broken, err, "modgate cannot write its work files")
+		}
+		w = &work{m: m, dir: dir, busy: newLock()}
+		d.works[m] = w
+	}
+	w.users++
+	d.mu.Unlock()
+	defer d.leave(m, w)
+	if err := w.busy.lock(ctx); err != nil {
+		return explained(err, "")
+	}
+	defer w.busy.unlock()
+	return do(w)
+}
+
+func (d *Direct) leave(m module.Version, w *work) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w.users--
+	w.used = time.Now()
+	if w.users == 0 && (w.spent || w.info == nil) {
+		delete(d.works, m)
+		d.discard(w)
+	}
+}
+
+// adopt keeps what a query found out for the requests that follow it.
+func (d *Direct) adopt(w *work) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.works[w.m] != nil {
+		d.discard(w)
+		return
+	}
+	w.used = time.Now()
+	d.works[w.m] = w
+}
+
+// dropIdle removes the work that nobody used since.
+func (d *Direct) dropIdle(since time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for m, w := range d.works {
+		if w.users == 0 && w.used.Before(since) {
+			delete(d.works, m)
+			d.discard(w)
+		}
+	}
+}
+
+func (d *Direct) discard(w *work) {
+	if err := removeAll(w.dir); err != nil {
+		d.cfg.Logger.Warn("work files stay", "error", err)
+	}
+}
