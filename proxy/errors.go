@@ -137,7 +137,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, req request, err e
 	text := a.text
 	denied := (*deniedError)(nil)
 	verdict := errors.As(err, &denied) // whose text is complete
-	if what := req.what(); what != "" && !verdict {
+	if what := req.what(); what != "" && !verdict && !strings.HasPrefix(text, what+": ") {
 		text = what + ": " + text
 	}
 	if id := rec.ID(); id != "" && a.status != http.StatusNotFound && !verdict {

@@ -22,7 +22,11 @@ import (
 // there after a day must be there at the start.
 func TestMetricNames(t *testing.T) {
 	w := newWorld(t)
-	i := w.start(t)
+	rules := filepath.Join(t.TempDir(), "private.yaml")
+	if err := os.WriteFile(rules, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	i := w.start(t, "--private=git.corp.example/*", "--direct-file="+rules)
 	names := func() string {
 		_, text := get(t, i.admin+"/metrics")
 		var lines []string

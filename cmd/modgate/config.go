@@ -25,7 +25,8 @@ type Config struct {
 	Admin     Admin    `key:"admin"`
 	BasePath  string   `key:"base_path" default:"/" doc:"Path prefix under which the proxy is served."`
 	Upstream  string   `key:"upstream" default:"https://proxy.golang.org" secret:"true" doc:"Where public modules come from, a list as in GOPROXY: behind a comma the next entry is asked when one answers 404 or 410, behind | after any error; off ends the list."`
-	Private   List     `key:"private" doc:"Patterns as in GOPRIVATE. What matches, and the parents of what matches, is never named to an upstream or a public checksum database."`
+	Private   List     `key:"private" doc:"Patterns as in GOPRIVATE. What matches is fetched from its repository; neither its name nor that of a parent is ever told to an upstream or a public checksum database."`
+	Direct    Direct   `key:"direct"`
 	SumDB     string   `key:"sumdb" default:"sum.golang.org" doc:"The checksum database as in GOSUMDB: a name, name+key, name+key and a URL behind a space, or off. With off nothing that is served has been verified."`
 	LookAhead Count    `key:"look_ahead" default:"16" doc:"How many go.mod files are fetched at once before a client asks for them, because what it has just got requires them; 0 turns that off."`
 	Policy    Policy   `key:"policy"`
@@ -47,6 +48,14 @@ type Policy struct {
 	File string `key:"file" doc:"File of rules that say which modules may be had and which not, with reasons. It is read again when it changes; one with mistakes keeps what was in force. Default: everything may be had."`
 }
 
+// Direct configures how private modules are fetched from their repositories.
+type Direct struct {
+	Go      string   `key:"go" default:"go" doc:"The go command that fetches private modules; git must be in its PATH. off: they are not fetched here, and the names stay protected."`
+	File    string   `key:"file" doc:"YAML file with credentials for repositories, where repositories really are, and networks that may be reached (docs/private.md). Read again when it changes."`
+	Fetches Count    `key:"fetches" default:"8" doc:"How many repositories are asked at once."`
+	Timeout Duration `key:"timeout" default:"10m" doc:"How long one fetch from a repository may take, the first clone of a large one included."`
+}
+
 // Cache configures where and how much is kept.
 type Cache struct {
 	Dir     string `key:"dir" doc:"Directory of the cache: a tree in the layout of the GOPROXY protocol. Default: modgate in $XDG_CACHE_HOME or the user's cache directory."`
@@ -58,6 +67,7 @@ type Cache struct {
 type TTL struct {
 	List     Duration `key:"list" default:"60s" doc:"How long a list of versions, @latest or a branch is answered from the cache before its source is asked again."`
 	Stale    Duration `key:"stale" default:"0s" doc:"How old such an answer may be and still be served while its source is in trouble, or is off; 0 sets no bound. Its age is in the header Age."`
+	Private  Duration `key:"private" default:"5s" doc:"The same for private modules, whose absence is not remembered for longer either."`
 	Negative Duration `key:"negative" default:"10s" doc:"How long an absence is remembered. A tag pushed a second after it was missed becomes visible after this time."`
 }
 

@@ -105,7 +105,8 @@ file is named by `+"`--config`"+` or `+"`MODGATE_CONFIG`"+`; otherwise it is
 `+"`modgate/modgate.yaml`"+` in `+"`$XDG_CONFIG_HOME`"+` (`+"`~/.config`"+`), if that exists;
 `+"`off`"+` reads none. A key that does not exist is an error, and all mistakes are
 reported at once, by `+"`modgate config --check`"+` too. `+"`modgate config`"+` prints the
-values in force and where each comes from. A change needs a restart.
+values in force and where each comes from. A change needs a restart, but for the
+files that it names, which are read again.
 
 Sizes are written `+"`50GiB`"+`, durations `+"`90s`"+`; lists are YAML sequences in the
 file and comma-separated elsewhere. Where a value may hold credentials, it can

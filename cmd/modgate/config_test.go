@@ -46,11 +46,12 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Listen: "127.0.0.1:8080", Admin: Admin{"127.0.0.1:8081"}, BasePath: "/",
 		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org", LookAhead: 16,
-		Cache: Cache{"/xdg/cache/modgate", 10 << 30, 64 << 20},
-		TTL:   TTL{List: Duration(time.Minute), Negative: Duration(10 * time.Second)},
-		TLS:   TLS{Mode: "off", MinVersion: "1.2"},
-		Log:   Log{Format: "text"},
-		Drain: Drain{0, Duration(25 * time.Second)},
+		Cache:  Cache{"/xdg/cache/modgate", 10 << 30, 64 << 20},
+		TTL:    TTL{List: Duration(time.Minute), Private: Duration(5 * time.Second), Negative: Duration(10 * time.Second)},
+		Direct: Direct{Go: "go", Fetches: 8, Timeout: Duration(10 * time.Minute)},
+		TLS:    TLS{Mode: "off", MinVersion: "1.2"},
+		Log:    Log{Format: "text"},
+		Drain:  Drain{0, Duration(25 * time.Second)},
 	}
 	if !reflect.DeepEqual(s.Config, want) {
 		t.Errorf("got %+v\nwant %+v", s.Config, want)

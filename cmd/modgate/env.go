@@ -21,7 +21,7 @@ The lines follow from the configuration of the server: run it with the same
 flags, environment and file.`,
 		Args: cobra.NoArgs,
 	}
-	settings := addSettings(cmd, p, "listen", "base_path", "private", "sumdb", "tls.mode", "tls.domains", "tls.files")
+	settings := addSettings(cmd, p, "listen", "base_path", "private", "direct.go", "sumdb", "tls.mode", "tls.domains", "tls.files")
 	cmd.Flags().StringVar(&address, "url", "", "The URL under which developers reach the server. Default: made from listen.")
 	cmd.Flags().BoolVar(&shell, "shell", false, "Print export lines for a shell or a CI job, which change nothing that lasts.")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -61,9 +61,15 @@ func clientLines(c *Config, address string) ([]clientLine, error) {
 		return nil, err
 	}
 	lines := []clientLine{{"All modules come from this server, and from nowhere else.", "GOPROXY", strings.TrimSuffix(address, "/")}}
-	if len(c.Private) > 0 {
+	switch {
+	case len(c.Private) == 0:
+	case c.Direct.Go == "off":
 		lines = append(lines,
-			clientLine{"Private modules come from their repositories: this server does not fetch them yet, and tells nobody their names.", "GOPRIVATE", c.Private.String()})
+			clientLine{"Private modules come from their repositories: this server does not fetch them, and tells nobody their names.", "GOPRIVATE", c.Private.String()})
+	default:
+		lines = append(lines,
+			clientLine{"Private modules come from this server too, whatever GOPRIVATE says.", "GONOPROXY", "none"},
+			clientLine{"No public database knows private modules: this server remembers what they were at first.", "GONOSUMDB", c.Private.String()})
 	}
 	switch {
 	case db == nil:

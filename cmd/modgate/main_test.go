@@ -48,7 +48,7 @@ var servingLine = regexp.MustCompile(`msg=serving .*\baddr=(\S+)(?: admin=(\S+))
 func launch(environ []string, dir string, args ...string) (*instance, error) {
 	i := &instance{dir: dir, ended: make(chan struct{})}
 	i.cmd = exec.Command("modgate", append([]string{"serve", "--config=off", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--cache-dir=" + dir}, args...)...)
-	i.cmd.Env = append([]string{"HOME=/nonexistent", "GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=0"}, environ...)
+	i.cmd.Env = append([]string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=0"}, environ...)
 	pipe, err := i.cmd.StderrPipe()
 	if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -52,7 +51,7 @@ func newReloads(log *slog.Logger) *reloads {
 // whenever it has changed. Its first failure is an error.
 func (r *reloads) add(key, path string, apply func(data []byte) error) error {
 	f := &reloadable{key: key, path: path, apply: apply}
-	data, err := readConfig(path)
+	data, err := readBounded(path, maxConfigFile)
 	if err == nil {
 		f.seen = data
 		err = apply(data)
@@ -93,7 +92,7 @@ func (r *reloads) run(ctx context.Context) error {
 
 // look applies f if it has changed.
 func (r *reloads) look(f *reloadable) {
-	data, err := readConfig(f.path)
+	data, err := readBounded(f.path, maxConfigFile)
 	if err == nil {
 		if bytes.Equal(data, f.seen) {
 			return
@@ -114,20 +113,6 @@ func (r *reloads) look(f *reloadable) {
 	default:
 		f.seen = nil
 	}
-}
-
-// readConfig reads a file of the configuration.
-func readConfig(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
-	if err == nil && len(data) > maxConfigFile {
-		err = fmt.Errorf("%s: larger than %d bytes", path, maxConfigFile)
-	}
-	return data, err
 }
 
 // strictYAML decodes the file called name. A key that v does not have, one that

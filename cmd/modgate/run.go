@@ -49,6 +49,7 @@ Start it, and paste the line that it prints:
 		envCommand(p),
 		warmCommand(p),
 		cacheCommand(p),
+		pinCommand(p),
 		configCommand(p),
 		caCommand(p),
 		versionCommand(p),

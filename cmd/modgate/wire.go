@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,8 +31,10 @@ const maxInMemory = 128 << 10
 //	                          ├─ store:  tiered ─┬─ mem
 //	                          │                  └─ checked → limit → disk
 //	                          ├─ source: upstream chain → the world
-//	                          └─ proofs: sumdb ──┬─ checked → limit → disk
-//	                                             └─ upstream chain
+//	                          ├─ proofs: sumdb ──┬─ checked → limit → disk
+//	                          │                  └─ upstream chain
+//	                          └─ private: direct → repositories
+//	                             pins → checked → limit → disk
 type app struct {
 	handler    http.Handler
 	reloads    *reloads
@@ -63,11 +68,15 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 		ListTTL:     c.TTL.List.std(),
 		StaleTTL:    c.TTL.Stale.std(),
 		NegativeTTL: c.TTL.Negative.std(),
+		PrivateTTL:  c.TTL.Private.std(),
 		LookAhead:   int(c.LookAhead),
 		Settings:    clientSettings(c),
 		Logger:      log,
 	}
 	if err := a.addSumDB(&p, c, rules, source, durable, registry); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	if err := a.addPrivate(&p, c, durable, registry); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
 	server, err := proxy.New(p)
@@ -145,6 +154,58 @@ func (a *app) addSumDB(p *proxy.Config, c *Config, rules *livePolicy, remote sum
 	var err error
 	p.SumDB, err = sumdb.NewMirror(mirror)
 	return err
+}
+
+// addPrivate gives p the way to the repositories of private modules, and the
+// memory of what they were at first.
+func (a *app) addPrivate(p *proxy.Config, c *Config, store cache.Store, registry *prometheus.Registry) error {
+	if len(c.Private) == 0 || c.Direct.Go == "off" {
+		return nil
+	}
+	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: &proofs{store: store}, Logger: p.Logger})
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	trust, err := trustPool(c.TLS.Trust)
+	if err != nil {
+		return err
+	}
+	direct, err := upstream.NewDirect(upstream.DirectConfig{
+		Dir:       filepath.Join(c.Cache.Dir, ".modgate", "direct"),
+		Private:   c.Private.String(),
+		Self:      self,
+		Go:        c.Direct.Go,
+		Slots:     int(c.Direct.Fetches),
+		Timeout:   c.Direct.Timeout.std(),
+		RefsTTL:   max(c.TTL.Private.std(), 1), // 0 would be the default
+		Trust:     trust,
+		LookupEnv: os.LookupEnv,
+		Logger:    p.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("%w\n  → install go and git, or leave private modules to the clients: --direct-go=off", err)
+	}
+	if c.Direct.File != "" {
+		err := a.reloads.add("direct.file", c.Direct.File, func(data []byte) error {
+			rules, err := parseDirectFile(c.Direct.File, data)
+			if err != nil {
+				return err
+			}
+			return direct.SetRules(rules)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	registry.MustRegister(pins.Collectors()...)
+	registry.MustRegister(direct.Collectors()...)
+	a.background = append(a.background, direct.Run)
+	p.Private, p.Pins = direct, pins
+	return nil
 }
 
 // close closes what was opened, in reverse.
