@@ -143,6 +143,15 @@ func (s *site) start(ctx context.Context, bin binaries, name string) (*server, e
 		return nil, err
 	}
 	switch name {
+	case "modgate":
+		rules := filepath.Join(dir, "private.yaml")
+		text := fmt.Sprintf("credentials:\n  - {match: %s, username: %s, password: %s}\n", privateHost, privateUser, privatePassword)
+		if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+		c.Path = bin.Modgate
+		c.Args = []string{"serve", "--listen=" + addr, "--admin-listen=127.0.0.1:0", "--upstream=off", "--cache-dir=" + cache,
+			"--private=" + privateHost + "/*", "--direct-go=" + bin.Go, "--direct-file=" + rules, "--tls-trust=" + s.server.CAFile}
 	case "goproxy":
 		c.Path = bin.Goproxy
 		c.Args = []string{"server", "--address=" + addr, "--cacher-dir=" + cache, "--temp-dir=" + dir, "--go-bin=" + bin.Go}
