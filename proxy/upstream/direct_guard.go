@@ -149,9 +149,11 @@ func (g *guard) passOn(w http.ResponseWriter, r *http.Request) {
 	}
 	suffix, ok := strings.CutPrefix(r.URL.Path, "/repository")
 	fetch := r.Method == http.MethodPost && suffix == "/git-upload-pack" && r.URL.RawQuery == ""
-	announce := r.Method == http.MethodGet && suffix == "/info/refs" && r.URL.RawQuery == "service=git-upload-pack"
-	if !ok || !fetch && !announce {
+	if !ok || !fetch && !(announce(r) && suffix == "/info/refs") {
 		http.Error(w, "the guard allows no other requests", http.StatusForbidden)
+		return
+	}
+	if g.answer(w, r, j) {
 		return
 	}
 	if err := g.exchange(w, r, j, suffix); err != nil {
@@ -161,6 +163,11 @@ func (g *guard) passOn(w http.ResponseWriter, r *http.Request) {
 		}
 		http.Error(w, "modgate: "+err.Error(), http.StatusBadGateway)
 	}
+}
+
+// announce reports whether r asks what the server can.
+func announce(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.URL.RawQuery == "service=git-upload-pack"
 }
 
 // errAnswered marks an error that came after the header of the answer.
@@ -202,9 +209,13 @@ func (g *guard) exchange(w http.ResponseWriter, r *http.Request, j *job, suffix 
 			w.Header()[k] = v
 		}
 	}
+	body := j.counted(resp.Body)
+	if announce(r) {
+		body = j.repo.learnCapabilities(body)
+	}
 	w.WriteHeader(http.StatusOK)
 	out := &flushing{w: w, c: http.NewResponseController(w)}
-	if _, err := io.Copy(out, j.counted(resp.Body)); err != nil {
+	if _, err := io.Copy(out, body); err != nil {
 		if out.err != nil {
 			return nil // git went away: it knows why
 		}

@@ -15,6 +15,7 @@ type job struct {
 	token string
 	place *place
 	repo  *repository
+	refs  *refs // what git is told
 	ctx   context.Context
 	most  int64 // bytes that it may receive
 	got   atomic.Int64

@@ -24,7 +24,27 @@ const maxRefs = 64 << 20
 type refs struct {
 	hash   map[string]string // by name: HEAD, refs/heads/…, refs/tags/…; and <tag>^{} for what an annotated one stands for
 	digest string
+	head   string    // the branch that HEAD stands for, if the server says so
 	asked  time.Time // before the answer
+}
+
+// about returns the refs without the tags that cannot mean version. The go
+// command would fetch the newest release for what that retracts, although a
+// version that was asked for exactly is what it is. All refs if version is
+// empty.
+func (r *refs) about(version string) *refs {
+	if version == "" {
+		return r
+	}
+	version, _ = strings.CutSuffix(version, "+incompatible")
+	only := *r
+	only.hash = make(map[string]string)
+	for name, hash := range r.hash {
+		if tag, ok := strings.CutPrefix(strings.TrimSuffix(name, "^{}"), "refs/tags/"); !ok || tag == version || strings.HasSuffix(tag, "/"+version) {
+			only.hash[name] = hash
+		}
+	}
+	return &only
 }
 
 // hasVersion reports whether a tag could name the version: it has the version
@@ -50,15 +70,15 @@ func parseRefs(r io.Reader) (*refs, error) {
 	in := bufio.NewReader(io.LimitReader(r, maxRefs))
 	out := &refs{hash: make(map[string]string)}
 	for first := true; ; first = false {
-		line, flush, err := readPacket(in)
+		line, kind, err := readPacket(in)
 		if err != nil {
 			return nil, err
 		}
-		if flush {
+		if kind != dataPacket {
 			break
 		}
 		if first && strings.HasPrefix(line, "# service=") {
-			if _, flush, err := readPacket(in); err != nil || !flush {
+			if _, kind, err := readPacket(in); err != nil || kind != flushPacket {
 				return nil, errors.New("no end after the announcement of the service")
 			}
 			continue
@@ -66,8 +86,13 @@ func parseRefs(r io.Reader) (*refs, error) {
 		if message, ok := strings.CutPrefix(line, "ERR "); ok {
 			return nil, fmt.Errorf("the server says %q", oneLine(message, 200))
 		}
-		line, _, _ = strings.Cut(line, "\x00") // capabilities
-		hash, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		line, capabilities, _ := strings.Cut(line, "\x00")
+		for c := range strings.FieldsSeq(capabilities) {
+			if branch, ok := strings.CutPrefix(c, "symref=HEAD:"); ok {
+				out.head = branch
+			}
+		}
+		hash, name, ok := strings.Cut(line, " ")
 		if !ok || !isHash(hash) {
 			if strings.HasPrefix(line, "version ") || strings.HasPrefix(line, "shallow ") {
 				continue
@@ -91,26 +116,36 @@ func isHash(s string) bool {
 	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// readPacket reads one packet (gitprotocol-common(5), "pkt-line Format").
-func readPacket(r *bufio.Reader) (line string, flush bool, err error) {
+// Kinds of packets.
+type packet uint8
+
+const (
+	dataPacket packet = iota
+	flushPacket
+	otherPacket // delimiter and end of an answer
+)
+
+// readPacket reads one packet (gitprotocol-common(5), "pkt-line Format";
+// gitprotocol-v2(5), "Packet-Line Framing"), without the end of its line.
+func readPacket(r *bufio.Reader) (line string, kind packet, err error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return "", false, fmt.Errorf("list of refs: %w", noEOF(err))
+		return "", 0, fmt.Errorf("git protocol: %w", noEOF(err))
 	}
 	n, err := strconv.ParseUint(string(head[:]), 16, 16)
 	switch {
 	case err != nil:
-		return "", false, fmt.Errorf("not the git protocol: %q", oneLine(string(head[:]), 20))
+		return "", 0, fmt.Errorf("not the git protocol: %q", oneLine(string(head[:]), 20))
 	case n == 0:
-		return "", true, nil
+		return "", flushPacket, nil
 	case n < 4:
-		return "", false, fmt.Errorf("packet of length %d", n)
+		return "", otherPacket, nil
 	}
 	data := make([]byte, n-4)
 	if _, err := io.ReadFull(r, data); err != nil {
-		return "", false, fmt.Errorf("list of refs: %w", noEOF(err))
+		return "", 0, fmt.Errorf("git protocol: %w", noEOF(err))
 	}
-	return string(data), false, nil
+	return strings.TrimSuffix(string(data), "\n"), dataPacket, nil
 }
 
 func noEOF(err error) error {
@@ -130,6 +165,7 @@ type repository struct {
 	mu   sync.Mutex // guards what is below
 	base *url.URL   // where url redirects to, or url
 	last *refs
+	caps []byte // announcement of version 2 of the protocol, nil if not known
 }
 
 // repository returns the one at u.

@@ -11,19 +11,26 @@ import (
 	"github.com/goproxy/goproxy"
 )
 
-// go runs the go command in the module cache of w, for the module at p. what
-// is for metrics.
-func (d *Direct) goRun(ctx context.Context, what string, w *work, p *place, do func(context.Context, *goproxy.GoFetcher) error) error {
+// run is what the go command is started for.
+type run struct {
+	what  string // for metrics
+	place *place
+	refs  *refs  // of the repository, which git is told
+	only  string // if set, the version that matters: git hears of no other tags
+}
+
+// goRun runs the go command in the module cache of w.
+func (d *Direct) goRun(ctx context.Context, w *work, r run, do func(context.Context, *goproxy.GoFetcher) error) error {
 	select {
 	case d.slots <- struct{}{}:
 		defer func() { <-d.slots }()
 	case <-ctx.Done():
 		return explained(context.Cause(ctx), "")
 	}
-	defer d.metrics.run(what)()
+	defer d.metrics.run(r.what)()
 	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout, tooSlow("the go command took longer than "+d.cfg.Timeout.String()))
 	defer cancel()
-	j := &job{place: p, repo: d.repository(p.url), ctx: ctx, most: d.cfg.MaxFetch}
+	j := &job{place: r.place, repo: d.repository(r.place.url), refs: r.refs.about(r.only), ctx: ctx, most: d.cfg.MaxFetch}
 	defer d.jobs.start(j)()
 
 	pidFile := filepath.Join(w.dir, "pid")
@@ -44,8 +51,8 @@ func (d *Direct) goRun(ctx context.Context, what string, w *work, p *place, do f
 		buryGroup(n)
 	}
 	if ctx.Err() != nil {
-		d.mendPlace(p)
-		return explained(context.Cause(ctx), p.url.Host)
+		d.mendPlace(r.place)
+		return explained(context.Cause(ctx), r.place.url.Host)
 	}
 	if err == nil {
 		return nil
@@ -104,7 +111,9 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "GCM_INTERACTIVE=never",
 		"GIT_ALLOW_PROTOCOL=https:ssh", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1",
-		"GIT_SSL_CAINFO=" + g.caFile, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND=" + shellQuote(d.cfg.Self),
+		// The path is empty: some builds of git would read all authorities of
+		// the system for each connection.
+		"GIT_SSL_CAINFO=" + g.caFile, "GIT_SSL_CAPATH=" + f.empty, "GIT_TEMPLATE_DIR=" + f.empty, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND=" + shellQuote(d.cfg.Self),
 		// A server that sends a byte an hour is cut by the guard; this is
 		// for a guard that is gone.
 		"GIT_HTTP_LOW_SPEED_LIMIT=1", "GIT_HTTP_LOW_SPEED_TIME=" + strconv.Itoa(int(2*d.cfg.NoProgress.Seconds())+60),
@@ -137,7 +146,10 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		{"protocol.ext.allow", "never"},
 		{"gc.auto", "0"}, // a child that outlives git
 		{"maintenance.auto", "false"},
-		{"fetch.fsckObjects", "false"},
+		// What git fetches can be fetched again: no waiting for the disk, and
+		// one pack instead of a file for each object.
+		{"core.fsync", "none"},
+		{"transfer.unpackLimit", "1"},
 		{"submodule.recurse", "false"},
 		{"safe.directory", "*"},
 	}

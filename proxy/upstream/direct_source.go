@@ -48,14 +48,17 @@ func (d *Direct) info(ctx context.Context, path, query string) ([]byte, error) {
 	}
 	if isExact(query) {
 		var info []byte
-		err := d.version(ctx, module.Version{Path: path, Version: query}, func(w *work, _ *place) error {
+		err := d.version(ctx, module.Version{Path: path, Version: query}, func(ctx context.Context, w *work) error {
+			// Who asks for the .info of one version wants its zip next. (The
+			// .mod is also wanted of versions that nobody builds with.)
+			err := d.pack(ctx, w, "info")
 			info = w.info
-			return nil
+			return err
 		})
 		return info, err
 	}
-	answer, err := d.fromRefs(ctx, "@"+query, path, func(ctx context.Context, p *place) (remembered, error) {
-		info, err := d.query(ctx, p, path, query)
+	answer, err := d.fromRefs(ctx, "@"+query, path, func(ctx context.Context, p *place, r *refs) (remembered, error) {
+		info, err := d.query(ctx, p, r, path, query)
 		return remembered{info: info}, err
 	})
 	return answer.info, err
@@ -79,14 +82,14 @@ func (d *Direct) list(ctx context.Context, path string) (remembered, error) {
 	if err := d.check(path, "latest"); err != nil {
 		return remembered{}, err
 	}
-	return d.fromRefs(ctx, "list", path, func(ctx context.Context, p *place) (remembered, error) {
+	return d.fromRefs(ctx, "list", path, func(ctx context.Context, p *place, r *refs) (remembered, error) {
 		w, err := d.scratch()
 		if err != nil {
 			return remembered{}, err
 		}
 		defer d.discard(w)
 		var list []string
-		err = d.goRun(ctx, runList, w, p, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
+		err = d.goRun(ctx, w, run{what: runList, place: p, refs: r}, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
 			list, err = f.List(ctx, path)
 			return err
 		})
@@ -116,14 +119,31 @@ func (d *Direct) open(ctx context.Context, m module.Version, kind string) (body 
 	if !isExact(m.Version) {
 		return nil, 0, troubled(unknownVersion, nil, "not a canonical version")
 	}
-	err = d.version(ctx, m, func(w *work, p *place) error {
-		if kind == "mod" && w.mod != nil {
-			body, size = io.NopCloser(bytes.NewReader(w.mod)), int64(len(w.mod))
+	err = d.version(ctx, m, func(ctx context.Context, w *work) error {
+		switch {
+		case kind == "zip":
+			if err := d.pack(ctx, w, kind); err != nil {
+				return err
+			}
+			f, n, err := w.openZip()
+			if err != nil {
+				return troubled(broken, err, "the go command did not do what is expected of it")
+			}
+			body, size = f, n
+			d.mu.Lock()
+			w.spent = true
+			d.mu.Unlock()
 			return nil
+		case w.info == nil:
+			if err := d.ask(ctx, w, w.r, m.Path, m.Version); err != nil {
+				return err
+			}
 		}
-		f, n, err := d.download(ctx, w, p, kind)
-		body, size = f, n
-		return err
+		if w.mod == nil {
+			return troubled(broken, nil, "the go command left no go.mod")
+		}
+		body, size = io.NopCloser(bytes.NewReader(w.mod)), int64(len(w.mod))
+		return nil
 	})
 	return body, size, err
 }
@@ -156,63 +176,66 @@ func isExact(query string) bool {
 	return semver.IsValid(query) && module.CanonicalVersion(query) == query
 }
 
-// version calls use with the work of m, whose .info and .mod are known then.
-func (d *Direct) version(ctx context.Context, m module.Version, use func(*work, *place) error) error {
+// version calls use with the work of m, alone, once it is known that the
+// repository could have it.
+func (d *Direct) version(ctx context.Context, m module.Version, use func(context.Context, *work) error) error {
 	asked := time.Now()
 	p, err := d.locate(ctx, m.Path)
 	if err != nil {
 		return err
 	}
 	return d.with(ctx, m, func(w *work) error {
-		if w.info != nil {
-			return use(w, p)
-		}
-		repo := d.repository(p.url)
-		r, err := repo.refs(ctx, asked.Add(-d.cfg.RefsTTL))
-		if err != nil {
-			return err
-		}
-		if tagged := !module.IsPseudoVersion(m.Version); tagged && !r.hasVersion(m.Version) {
-			// Absence is said of what is now, not of what was a while ago.
-			if r, err = repo.refs(ctx, asked); err != nil {
+		if w.info == nil {
+			repo := d.repository(p.url)
+			r, err := repo.refs(ctx, asked.Add(-d.cfg.RefsTTL))
+			if err != nil {
 				return err
 			}
-			if !r.hasVersion(m.Version) {
-				return troubled(unknownVersion, nil, "unknown version: the repository has no such tag")
+			if tagged := !module.IsPseudoVersion(m.Version); tagged && !r.hasVersion(m.Version) {
+				// Absence is said of what is now, not of what was a while ago.
+				if r, err = repo.refs(ctx, asked); err != nil {
+					return err
+				}
+				if !r.hasVersion(m.Version) {
+					return troubled(unknownVersion, nil, "unknown version: the repository has no such tag")
+				}
+			}
+			w.r = run{place: p, refs: r}
+			if !module.IsPseudoVersion(m.Version) {
+				w.r.only = m.Version
 			}
 		}
-		if _, err := d.ask(ctx, w, p, r, m.Path, m.Version); err != nil {
-			return err
-		}
-		return use(w, p)
+		return use(ctx, w)
 	})
 }
 
 // ask has the go command find out what a query means, in w.
-func (d *Direct) ask(ctx context.Context, w *work, p *place, r *refs, path, query string) (module.Version, error) {
-	d.forgetMoved(ctx, p, r)
+func (d *Direct) ask(ctx context.Context, w *work, r run, path, query string) error {
+	d.forgetMoved(ctx, r.place, r.refs)
+	r.what = runQuery
 	m := module.Version{Path: path}
-	err := d.goRun(ctx, runQuery, w, p, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
+	err := d.goRun(ctx, w, r, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
 		m.Version, _, err = f.Query(ctx, path, query)
 		return err
 	})
 	if err != nil {
-		return m, err
+		return err
 	}
-	if err := w.learn(m); err != nil {
-		return m, troubled(broken, err, "the go command did not do what is expected of it")
+	w.m, w.r = m, r
+	if err := w.learn(); err != nil {
+		return troubled(broken, err, "the go command did not do what is expected of it")
 	}
-	return m, nil
+	return nil
 }
 
 // query answers what is not an exact version. What it finds is kept for the
 // requests that follow.
-func (d *Direct) query(ctx context.Context, p *place, path, query string) ([]byte, error) {
+func (d *Direct) query(ctx context.Context, p *place, r *refs, path, query string) ([]byte, error) {
 	w, err := d.scratch()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.ask(ctx, w, p, d.repository(p.url).known(), path, query); err != nil {
+	if err := d.ask(ctx, w, run{place: p, refs: r}, path, query); err != nil {
 		d.discard(w)
 		return nil, err
 	}
@@ -232,7 +255,7 @@ func (d *Direct) scratch() (*work, error) {
 
 // fromRefs answers a question about a module whose answer only changes when
 // the refs of its repository do.
-func (d *Direct) fromRefs(ctx context.Context, question, path string, answer func(context.Context, *place) (remembered, error)) (remembered, error) {
+func (d *Direct) fromRefs(ctx context.Context, question, path string, answer func(context.Context, *place, *refs) (remembered, error)) (remembered, error) {
 	asked := time.Now()
 	p, err := d.locate(ctx, path)
 	if err != nil {
@@ -249,7 +272,7 @@ func (d *Direct) fromRefs(ctx context.Context, question, path string, answer fun
 		last, ok := d.memo[key]
 		d.mu.Unlock()
 		if !ok || last.digest != r.digest {
-			if last, err = answer(ctx, p); err != nil {
+			if last, err = answer(ctx, p, r); err != nil {
 				var e *DirectError
 				if !errors.As(err, &e) || !e.Is(os.ErrNotExist) {
 					return remembered{}, err
@@ -273,43 +296,4 @@ func (d *Direct) fromRefs(ctx context.Context, question, path string, answer fun
 		}
 	}
 	return remembered{}, fmt.Errorf("refs of %s from the future", path)
-}
-
-// download has the go command make the zip, and opens a file of the version.
-func (d *Direct) download(ctx context.Context, w *work, p *place, kind string) (*os.File, int64, error) {
-	if dir, err := w.unpacked(w.m); err == nil {
-		// The go command does not unpack what is there already. If one day it
-		// does, nothing but time is lost.
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, 0, troubled(broken, err, "modgate cannot write its work files")
-		}
-	}
-	err := d.goRun(ctx, runDownload, w, p, func(ctx context.Context, f *goproxy.GoFetcher) error {
-		info, mod, zip, err := f.Download(ctx, w.m.Path, w.m.Version)
-		if err != nil {
-			return err
-		}
-		return errors.Join(info.Close(), mod.Close(), zip.Close())
-	})
-	if err != nil {
-		return nil, 0, err
-	}
-	name, err := w.file(w.m, kind)
-	if err != nil {
-		return nil, 0, err
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, 0, troubled(broken, err, "the go command did not do what is expected of it")
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, 0, errors.Join(troubled(broken, err, "modgate cannot read its work files"), f.Close())
-	}
-	if kind == "zip" {
-		d.mu.Lock()
-		w.spent = true
-		d.mu.Unlock()
-	}
-	return f, st.Size(), nil
 }

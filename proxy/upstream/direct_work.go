@@ -24,11 +24,12 @@ const workIdle = 20 * time.Second
 //	run/<name>/   of one process
 //	    lock      held while the process lives
 //	    home/     an empty home for go, git and ssh
+//	    empty/    has nothing in it
 //	    work/<n>/ a module cache whose cache/vcs is the one above
 type workFiles struct {
-	vcs, root, home, work string
-	lock                  *os.File
-	log                   *slog.Logger
+	vcs, root, home, work, empty string
+	lock                         *os.File
+	log                          *slog.Logger
 }
 
 func openWorkFiles(dir string, log *slog.Logger) (*workFiles, error) {
@@ -41,12 +42,13 @@ func openWorkFiles(dir string, log *slog.Logger) (*workFiles, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &workFiles{vcs: filepath.Join(dir, "vcs"), root: root, home: filepath.Join(root, "home"), work: filepath.Join(root, "work"), log: log}
+	f := &workFiles{vcs: filepath.Join(dir, "vcs"), root: root, home: filepath.Join(root, "home"), work: filepath.Join(root, "work"),
+		empty: filepath.Join(root, "empty"), log: log}
 	if f.lock, err = lockFile(filepath.Join(root, "lock")); err != nil {
 		return nil, err
 	}
 	telemetry := filepath.Join(f.home, ".config", "go", "telemetry")
-	for _, d := range []string{f.work, telemetry} {
+	for _, d := range []string{f.work, f.empty, telemetry} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, errors.Join(err, f.close())
 		}
@@ -128,7 +130,9 @@ type work struct {
 	busy lock // held while something is done in dir
 
 	// Below is guarded by busy.
-	info, mod []byte // nil if not yet known
+	r         run
+	info, mod []byte   // nil if not yet known
+	packing   *packing // nil if it was not started
 
 	// Below is guarded by Direct.mu.
 	users int
@@ -137,12 +141,12 @@ type work struct {
 }
 
 // file returns where the go command keeps a file of the version.
-func (w *work) file(m module.Version, kind string) (string, error) {
-	path, err := module.EscapePath(m.Path)
+func (w *work) file(kind string) (string, error) {
+	path, err := module.EscapePath(w.m.Path)
 	if err != nil {
 		return "", err
 	}
-	version, err := module.EscapeVersion(m.Version)
+	version, err := module.EscapeVersion(w.m.Version)
 	if err != nil {
 		return "", err
 	}
@@ -150,19 +154,37 @@ func (w *work) file(m module.Version, kind string) (string, error) {
 }
 
 // unpacked returns where the go command unpacks the version.
-func (w *work) unpacked(m module.Version) (string, error) {
-	path, err := module.EscapePath(m.Path)
+func (w *work) unpacked() (string, error) {
+	path, err := module.EscapePath(w.m.Path)
 	if err != nil {
 		return "", err
 	}
-	version, err := module.EscapeVersion(m.Version)
+	version, err := module.EscapeVersion(w.m.Version)
 	return filepath.Join(w.dir, filepath.FromSlash(path)+"@"+version), err
 }
 
-// learn reads what the go command found out about m.
-func (w *work) learn(m module.Version) error {
+// openZip opens the zip that a download made.
+func (w *work) openZip() (*os.File, int64, error) {
+	name, err := w.file("zip")
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, st.Size(), nil
+}
+
+// learn reads what the go command found out about w.m. The .mod may come a
+// little later than the .info.
+func (w *work) learn() error {
 	for kind, to := range map[string]*[]byte{"info": &w.info, "mod": &w.mod} {
-		name, err := w.file(m, kind)
+		name, err := w.file(kind)
 		if err != nil {
 			return err
 		}
@@ -171,11 +193,10 @@ func (w *work) learn(m module.Version) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%v: the go command left no .%s: %w", m, kind, err)
+			return fmt.Errorf("%v: the go command left no .%s: %w", w.m, kind, err)
 		}
 		*to = data
 	}
-	w.m = m
 	return nil
 }
 
@@ -194,7 +215,7 @@ func (d *Direct) with(ctx context.Context, m module.Version, do func(*work) erro
 	}
 	w.users++
 	d.mu.Unlock()
-	defer d.leave(m, w)
+	defer d.leave(w)
 	if err := w.busy.lock(ctx); err != nil {
 		return explained(err, "")
 	}
@@ -202,13 +223,15 @@ func (d *Direct) with(ctx context.Context, m module.Version, do func(*work) erro
 	return do(w)
 }
 
-func (d *Direct) leave(m module.Version, w *work) {
+func (d *Direct) leave(w *work) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w.users--
 	w.used = time.Now()
 	if w.users == 0 && (w.spent || w.info == nil) {
-		delete(d.works, m)
+		if d.works[w.m] == w {
+			delete(d.works, w.m)
+		}
 		d.discard(w)
 	}
 }
