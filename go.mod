@@ -7,6 +7,7 @@ require (
 	github.com/goccy/go-yaml v1.19.2 // configuration: strict decoding, errors with line and snippet
 	github.com/goproxy/goproxy v0.26.1 // fetches private modules with the go command
 	github.com/prometheus/client_golang v1.25.0 // metrics
+	github.com/redis/go-redis/v9 v9.23.0 // the shared tier: small objects, leases, invalidation
 	github.com/rogpeppe/go-internal v1.16.0 // tests: testscript with the real go command, txtar modules
 	github.com/schollz/progressbar/v3 v3.19.1 // progress of warm on a terminal
 	github.com/sony/gobreaker/v2 v2.4.0 // circuit breaker per upstream
@@ -38,6 +39,7 @@ require (
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/zeebo/blake3 v0.2.4 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
 	go.uber.org/zap/exp v0.3.0 // indirect

@@ -181,6 +181,19 @@ type (
 		// absent is fs.ErrNotExist.
 		Touch(ctx context.Context, name string, checked time.Time) error
 	}
+
+	// Leaser is a Store that several processes share, and that lets one of
+	// them at a time work on a name. A lease saves work and guards nothing:
+	// two may believe that they hold it, where one was cut off for a while.
+	Leaser interface {
+		// Lease takes the lease of name if nobody holds it. Then release is
+		// how to give it back, which may be called once what was Put under
+		// name need not be visible to others yet: it waits for that in the
+		// background. Until then the lease is kept, unless this process dies.
+		// If somebody holds it release is nil, and holder tells this holding
+		// of the lease from any other. An error: it cannot be told.
+		Lease(ctx context.Context, name string) (release func(), holder string, err error)
+	}
 )
 
 // CheckName reports, as ErrName, why name cannot be stored: it must be valid

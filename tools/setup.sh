@@ -19,6 +19,7 @@ gcc     gcc,libc6-dev  go test -race
 git     git            the go command, wherever a test runs it
 ssh     openssh-client the tests of repositories over SSH
 sshd    openssh-server the same
+redis-server redis-server,redis-tools the tests of cache/redis
 strace  strace         the tests that a body leaves by sendfile and that a failed fsync is seen
 systemd-analyze systemd the check of deploy/modgate.service
 '
@@ -83,11 +84,15 @@ apt_install() {
 }
 
 # no_services runs a command during which packages may start no server, and
-# makes sure that the one of openssh-server is not started later either: the
-# tests start their own. A policy of the machine is left as it is.
+# makes sure that those it has installed are not started later either: the
+# tests start their own. A policy of the machine is left as it is, and so are
+# servers that were there before.
 no_services() {
-	local policy=/usr/sbin/policy-rc.d rc=0
-	if [ -e "$policy" ] || have sshd || ! as_root true; then
+	local policy=/usr/sbin/policy-rc.d rc=0 service fresh=()
+	for service in ssh:sshd redis-server:redis-server; do
+		have "${service#*:}" || fresh+=("${service%:*}")
+	done
+	if [ -e "$policy" ] || [ ${#fresh[@]} = 0 ] || ! as_root true; then
 		"$@"
 		return
 	fi
@@ -95,7 +100,9 @@ no_services() {
 	as_root chmod 755 "$policy"
 	"$@" || rc=$?
 	as_root rm -f "$policy"
-	! have update-rc.d || as_root update-rc.d ssh disable >/dev/null 2>&1 || true
+	for service in "${fresh[@]}"; do
+		! have update-rc.d || as_root update-rc.d "$service" disable >/dev/null 2>&1 || true
+	done
 	return $rc
 }
 
@@ -152,6 +159,21 @@ install_go_tools() {
 	(cd "$root/tools" && CGO_ENABLED=0 GOBIN=$dir GOFLAGS=-buildvcs=false go install tool) || miss "staticcheck, which could not be built from tools/go.mod"
 }
 
+# install_versitygw builds the S3 server of tools/versitygw, which takes minutes:
+# it is kept apart from the other tools, so that it is built anew only for
+# another version of itself.
+install_versitygw() {
+	local dir=$1 key store
+	key=$(cat "$root/tools/versitygw/go.mod" "$root/tools/versitygw/go.sum" | sha256sum | cut -c1-16)
+	store=${dir%/*}/versitygw-$key
+	if [ ! -x "$store/versitygw" ]; then
+		say "building the S3 server of tools/versitygw; this takes some minutes, once"
+		(cd "$root/tools/versitygw" && CGO_ENABLED=0 GOBIN=$store GOFLAGS=-buildvcs=false nice -n 15 go install -trimpath -ldflags="-s -w" tool) ||
+			miss "versitygw, which could not be built from tools/versitygw/go.mod, for the tests of cache/s3"
+	fi
+	ln -sfn "$store/versitygw" "$dir/versitygw"
+}
+
 install() {
 	have go || { say "needs Go 1.26.6 or newer: https://go.dev/dl/"; exit 1; }
 	(cd "$root" && go version >/dev/null) || exit 1
@@ -161,6 +183,7 @@ install() {
 	install_programs
 	install_extracted "$dir"
 	install_go_tools "$dir"
+	[ "${1:-}" = bench ] || install_versitygw "$dir"
 	[ ${#missing[@]} = 0 ] && return
 	say "missing, and not to be had without root or a package source:"
 	printf 'setup:   %s\n' "${missing[@]}" >&2
@@ -185,7 +208,7 @@ dir) tool_dir ;;
 install) install ;;
 bench)
 	programs+=$bench_programs extracted+=$bench_extracted
-	install
+	install bench
 	;;
 online) online ;;
 *)

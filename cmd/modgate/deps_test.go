@@ -51,6 +51,7 @@ var mayImport = map[string][]string{
 	"cache/mem":              {"cache"},
 	"cache/redis":            {"cache"},
 	"cache/s3":               {"cache"},
+	"cache/sharedtest":       {},
 	"doctor":                 {"tlsmgr"},
 	"policy":                 {},
 	"proxy":                  {"cache", "policy"}, // for their value types

@@ -1,0 +1,126 @@
+package sharedtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Redis is a redis-server without persistence.
+type Redis struct {
+	*process
+	Addr string
+	port string
+}
+
+// NewRedis starts one; args are further arguments of redis-server.
+func NewRedis(t TB, args ...string) *Redis {
+	t.Helper()
+	return newRedis(t, FreePorts(t, 1)[0], args...)
+}
+
+func newRedis(t TB, port string, args ...string) *Redis {
+	t.Helper()
+	all := append([]string{need(t, "redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir()}, args...)
+	r := &Redis{process: start(t, nil, all...), Addr: "127.0.0.1:" + port, port: port}
+	r.ready()
+	return r
+}
+
+func (r *Redis) ready() {
+	r.t.Helper()
+	r.await(func() error {
+		if err := dial(r.Addr); err != nil {
+			return err
+		}
+		out, err := exec.Command("redis-cli", "-p", r.port, "ping").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "PONG") && !strings.Contains(string(out), "NOAUTH") {
+			return fmt.Errorf("ping: %s %w", out, err)
+		}
+		return nil
+	})
+}
+
+// Restart starts the server anew after Kill, empty.
+func (r *Redis) Restart() {
+	r.t.Helper()
+	r.start()
+	r.ready()
+}
+
+// Do runs a command by redis-cli and returns what it prints.
+func (r *Redis) Do(args ...string) string {
+	r.t.Helper()
+	return run(r.t, append([]string{"redis-cli", "-p", r.port}, args...)...)
+}
+
+// Sentinels are a master, a replica of it, and three Sentinels that know the
+// master as "mymaster".
+type Sentinels struct {
+	Addrs   []string // of the Sentinels
+	Master  *Redis
+	Replica *Redis
+}
+
+// NewSentinels starts five servers. The Sentinels notice a dead master after
+// half a second.
+func NewSentinels(t TB) *Sentinels {
+	t.Helper()
+	s := &Sentinels{Master: NewRedis(t)}
+	s.Replica = NewRedis(t, "--replicaof", "127.0.0.1 "+s.Master.port)
+	s.Replica.await(func() error {
+		if info := s.Replica.Do("info", "replication"); !strings.Contains(info, "master_link_status:up") {
+			return fmt.Errorf("replication: %s", info)
+		}
+		return nil
+	})
+	dir := t.TempDir()
+	for _, port := range FreePorts(t, 3) {
+		file := filepath.Join(dir, port+".conf")
+		config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor mymaster 127.0.0.1 %s 2\nsentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n", port, dir, s.Master.port)
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatalf("%v", err)
+		}
+		p := &Redis{process: start(t, nil, need(t, "redis-server"), file, "--sentinel"), Addr: "127.0.0.1:" + port, port: port}
+		p.ready()
+		s.Addrs = append(s.Addrs, p.Addr)
+	}
+	for _, a := range s.Addrs {
+		_, port, _ := strings.Cut(a, ":")
+		s.Master.await(func() error {
+			if out := run(t, "redis-cli", "-p", port, "sentinel", "ckquorum", "mymaster"); !strings.HasPrefix(out, "OK 3") {
+				return fmt.Errorf("quorum: %s", out)
+			}
+			if out := run(t, "redis-cli", "-p", port, "sentinel", "replicas", "mymaster"); !strings.Contains(out, s.Replica.port) {
+				return fmt.Errorf("replicas: %s", out)
+			}
+			return nil
+		})
+	}
+	return s
+}
+
+// NewCluster starts a Cluster of three masters and returns them.
+func NewCluster(t TB) []*Redis {
+	t.Helper()
+	ports := FreePorts(t, 6)
+	var nodes []*Redis
+	create := []string{"redis-cli", "--cluster", "create"}
+	for i := range 3 {
+		n := newRedis(t, ports[i], "--cluster-enabled", "yes", "--cluster-port", ports[3+i], "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000")
+		nodes = append(nodes, n)
+		create = append(create, n.Addr)
+	}
+	run(t, append(create, "--cluster-replicas", "0", "--cluster-yes")...)
+	for _, n := range nodes {
+		n.await(func() error {
+			if info := n.Do("cluster", "info"); !strings.Contains(info, "cluster_state:ok") {
+				return fmt.Errorf("cluster: %s", info)
+			}
+			return nil
+		})
+	}
+	return nodes
+}

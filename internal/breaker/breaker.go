@@ -1,0 +1,113 @@
+// Package breaker keeps requests away from a server that is in trouble.
+//
+// One failure is enough to open a Breaker, and no request is ever the one that
+// tries whether the trouble is over: that is done by Run, beside them. So a
+// server that hangs costs the requests that were under way one time-out, and
+// those behind them nothing.
+package breaker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ErrOpen says that the server was not asked, because it is in trouble.
+var ErrOpen = errors.New("not asked: it was in trouble a moment ago")
+
+// Config of a Breaker.
+type Config struct {
+	// Name of the server in messages, as "redis". Required.
+	Name string
+	// Interval between two probes of a server in trouble. Default 500 ms.
+	Interval time.Duration
+	// Probe returns nil if the server is well. It is called by Run alone.
+	// Required.
+	Probe func(context.Context) error
+	// Up is set to 1 while the breaker is closed, else to 0. May be nil.
+	Up prometheus.Gauge
+	// Logger receives each change. nil discards.
+	Logger *slog.Logger
+}
+
+// Breaker is closed at first. It is safe for concurrent use.
+type Breaker struct {
+	c    Config
+	open atomic.Bool
+	wake chan struct{} // has a place for one: the breaker has opened
+}
+
+// New returns a closed Breaker.
+func New(c Config) *Breaker {
+	if c.Interval <= 0 {
+		c.Interval = 500 * time.Millisecond
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	b := &Breaker{c: c, wake: make(chan struct{}, 1)}
+	b.show(1)
+	return b
+}
+
+func (b *Breaker) show(up float64) {
+	if b.c.Up != nil {
+		b.c.Up.Set(up)
+	}
+}
+
+// Open reports whether the server is to be left alone.
+func (b *Breaker) Open() bool { return b.open.Load() }
+
+// Trip opens the breaker because of err.
+func (b *Breaker) Trip(err error) {
+	if b.open.Swap(true) {
+		return
+	}
+	b.show(0)
+	b.c.Logger.Warn(b.c.Name+" is in trouble; requests go on without it", "error", err)
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run probes the server while the breaker is open and closes it when the server
+// is well. It returns when ctx ends.
+func (b *Breaker) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.wake:
+		}
+		if !b.heal(ctx) {
+			return nil
+		}
+	}
+}
+
+// heal returns false if ctx ended first.
+func (b *Breaker) heal(ctx context.Context) bool {
+	since := time.Now()
+	tick := time.NewTicker(b.c.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		if b.c.Probe(ctx) != nil {
+			continue
+		}
+		b.open.Store(false)
+		b.show(1)
+		b.c.Logger.Info(b.c.Name+" is back", "after", time.Since(since).Round(time.Millisecond))
+		return true
+	}
+}
