@@ -14,7 +14,7 @@ import (
 const (
 	kindList   = "list"
 	kindLatest = "latest"
-	kindQuery  = "query" // .info of a branch, a commit or a version prefix
+	kindQuery  = "query" // .info of a branch, a commit, a version prefix, or a version that lacks +incompatible
 	kindSumDB  = "sumdb"
 	kindPage   = "page"
 	kindOther  = "other"
@@ -122,7 +122,13 @@ func finish(r request, escaped string) (request, error) {
 	r.mod.Path = path
 	if r.immutable() {
 		_, major, _ := module.SplitPathVersion(path)
-		if err := module.CheckPathMajor(r.mod.Version, major); err != nil {
+		switch err := module.CheckPathMajor(r.mod.Version, major); {
+		case err == nil:
+		case r.kind == KindInfo && module.CheckPathMajor(r.mod.Version+"+incompatible", major) == nil:
+			// go get m@v2.0.0 asks like this where there is no go.mod; the
+			// answer is v2.0.0+incompatible.
+			r.kind = kindQuery
+		default:
 			return request{}, fmt.Errorf("%w: version %s does not fit the module path %s", errRequest, r.mod.Version, path)
 		}
 	}

@@ -38,6 +38,7 @@ func TestParseAccepts(t *testing.T) {
 		{"example.com/a/@v/!feature.x.info", kindQuery, "example.com/a", "Feature.x", ""},
 		{"example.com/a/@v/list.info", kindQuery, "example.com/a", "list", ""},
 		{"example.com/a/@v/0123abc.info", kindQuery, "example.com/a", "0123abc", ""},
+		{"example.com/a/@v/v2.0.0.info", kindQuery, "example.com/a", "v2.0.0", ""}, // may be v2.0.0+incompatible
 		{"example.com/~user/x/@v/list", kindList, "example.com/~user/x", "", ""},
 		{"github.com/@v/list", kindList, "github.com", "", ""}, // policy says no, the protocol does not
 		{long + "/@v/list", kindList, long, "", ""},
