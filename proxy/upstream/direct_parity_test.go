@@ -74,22 +74,6 @@ func (d developer) download(t *testing.T, queries []string) []downloaded {
 	return all
 }
 
-// deviations are where Direct and the go command are known to differ. One that
-// is gone fails the test.
-var deviations = map[string]string{
-	"list nested/gone":     listNeedsLatest,
-	"list majors":          listNeedsLatest,
-	"list majors/v4":       listNeedsLatest,
-	"list incompatible/v2": listNeedsLatest,
-	"incompatible@v2.0.0":  incompatibleByName,
-	"incompatible@v2.1.0":  incompatibleByName,
-}
-
-const (
-	listNeedsLatest    = "the list is asked for together with @latest, and what that would be is not a version of this module"
-	incompatibleByName = "the go command adds +incompatible by itself"
-)
-
 // What comes from a repository by way of Direct is what the go command gets
 // there: the same versions, times, go.mod files and hashes.
 func TestDirectHasWhatTheGoCommandHas(t *testing.T) {
@@ -102,7 +86,7 @@ func TestDirectHasWhatTheGoCommandHas(t *testing.T) {
 	for _, shape := range gittest.Shapes(t, w.root, group) {
 		t.Run(strings.TrimPrefix(shape.Repo.Name, group+"/"), func(t *testing.T) {
 			t.Parallel()
-			p := parity{t, w, dev, group}
+			p := parity{t, w, dev}
 			queries := shape.Queries
 			for _, path := range shape.Modules {
 				for _, v := range p.list(path) {
@@ -131,25 +115,8 @@ func TestDirectHasWhatTheGoCommandHas(t *testing.T) {
 // parity compares what Direct has with what a developer has.
 type parity struct {
 	*testing.T
-	w     *gitWorld
-	dev   developer
-	group string
-}
-
-// differ fails the test unless it is known that the two differ there.
-func (p parity) differ(what, format string, args ...any) {
-	p.Helper()
-	if deviations[strings.ReplaceAll(what, p.group+"/", "")] == "" {
-		p.Errorf(what+": "+format, args...)
-	}
-}
-
-// same fails the test if the two are said to differ there.
-func (p parity) same(what string) {
-	p.Helper()
-	if why := deviations[strings.ReplaceAll(what, p.group+"/", "")]; why != "" {
-		p.Errorf("%s is the same: it is no longer a deviation that %s", what, why)
-	}
+	w   *gitWorld
+	dev developer
 }
 
 // list returns the versions of a module that the go command knows.
@@ -164,10 +131,8 @@ func (p parity) list(path string) []string {
 		p.Errorf("list of %s: %v", path, err)
 	}
 	semver.Sort(got)
-	if slices.Equal(got, want) {
-		p.same("list " + path)
-	} else {
-		p.differ("list "+path, "%q (%v), want %q", got, err, want)
+	if !slices.Equal(got, want) {
+		p.Errorf("list of %s: %q (%v), want %q", path, got, err, want)
 	}
 	return want
 }
@@ -184,15 +149,14 @@ func (p parity) compare(want downloaded) {
 		}
 		// What is there but cannot be packed is trouble.
 		if !errors.Is(err, fs.ErrNotExist) && !(err != nil && strings.Contains(want.Error, "create zip")) {
-			p.differ(name, "%v, want what is absent: %s", err, want.Error)
+			p.Errorf("%s: %v, want what is absent: %s", name, err, want.Error)
 		}
 		return
 	}
 	if err != nil {
-		p.differ(name, "%v", err)
+		p.Errorf("%s: %v", name, err)
 		return
 	}
-	p.same(name)
 	got, wanted := parseVersion(p, info), parseVersion(p, readFile(p.T, want.Info))
 	got.Origin.Ref, wanted.Origin.Ref = "", "" // of several tags on a commit it may be any
 	if got.Version != want.Version || !got.Time.Equal(wanted.Time) || got.Origin != wanted.Origin {

@@ -46,7 +46,7 @@ func (d *Direct) info(ctx context.Context, path, query string) ([]byte, error) {
 	if err := d.check(path, query); err != nil {
 		return nil, err
 	}
-	if isExact(query) {
+	if isExact(query) && fits(query, path) {
 		var info []byte
 		err := d.version(ctx, module.Version{Path: path, Version: query}, func(ctx context.Context, w *work) error {
 			// Who asks for the .info of one version wants its zip next. (The
@@ -93,6 +93,9 @@ func (d *Direct) list(ctx context.Context, path string) (remembered, error) {
 			list, err = f.List(ctx, path)
 			return err
 		})
+		if err == nil && len(list) == 0 {
+			_, err = d.query(ctx, p, r, path, "latest") // is there such a module at all?
+		}
 		return remembered{list: list}, err
 	})
 }
@@ -158,7 +161,7 @@ func (d *Direct) check(path, query string) error {
 		return troubled(misconfigured, nil, "no private pattern matches it, so it is not fetched from its repository")
 	}
 	if semver.IsValid(query) {
-		if _, pathMajor, _ := module.SplitPathVersion(path); isExact(query) && module.CheckPathMajor(query, pathMajor) != nil {
+		if isExact(query) && !fits(query, path) && !fits(query+"+incompatible", path) {
 			return troubled(unknownVersion, nil, "the major version does not go with the module path")
 		}
 		return nil
@@ -174,6 +177,12 @@ func (d *Direct) check(path, query string) error {
 // isExact reports whether a query can only mean one version.
 func isExact(query string) bool {
 	return semver.IsValid(query) && module.CanonicalVersion(query) == query
+}
+
+// fits reports whether the major version goes with the module path.
+func fits(version, path string) bool {
+	_, major, _ := module.SplitPathVersion(path)
+	return module.CheckPathMajor(version, major) == nil
 }
 
 // version calls use with the work of m, alone, once it is known that the

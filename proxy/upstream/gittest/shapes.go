@@ -38,7 +38,7 @@ func Shapes(tb TB, root, group string) []Shape {
 		Commit{Files: map[string]string{"go.mod": "module REPO\n\ngo 1.20\n"}, Tags: []string{"v1.0.0-rc.1", "v1.0"}},
 		Commit{Files: map[string]string{"b.go": "package a\n\nconst B = 1\n"}, Tags: []string{"v1.0.0", "v1.0.1", "release", "v1.0.2+meta"}, Annotated: true},
 		Commit{Files: map[string]string{"b.go": "package a\n\nconst B = 2\n"}, Tags: []string{"v1.1.0"}},
-		Commit{Files: map[string]string{"go.mod": "module REPO\n\ngo 1.20\n\nretract v1.0.1\n"}},
+		Commit{Files: map[string]string{"go.mod": "module REPO\n\ngo 1.20\n\nretract v1.0.1 // broken\n"}, Tags: []string{"v1.2.0"}},
 		Commit{Branch: "feature/x", From: "main", Files: map[string]string{"x.go": "package a\n\nconst X = 1\n"}},
 	)
 	plain.Queries = []string{plain.Modules[0] + "@main", plain.Modules[0] + "@feature/x", plain.Modules[0] + "@" + plain.Repo.Git(tb, "rev-parse", "main~2")[:12]}
