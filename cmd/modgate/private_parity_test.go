@@ -70,7 +70,9 @@ func TestPrivateModulesAreWhatGitHas(t *testing.T) {
 		}
 	}
 	slices.Sort(queries)
-	queries = slices.Compact(queries)
+	queries = slices.DeleteFunc(slices.Compact(queries), func(q string) bool {
+		return strings.Contains(q[strings.LastIndexByte(q, '@'):], "/") // which the go command asks no proxy for
+	})
 
 	home := t.TempDir()
 	if err := os.WriteFile(filepath.Join(home, ".netrc"), []byte("machine git.corp.example login ci password s3cret\n"), 0o600); err != nil {
