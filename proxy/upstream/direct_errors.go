@@ -26,6 +26,7 @@ const (
 	forbidden      reason = "forbidden_address"
 	tooBig         reason = "too_large"
 	timedOut       reason = "timeout"
+	oldGo          reason = "old_go"
 	misconfigured  reason = "misconfigured"
 	stopped        reason = "stopped"
 	broken         reason = "other"
@@ -34,7 +35,7 @@ const (
 // reasons are all of them, so that every series exists from the start.
 func reasons() []reason {
 	return []reason{notModule, unknownVersion, noRepository, unauthorized, unreachable, hostKey,
-		certificate, forbidden, tooBig, timedOut, misconfigured, stopped, broken}
+		certificate, forbidden, tooBig, timedOut, oldGo, misconfigured, stopped, broken}
 }
 
 // DirectError is why a repository did not give what was asked for.

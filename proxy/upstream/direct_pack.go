@@ -52,10 +52,10 @@ func (d *Direct) pack(ctx context.Context, w *work, kind string) error {
 			w.info, w.mod = nil, nil
 		case <-w.packing.done:
 			err := w.packing.err
-			if err == nil {
-				if err = w.learn(); err != nil {
-					err = troubled(broken, err, "the go command did not do what is expected of it")
-				}
+			if learnt := w.learn(); err == nil && learnt != nil {
+				err = troubled(broken, learnt, "the go command did not do what is expected of it")
+			} else if kind == "info" && learnt == nil && w.mod != nil {
+				return nil // a zip that cannot be made is for who wants it
 			}
 			if err != nil {
 				w.packing = nil // the next one tries again

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -67,6 +68,9 @@ func (d *Direct) judge(err error, j *job) error {
 		return e
 	}
 	text := err.Error()
+	if m := needsGo.FindStringSubmatch(text); m != nil {
+		return troubled(oldGo, err, "its go.mod wants go %s, and the go command of this server is older: update that", m[1])
+	}
 	for _, v := range verdicts {
 		if strings.Contains(text, v.says) {
 			return troubled(v.reason, err, "%s", v.text)
@@ -74,6 +78,9 @@ func (d *Direct) judge(err error, j *job) error {
 	}
 	return troubled(broken, err, "the go command could not fetch it: the server's log says why")
 }
+
+// needsGo finds the version that a module is made for.
+var needsGo = regexp.MustCompile(`requires go >= (\d[\w.]*)`)
 
 // verdicts are what the go command says, and what it means for a client. What
 // is not in the list is trouble: to take it for absence could hide it.

@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -10,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +33,7 @@ type gitWorld struct {
 	server *gittest.Server
 	direct *Direct
 	cfg    DirectConfig
+	proxy  string // see forward
 
 	mu     sync.Mutex
 	hosts  map[string]netip.Addr
@@ -153,5 +157,32 @@ func must[T any](t testing.TB) func(T, error) T {
 			t.Fatal(err)
 		}
 		return v
+	}
+}
+
+// wantAbsent checks that err says that something does not exist.
+func wantAbsent(t testing.TB, what string, err error) {
+	t.Helper()
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v, want absence", what, err)
+	}
+	wantPublic(t, err)
+}
+
+// wantPublic checks that what clients read is a line in our words.
+func wantPublic(t testing.TB, err error) {
+	t.Helper()
+	var e *DirectError
+	if !errors.As(err, &e) {
+		t.Fatalf("%v (%T) is not a DirectError", err, err)
+	}
+	text := e.Public()
+	if text == "" || len(text) > 500 || strings.ContainsAny(text, "\n\r\t") {
+		t.Errorf("text for clients: %q", text)
+	}
+	for _, s := range []string{"fatal:", "exit status", "secret", "remote:", "/tmp/"} {
+		if strings.Contains(text, s) || s == "secret" && strings.Contains(err.Error(), s) {
+			t.Errorf("text for clients has %q: %q", s, text)
+		}
 	}
 }
