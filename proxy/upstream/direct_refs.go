@@ -242,7 +242,9 @@ func (r *repository) refsOverHTTP(ctx context.Context) (*refs, error) {
 		return nil, statusTrouble(last, resp.StatusCode, r.d.current().credentialFor(last) != nil)
 	}
 	if ct := resp.Header.Get("Content-Type"); ct != "application/x-git-upload-pack-advertisement" {
-		_, _ = io.CopyN(io.Discard, resp.Body, 16<<10)
+		if _, err := io.CopyN(io.Discard, resp.Body, 16<<10); err != nil && !errors.Is(err, io.EOF) {
+			return nil, explained(err, last.Host)
+		}
 		return nil, troubled(noRepository, fmt.Errorf("content type %q", ct), "%s answers, but not as a git server: no repository is there", last.Host)
 	}
 	fresh, err := parseRefs(resp.Body)

@@ -1,0 +1,282 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/proxy/proxytest"
+	"github.com/modgate/modgate/proxy/upstream/gittest"
+)
+
+// wantReason checks what kind of trouble an error is, that it is not taken
+// for absence, and what clients read.
+func wantReason(t testing.TB, what string, err error, want reason, text string) {
+	t.Helper()
+	var e *DirectError
+	if !errors.As(err, &e) || reason(e.Reason) != want {
+		t.Errorf("%s: %v, want %s", what, err, want)
+		return
+	}
+	switch want {
+	case notModule, unknownVersion, noRepository:
+	default:
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v is absence, but should be trouble", what, err)
+		}
+	}
+	if e.Timeout() != (want == timedOut) {
+		t.Errorf("%s: timeout is %v", what, e.Timeout())
+	}
+	if !strings.Contains(e.Public(), text) {
+		t.Errorf("%s: clients read %q, want %q in it", what, e.Public(), text)
+	}
+	wantPublic(t, err)
+}
+
+// Each trouble has its own error, nothing is kept of it, and the next request
+// works when it is over.
+func TestDirectTrouble(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) {
+		w.cfg.NoProgress = 2 * time.Second
+		w.cfg.MaxFetch = 1 << 20
+	})
+	r := w.repo(lib, tagged("v1.0.0"))
+	fault := func(kind string, f proxytest.Fault) func() {
+		return func() { w.server.SetFault("*", kind, f) }
+	}
+	rules := w.cfg.Rules
+	credentials := func(c ...Credential) func() {
+		return func() {
+			changed := rules
+			changed.Credentials = c
+			if err := w.direct.SetRules(changed); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	reset := func() {
+		for _, kind := range []string{gittest.Refs, gittest.Fetch, gittest.Meta} {
+			w.server.SetFault("*", kind, nil)
+		}
+		if err := w.direct.SetRules(rules); err != nil {
+			t.Fatal(err)
+		}
+		w.server.SetAccounts(ci)
+	}
+	for _, tt := range []struct {
+		name string
+		make func()
+		want reason
+		text string
+	}{
+		{"unknown version", nil, unknownVersion, "no such tag"},
+		{"expired token", func() { w.server.SetAccounts(gittest.Account{Prefix: ci.Prefix, User: "ci", Password: "another"}) }, unauthorized, "refuses the credentials"},
+		{"no credentials", credentials(), unauthorized, "none are configured"},
+		{"unreadable credentials", credentials(Credential{Match: gitHost, Password: "file:/nowhere/at/all"}), misconfigured, "cannot be read"},
+		{"not a git server", fault(gittest.Refs, proxytest.HTML()), noRepository, "not as a git server"},
+		{"server in trouble", fault(gittest.Refs, proxytest.Status(503, "busy")), unreachable, "503"},
+		{"server in trouble while fetching", fault(gittest.Fetch, proxytest.Status(500, "oops")), unreachable, "500"},
+		{"throttled", fault(gittest.Refs, proxytest.Status(429, "slow down")), unreachable, "429"},
+		{"cut in the list", fault(gittest.Refs, proxytest.Short(40)), unreachable, "cannot be reached"},
+		{"cut in the pack", fault(gittest.Fetch, proxytest.Reset(100)), unreachable, "cannot be reached"},
+		{"hung before the list", fault(gittest.Refs, proxytest.Stall(0)), timedOut, "did not answer in time"},
+		{"hung in the list", fault(gittest.Refs, proxytest.Stall(20)), timedOut, "did not answer in time"},
+		{"hung in the pack", fault(gittest.Fetch, proxytest.Stall(100)), timedOut, "did not answer in time"},
+		{"hung in the page", fault(gittest.Meta, proxytest.Stall(10)), timedOut, "did not answer in time"},
+		{"redirect to another host", fault(gittest.Refs, proxytest.Redirect(302, "https://evil.example/team/lib.git/info/refs?service=git-upload-pack")), forbidden, "another host"},
+		{"redirect without TLS", fault(gittest.Refs, proxytest.Redirect(302, "http://git.corp.example/x")), forbidden, "only https"},
+		{"redirects for ever", fault(gittest.Refs, proxytest.Redirect(302, "/team/lib.git/info/refs?service=git-upload-pack")), broken, "redirects more than"},
+		{"page without the tag", fault(gittest.Meta, proxytest.HTML()), notModule, "no go-import tag"},
+		{"page refused", fault(gittest.Meta, proxytest.Status(403, "no")), unauthorized, "refuses the credentials"},
+		{"page in trouble", fault(gittest.Meta, proxytest.Status(502, "no")), unreachable, "502"},
+		{"deleted repository", func() {
+			if err := os.Rename(r.Dir, r.Dir+".gone"); err != nil {
+				t.Fatal(err)
+			}
+		}, noRepository, "no such repository"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			version := "v1.0.0"
+			if tt.want == unknownVersion {
+				version = "v1.7.0"
+			}
+			if tt.make != nil {
+				tt.make()
+			}
+			begin := time.Now()
+			_, err := w.read(lib, version, "zip")
+			wantReason(t, "zip", err, tt.want, tt.text)
+			if d := time.Since(begin); d > 15*time.Second {
+				t.Errorf("it took %v", d)
+			}
+			if !strings.Contains(tt.name, "while") && !strings.Contains(tt.name, "pack") && version == "v1.0.0" {
+				_, err = w.direct.List(t.Context(), lib)
+				wantReason(t, "list", err, tt.want, tt.text)
+			}
+			reset()
+			if tt.want == noRepository && strings.Contains(tt.name, "deleted") {
+				if err := os.Rename(r.Dir+".gone", r.Dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		// Begin without a kept repository, so that every case has to fetch.
+		w.forget()
+	}
+	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+}
+
+// forget removes the kept repositories and what is known of versions.
+func (w *gitWorld) forget() {
+	w.Helper()
+	w.direct.dropIdle(time.Now().Add(time.Hour))
+	entries, err := os.ReadDir(filepath.Join(w.cfg.Dir, "vcs"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := removeAll(filepath.Join(w.cfg.Dir, "vcs", e.Name())); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+func TestDirectRefusesLargeRepositories(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) { w.cfg.MaxFetch = 200 << 10 })
+	w.repo(lib, gittest.Commit{Files: map[string]string{"big": gittest.Random(1<<20, 1)}, Tags: []string{"v1.0.0"}}, gittest.Commit{Remove: []string{"big"}, Tags: []string{"v1.1.0"}})
+	_, err := w.read(lib, "v1.0.0", "zip")
+	wantReason(t, "large version", err, tooBig, "limit for one fetch")
+	must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
+}
+
+func TestDirectTellsCertificatesApart(t *testing.T) {
+	for _, tt := range []struct {
+		name, host, text string
+		trust            bool
+	}{
+		{"unknown authority", gitHost, "signed by an authority that is not trusted here", false},
+		{"another name", "other.corp.example", "is for another name", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newGitWorld(t, func(w *gitWorld) {
+				if !tt.trust {
+					w.cfg.Trust = gittest.Start(t, gittest.Config{Root: w.root}).CA
+				}
+			})
+			w.repo(lib, tagged("v1.0.0"))
+			_, err := w.direct.Info(t.Context(), tt.host+"/team/lib", "v1.0.0")
+			wantReason(t, tt.name, err, certificate, tt.text)
+			if !strings.Contains(err.Error(), "x509: ") {
+				t.Errorf("the log does not have the x509 cause: %v", err)
+			}
+		})
+	}
+}
+
+func TestDirectUnreachable(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) {
+		w.cfg.Lookup = func(_ context.Context, host string) ([]netip.Addr, error) {
+			if host == gitHost {
+				return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+			}
+			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+		}
+		w.cfg.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
+	})
+	_, err := w.direct.Info(t.Context(), lib, "v1.0.0")
+	wantReason(t, "refused", err, unreachable, "cannot be reached")
+	_, err = w.direct.Info(t.Context(), "absent.corp.example/team/lib", "v1.0.0")
+	wantReason(t, "name", err, unreachable, "does not resolve")
+}
+
+// A moved tag and a deleted one are seen, although the repository is kept.
+func TestDirectSeesMovedTags(t *testing.T) {
+	for _, annotated := range []bool{false, true} {
+		t.Run(fmt.Sprintf("annotated %v", annotated), func(t *testing.T) {
+			w := newGitWorld(t, nil)
+			first, next := tagged("v1.0.0"), tagged("v1.1.0")
+			first.Annotated, next.Annotated = annotated, annotated
+			r := w.repo(lib, first, next)
+			before := must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+			must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
+			must[[]byte](t)(w.direct.Info(t.Context(), lib, "main"))
+			r.Tag(t, "v1.0.0", "main")
+			after := must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+			if string(before) == string(after) {
+				t.Error("the tag was moved, and the zip is the same")
+			}
+			if again := must[[]byte](t)(w.read(lib, "v1.1.0", "zip")); len(again) == 0 {
+				t.Error("the other tag is gone")
+			}
+			r.Untag(t, "v1.0.0")
+			_, err := w.read(lib, "v1.0.0", "mod")
+			wantAbsent(t, "deleted tag", err)
+			if list := must[[]string](t)(w.direct.List(t.Context(), lib)); len(list) != 1 {
+				t.Errorf("list: %q", list)
+			}
+		})
+	}
+}
+
+// A tag that is pushed after it was said to be absent is there at once, and
+// modules of one repository share what it says of its refs.
+func TestDirectSharesRefs(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) { w.cfg.RefsTTL = time.Hour })
+	r := w.repo(lib, tagged("v1.0.0"), gittest.Commit{Files: map[string]string{"sub/go.mod": "module " + lib + "/sub\n"}, Tags: []string{"sub/v0.1.0"}})
+	for range 3 {
+		for _, path := range []string{lib, lib + "/sub"} {
+			must[[]string](t)(w.direct.List(t.Context(), path))
+			must[[]byte](t)(w.direct.Info(t.Context(), path, "latest"))
+		}
+	}
+	if n := w.server.Count(lib, gittest.ListRef); n != 0 {
+		t.Errorf("git asked %d times for what was known", n)
+	}
+	if n := w.server.Count(lib, gittest.Refs); n > 2 { // one is git's, for what the server can do
+		t.Errorf("%d requests for refs", n)
+	}
+	_, err := w.direct.Info(t.Context(), lib, "v1.1.0")
+	wantAbsent(t, "not yet pushed", err)
+	r.Tag(t, "v1.1.0", "main")
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.1.0"))
+	if list := must[[]string](t)(w.direct.List(t.Context(), lib)); len(list) != 2 {
+		t.Errorf("after the fetch of a new version, the list is %q", list)
+	}
+}
+
+// Fifty requests for one new version are one fetch.
+func TestDirectFetchesOnce(t *testing.T) {
+	w := newGitWorld(t, nil)
+	w.repo(lib, tagged("v1.0.0"))
+	var all sync.WaitGroup
+	for i := range 50 {
+		all.Go(func() {
+			var err error
+			switch i % 3 {
+			case 0:
+				_, err = w.direct.Info(t.Context(), lib, "v1.0.0")
+			case 1:
+				_, err = w.read(lib, "v1.0.0", "mod")
+			default:
+				_, err = w.read(lib, "v1.0.0", "zip")
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := w.server.Count(lib, gittest.Fetch); n != 1 {
+		t.Errorf("%d fetches", n)
+	}
+}
