@@ -22,6 +22,9 @@ func TestToolchain(t *testing.T) {
 	w := newWorld(t)
 	m := proxytest.Build(t, module.Version{Path: "golang.org/toolchain", Version: "v0.0.1-go1.99.1." + runtime.GOOS + "-" + runtime.GOARCH}, map[string][]byte{
 		"go.mod":       []byte("module golang.org/toolchain\n"),
+		"lib/x":        []byte("the same\n"),
+		"bin/gofmt":    []byte("the same\n"),
+		"src/_go.mod":  []byte("module std\n"),
 		"pkg/tool/x/y": []byte("the go command makes what is here executable\n"),
 		"bin/go":       []byte("#!/bin/sh\necho go version go1.99.1 through modgate\n"),
 	})
