@@ -16,21 +16,21 @@ const defaultRule = "default"
 // "yes".
 type Verdict struct {
 	// Deny refuses the version.
-	Deny bool
+	Deny bool `json:"deny"`
 	// Text is what the client reads when denied: at most eight lines of plain
 	// ASCII, 648 bytes in all (facts of the go command: cmd/go/internal/web).
-	Text string
+	Text string `json:"text,omitempty"`
 	// Judged says that there are rules, so that the answer may be another
 	// tomorrow, or for another caller, and nobody in between may keep it.
-	Judged bool
+	Judged bool `json:"-"`
 	// Wants are facts that the decision depends on and that were not known.
 	// With Deny it cannot be told yet, which must not be taken for a "yes" and
 	// is no refusal either; without, some note is missing.
-	Wants Fact
+	Wants Fact `json:"wants,omitempty"`
 	// Note says which rule denies; the zero Note if none does.
 	Note
 	// Notes are of the rules on the way that warn or audit.
-	Notes []Note
+	Notes []Note `json:"notes,omitempty"`
 }
 
 // Note says which rule has applied.

@@ -103,6 +103,15 @@ func (a Action) String() string { return actionNames[a] }
 // MarshalText is String for encoders.
 func (a Action) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (a *Action) UnmarshalText(text []byte) error {
+	var ok bool
+	if *a, ok = parseAction(string(text)); !ok {
+		return fmt.Errorf("%q is not an action", clip(string(text), 40))
+	}
+	return nil
+}
+
 // parseAction reads the word of a rule file.
 func parseAction(s string) (Action, bool) {
 	for i, name := range actionNames {

@@ -18,6 +18,7 @@ type admin struct {
 	registry *prometheus.Registry
 	settings *settings
 	started  time.Time
+	explain  explainer
 
 	certificates *tlsmgr.Manager // nil without TLS
 }
@@ -28,12 +29,13 @@ func (a *admin) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
 	mux.HandleFunc("GET /-/status", a.status)
 	mux.HandleFunc("GET /-/ca.pem", a.caPEM)
+	mux.HandleFunc("GET /-/explain/{question...}", a.explained)
 	mux.HandleFunc("GET /-/pprof/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "profiles: allocs block cmdline goroutine heap mutex profile threadcreate trace\n")
 	})
 	mux.HandleFunc("GET /-/pprof/{name}", profile)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/ca.pem /-/pprof/\n")
+		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/ca.pem /-/explain/MODULE@VERSION /-/pprof/\n")
 	})
 	return a.health.front(mux)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -72,20 +74,26 @@ func (w *words) UnmarshalYAML(node ast.Node) error {
 // readRules reads the rule file called name, and reports all that is wrong in
 // it with lines.
 func readRules(name string, data []byte, private string) (*policy.Policy, error) {
+	p, _, err := readRulesAt(name, data, private)
+	return p, err
+}
+
+// readRulesAt is readRules for who has to say where things stand.
+func readRulesAt(name string, data []byte, private string) (*policy.Policy, lineFinder, error) {
 	var f policyFile
 	if err := strictYAML(name, data, &f); err != nil {
 		if strings.Contains(err.Error(), "invalid header option") {
 			err = fmt.Errorf("%w\n  → put a range that begins with > into quotes: \">=v1.2.0\"", err)
 		}
-		return nil, err
+		return nil, lineFinder{}, err
 	}
 	tree, err := parse(data)
 	if err != nil {
-		return nil, err
+		return nil, lineFinder{}, err
 	}
 	lines := lineFinder{tree}
 	p, err := policy.New(policy.Config{Private: private, Rules: f.rules(lines)})
-	return p, lines.locate(name, err)
+	return p, lines, lines.locate(name, err)
 }
 
 func (f *policyFile) rules(lines lineFinder) policy.Rules {
@@ -139,20 +147,23 @@ func (l lineFinder) locate(name string, err error) error {
 	}
 	all := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all = joined.Unwrap()
+		all = slices.Clone(joined.Unwrap())
 	}
-	var located []error
-	for _, e := range all {
+	slices.SortStableFunc(all, func(a, b error) int { return cmp.Compare(l.of(a), l.of(b)) })
+	for i, e := range all {
 		if m := (*policy.Mistake)(nil); errors.As(e, &m) {
-			e = errors.New(l.describe(name, m))
+			all[i] = errors.New(l.describe(name, m))
 		}
-		located = append(located, e)
 	}
-	return errors.Join(located...)
+	return errors.Join(all...)
 }
 
-// describe puts m into one line.
-func (l lineFinder) describe(name string, m *policy.Mistake) string {
+// of returns the line that err is about, 0 if it is about none.
+func (l lineFinder) of(err error) int {
+	m := (*policy.Mistake)(nil)
+	if !errors.As(err, &m) {
+		return 0
+	}
 	line := l.line(m.Path)
 	if line == 0 { // one word in place of a list
 		line = l.line(strings.TrimSuffix(m.Path, "[0]"))
@@ -160,7 +171,12 @@ func (l lineFinder) describe(name string, m *policy.Mistake) string {
 	if line == 0 {
 		line = max(m.Line, 1) // what is missing has no line of its own
 	}
-	s := fmt.Sprintf("%s:%d: %s: %s", name, line, m.Path, m.Problem)
+	return line
+}
+
+// describe puts m into one line.
+func (l lineFinder) describe(name string, m *policy.Mistake) string {
+	s := fmt.Sprintf("%s:%d: %s: %s", name, l.of(m), m.Path, m.Problem)
 	if m.Advice != "" {
 		s += ": " + m.Advice
 	}

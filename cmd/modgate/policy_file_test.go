@@ -1,6 +1,9 @@
 package main
 
 import (
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -87,4 +90,35 @@ func FuzzReadRules(f *testing.F) {
 			t.Error("neither rules nor a mistake")
 		}
 	})
+}
+
+// A changed file comes into force, a broken one changes nothing.
+func TestRulesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	write := func(data string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := &app{reloads: newReloads(slog.New(slog.DiscardHandler))}
+	write("rules: [{name: a, action: deny, reason: b}]")
+	live, err := a.openPolicy(&Config{Policy: Policy{File: file}, Private: List{"git.corp.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := module.Version{Path: "example.com/m", Version: "v1.0.0"}
+	for _, step := range []struct {
+		data   string
+		denied bool
+	}{
+		{"", false}, {"rules: [{name: a, action: deny, reason: b}]", true}, {"rules: [{name: a, action: dney, reason: b}]", true}, {"rules: {", true}, {"default: allow", false},
+	} {
+		write(step.data)
+		a.reloads.look(a.reloads.files[0])
+		if got := live.Decide(policy.Caller{}, m, policy.Facts{}).Deny; got != step.denied || !live.IsPrivate("git.corp.example/x") {
+			t.Errorf("after %q: denied %v", step.data, got)
+		}
+	}
 }

@@ -50,6 +50,8 @@ Start it, and paste the line that it prints:
 		warmCommand(p),
 		cacheCommand(p),
 		pinCommand(p),
+		policyCommand(p),
+		auditCommand(p),
 		configCommand(p),
 		caCommand(p),
 		versionCommand(p),

@@ -38,6 +38,7 @@ const maxInMemory = 128 << 10
 type app struct {
 	handler    http.Handler
 	reloads    *reloads
+	explain    explainer
 	background []func(context.Context) error // run until their context ends
 	closers    []func() error                // in the order of opening
 }
@@ -83,6 +84,7 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 	if err != nil {
 		return nil, errors.Join(err, a.close())
 	}
+	a.explain = server.Explain
 	registry.MustRegister(server.Collectors()...)
 	a.background = append(a.background, server.Run)
 	requests := newRequestMetrics(proxy.Kinds())

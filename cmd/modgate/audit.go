@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func auditCommand(p *process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Look into access logs",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(auditWhoCommand(p))
+	return cmd
+}
+
+func auditWhoCommand(p *process) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "who MODULE[@VERSION] ACCESSLOG...",
+		Short: "Say who fetched a version, when and from where: for a recall",
+		Long: `Who reads access logs (with log.format json; - is standard input) and prints
+every answer to a request for the zip of a module, or of one version: when, from
+which address, by whom, and how it was answered.
+
+  modgate audit who github.com/corp/tool@v1.2.3 /var/log/modgate/*.json
+  journalctl -u modgate -o cat | modgate audit who github.com/corp/tool -`,
+		Args: cobra.MinimumNArgs(2),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON lines.")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		path, version, versioned := strings.Cut(args[0], "@")
+		var fetched, refused int
+		clients := map[string]bool{}
+		for _, name := range args[1:] {
+			err := eachRequest(name, func(r *loggedRequest) {
+				if r.Kind != "zip" || r.Module != path || versioned && r.Version != version {
+					return
+				}
+				if r.Status < 300 {
+					fetched++
+					clients[cmp.Or(r.Caller, r.host())] = true
+				} else {
+					refused++
+				}
+				if asJSON {
+					p.stdout.Write(append(r.line, '\n'))
+				} else {
+					r.print(p.stdout)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if !asJSON {
+			fmt.Fprintf(p.stdout, "%s: fetched %s by %s, not given %s\n", args[0], times(fetched), counted(len(clients), "client"), times(refused))
+		}
+		return nil
+	}
+	return cmd
+}
+
+func times(n int) string { return counted(n, "time") }
+
+// loggedRequest is a line of the access log in JSON; see package access.
+type loggedRequest struct {
+	Time     time.Time `json:"time"`
+	Msg      string    `json:"msg"`
+	ID       string    `json:"id"`
+	Kind     string    `json:"kind"`
+	Module   string    `json:"module"`
+	Version  string    `json:"version"`
+	Outcome  string    `json:"outcome"`
+	Status   int       `json:"status"`
+	Client   string    `json:"client"`
+	Caller   string    `json:"caller"`
+	Rule     string    `json:"rule"`
+	Decision string    `json:"decision"`
+
+	line []byte
+}
+
+// host is where the request came from, without the port.
+func (r *loggedRequest) host() string {
+	if host, _, err := net.SplitHostPort(r.Client); err == nil {
+		return host
+	}
+	return r.Client
+}
+
+func (r *loggedRequest) print(w io.Writer) {
+	fmt.Fprintf(w, "%s  %s  %s@%s  %d %s", r.Time.UTC().Format(time.RFC3339), cmp.Or(r.Caller, "-")+" "+r.host(), r.Module, r.Version, r.Status, r.Outcome)
+	if r.Rule != "" {
+		fmt.Fprintf(w, "  rule %s, id %s", r.Rule, r.Decision)
+	}
+	fmt.Fprintln(w)
+}
+
+// maxLogLine bounds a line of a log, in bytes.
+const maxLogLine = 1 << 20
+
+// eachRequest calls f for each request in a log. Other lines are passed over;
+// a log without any line of JSON is an error.
+func eachRequest(name string, f func(*loggedRequest)) error {
+	var in io.Reader = os.Stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		in = file
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 64<<10), maxLogLine)
+	n, readable := 0, 0
+	for lines.Scan() {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		n++
+		r := loggedRequest{line: line}
+		if json.Unmarshal(line, &r) != nil {
+			continue
+		}
+		readable++
+		if r.Msg == "request" {
+			f(&r)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if n > 0 && readable == 0 {
+		return fmt.Errorf("%s: no line is JSON: the server writes such a log with log.format json", name)
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/modgate/modgate/policy"
+)
+
+// explainer says how the policy decides, as proxy.Server.Explain does.
+type explainer func(ctx context.Context, caller policy.Caller, path, query string) (policy.Explanation, error)
+
+func policyExplainCommand(p *process) *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "explain MODULE[@VERSION]",
+		Short: "Say whether a version may be had, and why",
+		Long: `Explain says what each rule makes of a version (or a branch, or a commit;
+default: the newest version), which one decides, and what would turn it. The
+status is 1 if the version is refused.
+
+It asks the running server on its admin listener. With --policy-file it
+takes the rules of that file instead, and finds out by itself what they need to
+know, from the cache and the upstream of the configuration.
+
+  modgate policy explain github.com/corp/tool@v1.2.3 --as ci`,
+		Args: cobra.ExactArgs(1),
+	}
+	open := addExplainer(cmd, p)
+	cmd.Flags().BoolVar(&all, "all", false, "Also show the rules for other modules.")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path, query, _ := strings.Cut(args[0], "@")
+		ask, done, err := open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		e, err := ask(cmd.Context(), path, query)
+		if err = errors.Join(err, done()); err != nil {
+			return fmt.Errorf("%s: %w", args[0], err)
+		}
+		if asJSON {
+			err = writeJSON(p.stdout, e)
+		} else {
+			printExplanation(p.stdout, &e, all)
+		}
+		if err == nil && e.Verdict.Deny {
+			err = errReported
+		}
+		return err
+	}
+	return cmd
+}
+
+// asker is an explainer for one caller.
+type asker func(ctx context.Context, path, query string) (policy.Explanation, error)
+
+// addExplainer gives cmd the flags that say whose rules are explained to whom.
+// The returned function opens what answers; done closes it.
+func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask asker, done func() error, err error) {
+	settings := addSettings(cmd, p, "policy.file", "admin.listen", "cache.dir", "upstream", "private", "sumdb", "tls.trust")
+	address := cmd.Flags().String("url", "", "The URL of the admin listener. Default: made from admin.listen.")
+	groups := cmd.Flags().StringSlice("as", nil, "Groups of the caller that is asked about.")
+	return func(ctx context.Context) (asker, func() error, error) {
+		s, err := settings()
+		if err != nil {
+			return nil, nil, err
+		}
+		caller := policy.Caller{Groups: *groups}
+		if cmd.Flags().Changed("policy-file") {
+			explain, done, err := localExplainer(ctx, s)
+			ask := func(ctx context.Context, path, query string) (policy.Explanation, error) {
+				return explain(ctx, caller, path, query)
+			}
+			return ask, done, err
+		}
+		base := cmp.Or(*address, localURL(s.Admin.Listen, "/"))
+		if s.Admin.Listen == "" && *address == "" {
+			return nil, nil, errors.New("admin.listen is empty: name a running server with --url, or rules with --policy-file")
+		}
+		client := &http.Client{Timeout: time.Minute}
+		ask := func(ctx context.Context, path, query string) (policy.Explanation, error) {
+			return askServer(ctx, client, strings.TrimSuffix(base, "/"), caller, strings.TrimSuffix(path+"@"+query, "@"))
+		}
+		return ask, func() error { client.CloseIdleConnections(); return nil }, nil
+	}
+}
+
+// localExplainer puts the app together for the rules in a file. What it learns
+// is kept in the cache if there is one, else for the moment.
+func localExplainer(ctx context.Context, s *settings) (explainer, func() error, error) {
+	clean := func() error { return nil }
+	if _, err := os.Stat(s.Cache.Dir); errors.Is(err, fs.ErrNotExist) {
+		dir, err := os.MkdirTemp("", "modgate-explain-")
+		if err != nil {
+			return nil, nil, err
+		}
+		s.Cache.Dir, clean = dir, func() error { return os.RemoveAll(dir) }
+	}
+	a, err := wire(&s.Config, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, nil, errors.Join(err, clean())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range a.background {
+		g.Go(func() error { return part(ctx) })
+	}
+	done := func() error {
+		cancel()
+		return errors.Join(g.Wait(), a.close(), clean())
+	}
+	return a.explain, done, nil
+}
+
+// askServer gets the explanation from the admin listener of a running server.
+func askServer(ctx context.Context, client *http.Client, base string, caller policy.Caller, what string) (policy.Explanation, error) {
+	var e policy.Explanation
+	q := url.Values{"format": {"json"}, "as": caller.Groups}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/-/explain/"+what+"?"+q.Encode(), nil)
+	if err != nil {
+		return e, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return e, fmt.Errorf("no server answers: start one, name its admin listener with --url, or rules with --policy-file: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	switch {
+	case err != nil:
+		return e, err
+	case resp.StatusCode != http.StatusOK:
+		return e, errors.New(strings.TrimSpace(string(body)))
+	}
+	return e, json.Unmarshal(body, &e)
+}
+
+// explained answers GET /-/explain/MODULE[@VERSION][?as=GROUP][&format=json].
+func (a *admin) explained(w http.ResponseWriter, r *http.Request) {
+	path, query, _ := strings.Cut(r.PathValue("question"), "@")
+	e, err := a.explain(r.Context(), policy.Caller{Groups: r.URL.Query()["as"]}, path, query)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		plain(w, http.StatusNotFound, "there is no "+r.PathValue("question")+"\n")
+	case err != nil:
+		plain(w, http.StatusBadGateway, err.Error()+"\n")
+	case r.URL.Query().Get("format") == "json":
+		w.Header().Set("Content-Type", "application/json")
+		writeJSON(w, e)
+	default:
+		var b strings.Builder
+		printExplanation(&b, &e, r.URL.Query().Has("all"))
+		plain(w, http.StatusOK, b.String())
+	}
+}
+
+// printExplanation puts e into words.
+func printExplanation(w io.Writer, e *policy.Explanation, all bool) {
+	answer := "may be had"
+	switch {
+	case e.Verdict.Deny && e.Verdict.Wants != 0:
+		answer = "cannot be decided now"
+	case e.Verdict.Deny:
+		answer = "is refused"
+	}
+	fmt.Fprintf(w, "%s@%s %s", e.Module, e.Version, answer)
+	if len(e.Groups) > 0 {
+		fmt.Fprintf(w, " for the groups %s", strings.Join(e.Groups, ", "))
+	}
+	fmt.Fprintf(w, ": rule %s decides\n", e.Rule)
+	if e.Newest != "" {
+		fmt.Fprintf(w, "newest allowed: %s\n", e.Newest)
+	}
+	for _, f := range e.Facts {
+		fmt.Fprintf(w, "known: %s\n", f)
+	}
+	others := 0
+	for _, s := range e.Steps {
+		if s.Other && !all {
+			others++
+			continue
+		}
+		mark := " "
+		if s.Decides {
+			mark = ">"
+		}
+		fmt.Fprintf(w, "%s %-5s %s (line %d): %s\n", mark, s.Action, s.Rule, s.Line, s.Why)
+		if s.Change != "" && (s.Applies || all) {
+			fmt.Fprintf(w, "          what would change that: %s\n", s.Change)
+		}
+	}
+	if others > 0 {
+		fmt.Fprintf(w, "  and %s for other modules\n", counted(others, "rule"))
+	}
+	if e.Verdict.Text != "" {
+		fmt.Fprint(w, "the client reads:\n")
+		for line := range strings.Lines(e.Verdict.Text) {
+			fmt.Fprint(w, "  "+line)
+		}
+	}
+}
