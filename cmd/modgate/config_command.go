@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -34,7 +35,7 @@ are not shown.`,
 			return err
 		}
 		if check {
-			if err := checkCertificates(&s.Config); err != nil {
+			if err := errors.Join(checkCertificates(&s.Config), checkRuleFile(&s.Config)); err != nil {
 				return err
 			}
 			fmt.Fprintln(p.stderr, "modgate: the configuration is fine")

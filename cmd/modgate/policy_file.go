@@ -10,6 +10,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/module"
 
 	"github.com/modgate/modgate/policy"
@@ -86,6 +87,11 @@ func readRulesAt(name string, data []byte, private string) (*policy.Policy, line
 			err = fmt.Errorf("%w\n  → put a range that begins with > into quotes: \">=v1.2.0\"", err)
 		}
 		return nil, lineFinder{}, err
+	}
+	if f.Default == "" && len(f.Rules) == 0 {
+		// Likely a file that somebody is still writing. It must not turn all
+		// rules off.
+		return nil, lineFinder{}, fmt.Errorf("%s: the file has no rules: write default: allow if that is meant", name)
 	}
 	tree, err := parse(data)
 	if err != nil {
@@ -186,6 +192,14 @@ func (l lineFinder) describe(name string, m *policy.Mistake) string {
 // livePolicy is the policy in force: that of the last good rule file.
 type livePolicy struct{ now atomic.Pointer[policy.Policy] }
 
+// Collectors returns the metrics of the policy in force.
+func (l *livePolicy) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "modgate_policy_rules",
+		Help: "Rules in force, from policy.file.",
+	}, func() float64 { return float64(l.now.Load().Rules()) })}
+}
+
 // Route implements proxy.Policy.
 func (l *livePolicy) Route(c policy.Caller, path string) policy.Route {
 	return l.now.Load().Route(c, path)
@@ -209,6 +223,21 @@ func (l *livePolicy) Explain(c policy.Caller, m module.Version, f policy.Facts) 
 // IsPrivate reports whether path must not be named to the public. It does not
 // change with the rule file.
 func (l *livePolicy) IsPrivate(path string) bool { return l.now.Load().IsPrivate(path) }
+
+// checkRuleFile reports what is wrong with the file of rules, if there is one.
+func checkRuleFile(c *Config) error {
+	if c.Policy.File == "" {
+		return nil
+	}
+	data, err := readBounded(c.Policy.File, maxConfigFile)
+	if err == nil {
+		_, err = readRules(c.Policy.File, data, c.Private.String())
+	}
+	if err != nil {
+		return fmt.Errorf("policy.file: %w", err)
+	}
+	return nil
+}
 
 // openPolicy returns the policy that c says, kept up to date with its file.
 func (a *app) openPolicy(c *Config) (*livePolicy, error) {

@@ -49,8 +49,13 @@ func TestReadRules(t *testing.T) {
 	if p.Rules() != 2 || !p.IsPrivate("git.corp.example/x") {
 		t.Errorf("%d rules, private %v", p.Rules(), p.IsPrivate("git.corp.example/x"))
 	}
-	if p, err = readRules("rules.yaml", nil, ""); err != nil || p.Rules() != 0 {
-		t.Errorf("an empty file: %v", err)
+	if p, err = readRules("rules.yaml", []byte("default: allow"), ""); err != nil || p.Rules() != 0 {
+		t.Errorf("no rules, and meant so: %v", err)
+	}
+	for _, data := range []string{"", "# nothing\n", "rules:\n", "owner: x\n"} {
+		if _, err = readRules("rules.yaml", []byte(data), ""); err == nil {
+			t.Errorf("%q turns all rules off", data)
+		}
 	}
 }
 
@@ -113,7 +118,7 @@ func TestRulesAreReadAgain(t *testing.T) {
 		data   string
 		denied bool
 	}{
-		{"", false}, {"rules: [{name: a, action: deny, reason: b}]", true}, {"rules: [{name: a, action: dney, reason: b}]", true}, {"rules: {", true}, {"default: allow", false},
+		{"rules: [{name: b, action: audit}]", false}, {"", false}, {"rules: [{name: a, action: deny, reason: b}]", true}, {"", true}, {"rules: [{name: a, action: dney, reason: b}]", true}, {"rules: {", true}, {"default: allow", false},
 	} {
 		write(step.data)
 		a.reloads.look(a.reloads.files[0])

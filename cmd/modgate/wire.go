@@ -53,6 +53,7 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 	if err != nil {
 		return nil, err
 	}
+	registry.MustRegister(rules.Collectors()...)
 	store, durable, err := a.openCache(c.Cache, registry, log)
 	if err != nil {
 		return nil, err
