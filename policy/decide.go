@@ -171,8 +171,11 @@ func (r *rule) judge(q *question) finding {
 	}
 	// The commit may have been given a better name, and that one be refused.
 	for _, tag := range q.facts.Tags {
-		if as := r.judgeAs(q, tag); as.outcome == applies {
+		switch as := r.judgeAs(q, tag); as.outcome {
+		case applies:
 			return as
+		case cannotTell:
+			f = as
 		}
 	}
 	if r.action == Deny && f.outcome != exempted && q.facts.Known&FactTags == 0 && r.meansTags() {

@@ -110,6 +110,7 @@ func TestDecide(t *testing.T) {
 		{"toolchain, new enough", "", []policy.Rule{{Action: "deny", When: policy.When{Toolchain: "<go1.26.6"}}}, "", "golang.org/toolchain@v0.0.1-go1.26.6.linux-amd64", policy.Facts{}, "allow"},
 		{"both must hold", "", []policy.Rule{{Action: "deny", When: policy.When{Retracted: &isTrue, Deprecated: &isNot}}}, "", "example.com/a@v1.2.0", policy.Facts{Known: everything, Module: retracts}, "allow"},
 		{"commit of a denied tag", "", []policy.Rule{{Action: "deny", Versions: []string{"v1.2.3"}}}, "", "example.com/a@v1.2.4-0.20260101000000-abcdefabcdef", policy.Facts{Known: everything, Tags: []string{"v1.2.3"}}, "deny r0"},
+		{"commit of a denied tag, new or not", "", []policy.Rule{{Action: "deny", AppliesTo: "new", Versions: []string{"v1.2.3"}}}, "", "example.com/a@v1.2.4-0.20260101000000-abcdefabcdef", policy.Facts{Known: policy.FactTags, Tags: []string{"v1.2.3"}}, "unsure"},
 		{"commit of another tag", "", []policy.Rule{{Action: "deny", Versions: []string{"v1.2.3"}}}, "", "example.com/a@v1.2.4-0.20260101000000-abcdefabcdef", policy.Facts{Known: everything, Tags: []string{"v1.2.2"}}, "allow"},
 		{"commit of who knows what", "", []policy.Rule{{Action: "deny", Versions: []string{"v1.2.3"}}}, "", "example.com/a@v1.2.4-0.20260101000000-abcdefabcdef", policy.Facts{}, "unsure"},
 		{"no tag matters", "", []policy.Rule{{Action: "deny", Versions: []string{"pseudo <v1.0.0"}}}, "", "example.com/a@v1.2.4-0.20260101000000-abcdefabcdef", policy.Facts{}, "allow"},

@@ -297,3 +297,27 @@ func (w *world) counted(action string) float64 {
 	w.Fatalf("no series for %s", action)
 	return 0
 }
+
+// Rules judge private modules like public ones, and ask nobody outside for it.
+func TestRulesForPrivateModules(t *testing.T) {
+	t.Parallel()
+	yes := true
+	secret := proxytest.Simple(t, "git.corp.example/team/secret", "v1.0.0")
+	p, err := policy.New(policy.Config{Private: "git.corp.example/*", Rules: policy.Rules{Rules: []policy.Rule{
+		{Name: "review", Action: deny, Reason: "because", When: policy.When{Private: &yes, Retracted: new(bool)}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := newPrivateWorld(t, options{config: func(c *proxy.Config) { c.Policy = p }}, secret)
+	base := "/git.corp.example/team/secret/@v/"
+	w.wantNo(w.get(base+"v1.0.0.zip"), 403, access.Denied, "blocked: git.corp.example/team/secret@v1.0.0 by rule review", "not retracted by v1.0.0")
+	w.wantNo(w.get(base+"list"), 403, access.Denied, "(every version)")
+	w.wantNo(w.get("/git.corp.example/team/secret/pkg/@v/list"), 404, access.Absent)
+	if a := w.get(base + "v1.0.0.mod"); a.status != 200 {
+		t.Errorf("its go.mod: %d", a.status)
+	}
+	if all := append(w.up.Requests(), w.up2.Requests()...); len(all) > 0 {
+		t.Errorf("the public upstream was asked: %v", all)
+	}
+}
