@@ -44,6 +44,11 @@ func newFiles(m *Manager, pairs []Pair) (*files, error) {
 // load does nothing: newFiles has read them.
 func (f *files) load(context.Context) {}
 
+// renew reads the files of the pair now.
+func (f *files) renew(_ context.Context, name string) error {
+	return fmt.Errorf("%w: the certificates come from files, so replace those (%s)", ErrUnknownName, name)
+}
+
 // run reads the files again and again until ctx ends.
 func (f *files) run(ctx context.Context) error {
 	ticker := time.NewTicker(f.m.cfg.Poll)

@@ -3,8 +3,10 @@ package tlsmgr
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,7 +29,7 @@ func newInternal(m *Manager) *internal {
 }
 
 // load tries once.
-func (i *internal) load(ctx context.Context) { i.renew(ctx) }
+func (i *internal) load(ctx context.Context) { i.try(ctx) }
 
 // run issues a certificate when one is due, and again and again while the
 // storage does not answer.
@@ -44,12 +46,23 @@ func (i *internal) run(ctx context.Context) error {
 			return nil
 		case <-time.After(wait):
 		}
-		if i.renew(ctx) {
+		if i.try(ctx) {
 			failures = 0
 		} else {
 			failures++
 		}
 	}
+}
+
+// renew issues another certificate.
+func (i *internal) renew(ctx context.Context, name string) error {
+	if name != i.slot.key && !slices.Contains(i.slot.names, name) {
+		return fmt.Errorf("%w: %s is not among tls.domains", ErrUnknownName, name)
+	}
+	if !i.try(ctx) {
+		return errors.New("no certificate was issued; the status says why")
+	}
+	return nil
 }
 
 // due returns when a certificate should be issued.
@@ -61,8 +74,8 @@ func (i *internal) due() time.Time {
 	return cert.Leaf.NotAfter.Add(-leafLife / 3)
 }
 
-// renew issues a certificate and reports whether that worked.
-func (i *internal) renew(ctx context.Context) bool {
+// try issues a certificate and reports whether that worked.
+func (i *internal) try(ctx context.Context) bool {
 	i.m.update(i.slot, func(s *Status) { s.LastAttempt = time.Now().UTC() })
 	ca, err := openAuthority(ctx, i.storage)
 	if err == nil {

@@ -4,8 +4,9 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Results of an attempt to get a new certificate.
 const (
-	resultOK     = "ok"
-	resultFailed = "failed"
+	resultOK      = "ok"
+	resultFailed  = "failed"
+	resultStorage = "storage" // not tried: the storage does not answer
 )
 
 type metrics struct {
@@ -41,7 +42,7 @@ func newMetrics() *metrics {
 			Help: "Different client addresses that have refused our certificate; counted up to 1000.",
 		}),
 	}
-	for _, result := range []string{resultOK, resultFailed} {
+	for _, result := range []string{resultOK, resultFailed, resultStorage} {
 		m.attempts.WithLabelValues(result)
 	}
 	for _, c := range causes {

@@ -22,6 +22,13 @@ type Status struct {
 	// when it will be. For files: when one was last read, and zero.
 	LastAttempt time.Time `json:"last_attempt,omitzero"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	// Failures is how many attempts have failed since the last good one.
+	Failures int `json:"failures,omitempty"`
+	// Problem is why the last attempt failed.
+	Problem *Problem `json:"problem,omitempty"`
+	// RenewalReason is a page on which the CA explains why it wants the
+	// certificate renewed when it does.
+	RenewalReason string `json:"renewal_reason,omitempty"`
 	// Alarm says what is wrong and what to do about it. Empty: nothing.
 	Alarm string `json:"alarm,omitempty"`
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3"
 )
 
 // Mode says where certificates come from.
@@ -29,6 +31,7 @@ type Mode string
 // The modes. The empty one is not valid: without TLS there is no Manager.
 const (
 	Files    Mode = "files"    // PEM files that somebody else keeps up to date
+	ACME     Mode = "acme"     // a CA that speaks ACME (RFC 8555), public or private
 	Internal Mode = "internal" // our own authority
 )
 
@@ -43,12 +46,15 @@ type Config struct {
 	// replaced files, symbolic links that now lead elsewhere (as in Kubernetes)
 	// and rewritten ones are all noticed. Default 5 s.
 	Poll time.Duration
-	// Domains are the names of mode Internal: host names, wildcards and IP
-	// addresses.
+	// Domains are the names of modes ACME and Internal: host names, wildcards
+	// and IP addresses.
 	Domains []string
-	// Storage keeps the authority of mode Internal. All replicas that share it
-	// are one: same authority, same root. If it does not answer, it is asked
-	// again until it does.
+	// ACME is for mode ACME.
+	ACME ACMEConfig
+	// Storage keeps the certificates and the account of mode ACME and the
+	// authority of mode Internal. All replicas that share it are one: what one
+	// obtains all serve, and one alone orders. If it does not answer, it is
+	// asked again until it does.
 	Storage certmagic.Storage
 	// MinVersion is tls.VersionTLS12 (the default) or tls.VersionTLS13.
 	MinVersion uint16
@@ -68,11 +74,14 @@ func (c *Config) check() error {
 		if len(c.Files) == 0 {
 			errs = append(errs, errors.New("mode files needs at least one pair of files"))
 		}
-	case Internal:
+	case ACME, Internal:
 		if c.Storage == nil {
-			errs = append(errs, errors.New("mode internal needs a storage"))
+			errs = append(errs, fmt.Errorf("mode %s needs a storage", c.Mode))
 		}
 		errs = append(errs, c.checkDomains())
+		if c.Mode == ACME {
+			errs = append(errs, c.ACME.check(c.Domains))
+		}
 	default:
 		errs = append(errs, fmt.Errorf("mode %q is unknown", c.Mode))
 	}
@@ -137,6 +146,8 @@ type source interface {
 	load(ctx context.Context)
 	// run keeps the certificates up to date until ctx ends.
 	run(ctx context.Context) error
+	// renew replaces the certificate that the configuration calls name.
+	renew(ctx context.Context, name string) error
 }
 
 // Manager keeps the certificates of a listener. Its methods may be called
@@ -167,6 +178,8 @@ func New(cfg Config) (*Manager, error) {
 			return nil, err
 		}
 		m.source = f
+	case ACME:
+		m.source = newACME(m)
 	case Internal:
 		m.source = newInternal(m)
 	}
@@ -176,6 +189,24 @@ func New(cfg Config) (*Manager, error) {
 // Load serves what is stored, so that the first handshake finds it. What goes
 // wrong is told in Status and tried again by Run. Call it once, before Run.
 func (m *Manager) Load(ctx context.Context) { m.source.load(ctx) }
+
+// Renew gets a new certificate for the name now, and returns when it is served
+// or has failed. The old one is served until then. Run must be running. The
+// error may be a *Problem; ErrUnknownName if there is no such name.
+func (m *Manager) Renew(ctx context.Context, name string) error { return m.source.renew(ctx, name) }
+
+// HTTPHandler answers the challenges http-01, and leaves all else to next.
+func (m *Manager) HTTPHandler(next http.Handler) http.Handler {
+	s, ok := m.source.(*acmeSource)
+	if !ok {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.answerHTTP(w, r) {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
 
 // RootPEM returns the root certificate of mode Internal, or nil if there is none
 // (yet).
@@ -192,11 +223,15 @@ func (m *Manager) Run(ctx context.Context) error { return m.source.run(ctx) }
 // TLSConfig returns the configuration of a server that offers HTTP/2 and
 // HTTP/1.1. The caller owns it.
 func (m *Manager) TLSConfig() *tls.Config {
-	return &tls.Config{
+	c := &tls.Config{
 		MinVersion:     m.cfg.MinVersion,
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: m.certificate,
 	}
+	if s, ok := m.source.(*acmeSource); ok && s.cfg.Challenge == TLSALPN01 {
+		c.NextProtos = append(c.NextProtos, acmez.ACMETLS1Protocol)
+	}
+	return c
 }
 
 // MutualTLSConfig is TLSConfig for a listener whose clients must show a
@@ -204,10 +239,16 @@ func (m *Manager) TLSConfig() *tls.Config {
 func (m *Manager) MutualTLSConfig(authorities *x509.CertPool) *tls.Config {
 	c := m.TLSConfig()
 	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, authorities
+	c.NextProtos = []string{"h2", "http/1.1"} // no challenges: they come to the other listener, without a client certificate
 	return c
 }
 
 func (m *Manager) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if s, ok := m.source.(*acmeSource); ok {
+		if cert, ok, err := s.challenge(hello); ok {
+			return cert, err
+		}
+	}
 	return m.table.Load().find(hello)
 }
 

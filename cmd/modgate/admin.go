@@ -30,6 +30,7 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /-/status", a.status)
 	mux.HandleFunc("GET /-/ca.pem", a.caPEM)
 	mux.HandleFunc("GET /-/explain/{question...}", a.explained)
+	mux.Handle("POST /-/tls/renew", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.renewCertificate)))
 	mux.HandleFunc("GET /-/pprof/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "profiles: allocs block cmdline goroutine heap mutex profile threadcreate trace\n")
 	})

@@ -43,7 +43,7 @@ func (s *settings) check(found mistakes) mistakes {
 	}
 	for _, r := range rules {
 		k := find(r.key)
-		all.add(r.check(), mistake{key: k.name, origin: s.where(k), value: k.text(&s.Config), snippet: s.snippet[k.name]})
+		all.add(r.check(), mistake{key: k.name, origin: s.where(k), value: k.shown(&s.Config), snippet: s.snippet[k.name]})
 	}
 	return all
 }

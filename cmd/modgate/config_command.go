@@ -83,6 +83,10 @@ func (k key) yaml(c *Config) (string, error) {
 	var err error
 	switch v := value.(type) {
 	case List:
+		if k.hidden {
+			out, err = yaml.Marshal(k.shown(c))
+			break
+		}
 		out, err = yaml.MarshalWithOptions([]string(v), yaml.Flow(true))
 	case Count:
 		out, err = yaml.Marshal(int(v))

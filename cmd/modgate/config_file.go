@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -19,7 +20,7 @@ const maxConfigFile = 1 << 20
 // mistake. Anchors, aliases and tags are refused: a file that needs them is not
 // read at a glance.
 func (s *settings) decode(name string, data []byte) mistakes {
-	d := decoder{settings: s, name: name, source: strings.Split(string(data), "\n"), table: map[string]key{}, groups: map[string]bool{"": true}}
+	d := decoder{settings: s, name: name, source: hideLines(strings.Split(string(data), "\n")), table: map[string]key{}, groups: map[string]bool{"": true}}
 	for _, k := range keys() {
 		d.table[k.name] = k
 		for i, c := range k.name {
@@ -61,11 +62,44 @@ func parse(data []byte) (file *ast.File, err error) {
 	return parser.ParseBytes(data, 0)
 }
 
+// hideLines returns the lines of a file as they may be shown beside a mistake:
+// without the values of hidden keys, which may go on over deeper lines. It
+// rather hides too much: the file may be no YAML at all.
+func hideLines(lines []string) []string {
+	hidden := map[string]bool{}
+	for _, k := range keys() {
+		if k.hidden {
+			hidden[k.name[strings.LastIndex(k.name, ".")+1:]] = true
+		}
+	}
+	shown := slices.Clone(lines)
+	depth := -1 // of the hidden key that we are in
+	for i, line := range lines {
+		text := strings.TrimLeft(line, " \t-")
+		indent := len(line) - len(strings.TrimLeft(line, " \t"))
+		word, _, isKey := strings.Cut(text, ":")
+		switch word = strings.Trim(word, `"' `); {
+		case isKey && hidden[word]:
+			depth, shown[i] = indent, line[:indent]+word+": hidden"
+		case depth >= 0 && (indent > depth || strings.HasPrefix(line[indent:], "-") || text == ""):
+			shown[i] = line[:indent] + "hidden"
+		default:
+			depth = -1
+		}
+		for name := range hidden { // in a flow mapping
+			if depth < 0 && strings.Contains(line, name) {
+				shown[i] = "hidden"
+			}
+		}
+	}
+	return shown
+}
+
 // decoder is one run of decode.
 type decoder struct {
 	settings *settings
 	name     string
-	source   []string // lines
+	source   []string // lines, as people may see them
 	table    map[string]key
 	groups   map[string]bool // names that have keys below them
 	found    mistakes

@@ -15,8 +15,9 @@ type key struct {
 	def    string
 	doc    string
 	oneof  []string // the accepted values, where they are a closed set
-	secret bool
-	index  []int // of the field in Config
+	secret bool     // may be a file: reference, and credentials in URLs are not shown
+	hidden bool     // nothing of it is shown
+	index  []int    // of the field in Config
 }
 
 // keys returns the table, in the order of the struct.
@@ -40,7 +41,8 @@ func appendKeys(table []key, t reflect.Type, prefix string, index []int) []key {
 			def:    f.Tag.Get("default"),
 			doc:    doc,
 			oneof:  strings.Fields(f.Tag.Get("oneof")),
-			secret: f.Tag.Get("secret") == "true",
+			secret: f.Tag.Get("secret") != "",
+			hidden: f.Tag.Get("secret") == "hidden",
 			index:  path,
 		})
 	}
@@ -99,7 +101,15 @@ func (k key) text(c *Config) string {
 }
 
 // shown returns the value as people may see it: without credentials.
-func (k key) shown(c *Config) string { return hideUserinfo(k.text(c)) }
+func (k key) shown(c *Config) string { return k.hide(k.text(c)) }
+
+// hide returns what people may see of a value of the key.
+func (k key) hide(value string) string {
+	if k.hidden && value != "" {
+		return "hidden"
+	}
+	return hideUserinfo(value)
+}
 
 // hideUserinfo replaces user and password of every URL in s: a single user
 // name is often a token.

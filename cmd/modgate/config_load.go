@@ -67,7 +67,10 @@ func load(l layers) (*settings, error) {
 
 // assign sets k to raw, which was found at a place.
 func (s *settings) assign(k key, raw string, at mistake) mistakes {
-	at.key, at.value = k.name, raw
+	at.key, at.value = k.name, k.hide(raw)
+	if k.hidden {
+		at.snippet = ""
+	}
 	if k.secret {
 		var err error
 		if raw, err = dereference(raw); err != nil {

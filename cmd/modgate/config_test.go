@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 		Cache:  Cache{"/xdg/cache/modgate", 10 << 30, 64 << 20},
 		TTL:    TTL{List: Duration(time.Minute), Private: Duration(5 * time.Second), Negative: Duration(10 * time.Second)},
 		Direct: Direct{Go: "go", Fetches: 8, Timeout: Duration(10 * time.Minute)},
-		TLS:    TLS{Mode: "off", MinVersion: "1.2"},
+		TLS:    TLS{Mode: "off", CA: "letsencrypt", Challenge: "tls-alpn-01", MinVersion: "1.2"},
 		Log:    Log{Format: "text"},
 		Drain:  Drain{0, Duration(25 * time.Second)},
 	}

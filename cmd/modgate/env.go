@@ -30,7 +30,7 @@ flags, environment and file.`,
 			return err
 		}
 		if address == "" {
-			certificates, _ := newCertificates(&s.Config, nil) // who runs this may not be able to read them
+			certificates, _ := newCertificates(&s.Config, s.challengeAddress(), nil) // who runs this may not be able to read them
 			address = s.clientAddress(s.Listen, certificates)
 		}
 		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {

@@ -53,6 +53,7 @@ Start it, and paste the line that it prints:
 		policyCommand(p),
 		auditCommand(p),
 		configCommand(p),
+		tlsCommand(p),
 		caCommand(p),
 		versionCommand(p),
 	)

@@ -21,8 +21,8 @@ import (
 const storagePatience = 5 * time.Second
 
 // newCertificates returns the keeper of the certificates that c asks for, or
-// nil if it asks for none.
-func newCertificates(c *Config, log *slog.Logger) (*tlsmgr.Manager, error) {
+// nil if it asks for none. Challenges come to the address.
+func newCertificates(c *Config, address string, log *slog.Logger) (*tlsmgr.Manager, error) {
 	if !c.TLS.on() {
 		return nil, nil
 	}
@@ -34,10 +34,16 @@ func newCertificates(c *Config, log *slog.Logger) (*tlsmgr.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := tlsmgr.New(tlsmgr.Config{
+	cfg := tlsmgr.Config{
 		Mode: tlsmgr.Mode(c.TLS.Mode), Files: pairs, Domains: c.TLS.domains(), Storage: c.certStorage(),
 		MinVersion: c.TLS.minVersion(), Roots: roots, Logger: log,
-	})
+	}
+	if cfg.Mode == tlsmgr.ACME {
+		if cfg.ACME, err = c.TLS.acme(address, log); err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+	}
+	m, err := tlsmgr.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
@@ -46,32 +52,67 @@ func newCertificates(c *Config, log *slog.Logger) (*tlsmgr.Manager, error) {
 
 // checkCertificates reports what is wrong with the certificates themselves.
 func checkCertificates(c *Config) error {
-	_, err := newCertificates(c, nil)
+	_, err := newCertificates(c, c.challengeAddress(), nil)
 	return err
+}
+
+// challengeAddress returns where challenges come to, as it is configured.
+func (c *Config) challengeAddress() string {
+	if c.TLS.Challenge == tlsmgr.HTTP01 {
+		return c.TLS.HTTPListen
+	}
+	return c.Listen
 }
 
 // openTLS makes the servers of v speak TLS if the configuration says so. It
 // comes after the listeners are open and before anybody serves them.
 func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) error {
-	m, err := newCertificates(&v.settings.Config, v.log)
-	if m == nil || err != nil {
+	s := v.settings
+	if !s.TLS.on() {
+		return nil
+	}
+	challenges := v.publicAddr.Addr().String()
+	if s.TLS.HTTPListen != "" {
+		var err error
+		if v.plainAddr, err = listen(ctx, "tls.http_listen", s.TLS.HTTPListen); err != nil {
+			return err
+		}
+		if s.TLS.Challenge == tlsmgr.HTTP01 {
+			challenges = v.plainAddr.Addr().String()
+		}
+	}
+	if err := s.makeCertDir(); err != nil {
 		return err
 	}
-	if err := v.settings.makeCertDir(); err != nil {
+	m, err := newCertificates(&s.Config, challenges, v.log)
+	if err != nil {
 		return err
 	}
 	patience, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
 	m.Load(patience)
-	cancel()
 	v.certificates = m
-	if v.admin != nil {
-		v.admin.certificates = m
-	}
 	registry.MustRegister(m.Collectors()...)
 	v.app.background = append(v.app.background, m.Run)
+	return v.speakTLS()
+}
+
+// speakTLS gives the servers the certificates.
+func (v *service) speakTLS() error {
+	m := v.certificates
 	errorLog := slog.NewLogLogger(m.ErrorLog(v.log.Handler()), slog.LevelWarn)
 	v.public.TLSConfig, v.public.ErrorLog = m.TLSConfig(), errorLog
 	v.public.Handler = http2Progress(writePatience, v.public.Handler)
+	if v.plainAddr != nil {
+		_, port, err := net.SplitHostPort(v.publicAddr.Addr().String())
+		if err != nil {
+			return err
+		}
+		v.plain = newServer(m.HTTPHandler(v.health.front(tlsmgr.Redirect(port))), v.log)
+	}
+	if v.admin != nil {
+		v.admin.certificates = m
+	}
 	if clients := v.settings.TLS.AdminClients; len(clients) > 0 && v.private != nil {
 		pool, err := poolOf(x509.NewCertPool(), clients)
 		if err != nil {
@@ -79,16 +120,7 @@ func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) er
 		}
 		v.private.TLSConfig, v.private.ErrorLog = m.MutualTLSConfig(pool), errorLog
 	}
-	if v.settings.TLS.HTTPListen == "" {
-		return nil
-	}
-	_, port, err := net.SplitHostPort(v.publicAddr.Addr().String())
-	if err != nil {
-		return err
-	}
-	v.plain = newServer(v.health.front(tlsmgr.Redirect(port)), v.log)
-	v.plainAddr, err = listen(ctx, "tls.http_listen", v.settings.TLS.HTTPListen)
-	return err
+	return nil
 }
 
 // clientAddress returns the URL under which clients reach a server that listens

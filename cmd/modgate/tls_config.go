@@ -14,10 +14,20 @@ import (
 // TLS configures the certificates of our listeners, and trust for outgoing
 // connections.
 type TLS struct {
-	Mode         string `key:"mode" default:"off" oneof:"off files internal" doc:"Where the certificates come from: off (plain HTTP, for a proxy in front), files, or internal (an authority of our own, which clients have to trust)."`
-	Domains      List   `key:"domains" doc:"For internal: the host names, wildcards (*.corp.example) and IP addresses under which clients reach this server. Default for internal: the name of this machine, localhost and the loopback addresses."`
+	Mode         string `key:"mode" default:"off" oneof:"off files acme internal" doc:"Where the certificates come from: off (plain HTTP, for a proxy in front), files, acme (Let's Encrypt or another CA that speaks ACME), or internal (an authority of our own, which clients have to trust)."`
+	Domains      List   `key:"domains" doc:"For acme and internal: the host names, wildcards (*.corp.example) and IP addresses under which clients reach this server. Default for internal: the name of this machine, localhost and the loopback addresses."`
 	Files        List   `key:"files" doc:"For files: CERT:KEY pairs of PEM files, or directories with tls.crt and tls.key. The certificate of the server comes first in its file, then the intermediate ones. Changes are noticed within seconds; a bad pair leaves the old one in place. The first pair is for clients that name no host."`
-	Storage      string `key:"storage" doc:"For internal: the directory in which certificates and keys are kept; back it up. Default: .modgate/tls in cache.dir."`
+	Storage      string `key:"storage" doc:"For acme and internal: the directory in which certificates and keys are kept; back it up. Default: .modgate/tls in cache.dir."`
+	Email        string `key:"email" doc:"For acme: where the CA writes to when something is wrong. May be empty."`
+	CA           string `key:"ca" default:"letsencrypt" doc:"For acme: letsencrypt, letsencrypt-staging, zerossl, or the URL of an ACME directory."`
+	CARoots      List   `key:"ca_roots" doc:"For acme: PEM files of the authorities that sign the certificate of the CA's own server. With them only these are trusted for it; without them, the system's and those of tls.trust."`
+	Challenge    string `key:"challenge" default:"tls-alpn-01" oneof:"http-01 tls-alpn-01 dns-01" doc:"For acme: how the CA sees that a name is ours. tls-alpn-01: it comes to port 443, which leads to listen. http-01: it comes to port 80, which leads to tls.http_listen. dns-01: it looks for a record in the zone of the name; the only way to wildcards, and the one that needs no way in."`
+	DNSProvider  string `key:"dns_provider" doc:"For dns-01: who has the zone: acmedns, alidns, azure, cloudflare, digitalocean, exec, rfc2136, route53 or tencentcloud."`
+	DNSSettings  List   `key:"dns_settings" secret:"hidden" doc:"For dns-01: the settings of the provider, NAME=VALUE; docs/tls.md lists them. A value may be a file: reference, too."`
+	DNSResolvers List   `key:"dns_resolvers" doc:"For dns-01: name servers, host:port, that are asked for the zone, and whether the record can be seen. Default: those of the system and of the zone."`
+	EABKeyID     string `key:"eab_key_id" doc:"For acme: the key id of the account that the CA knows already (external account binding)."`
+	EABMACKey    string `key:"eab_mac_key" secret:"hidden" doc:"For acme: the MAC key of that account, base64url."`
+	Profile      string `key:"profile" doc:"For acme: one of the profiles that the CA offers. Let's Encrypt signs IP addresses with shortlived alone."`
 	MinVersion   string `key:"min_version" default:"1.2" oneof:"1.2 1.3" doc:"The least version of TLS: 1.2 or 1.3."`
 	HTTPListen   string `key:"http_listen" doc:"A second address, :80 say, that sends clients of plain HTTP to HTTPS. Empty turns it off."`
 	AdminClients List   `key:"admin_clients" doc:"PEM files of authorities. With them the admin listener speaks TLS too, with the same certificate, and only to clients with a certificate of one of these."`
@@ -30,7 +40,7 @@ func (t *TLS) on() bool { return t.Mode != "off" }
 // tlsRules are the checks of the keys tls.* but for what only files on the disk
 // can tell: other commands than serve may be run by users who cannot read them.
 func (s *settings) tlsRules() []rule {
-	return []rule{
+	return append([]rule{
 		{"tls.domains", s.checkDomains},
 		{"tls.files", s.checkTLSFiles},
 		{"tls.storage", s.checkTLSStorage},
@@ -41,7 +51,7 @@ func (s *settings) tlsRules() []rule {
 			}
 			return nil
 		}},
-	}
+	}, s.acmeRules()...)
 }
 
 func (s *settings) needsTLS() error {
@@ -60,7 +70,7 @@ func (s *settings) onlyFor(isSet bool, modes ...string) error {
 }
 
 func (s *settings) checkDomains() error {
-	if err := s.onlyFor(len(s.TLS.Domains) > 0, "internal"); err != nil {
+	if err := s.onlyFor(len(s.TLS.Domains) > 0, "acme", "internal"); err != nil {
 		return err
 	}
 	var errs []error
@@ -73,7 +83,7 @@ func (s *settings) checkDomains() error {
 }
 
 func (s *settings) checkTLSStorage() error {
-	if err := s.onlyFor(s.TLS.Storage != "", "internal"); err != nil || s.TLS.Storage == "" {
+	if err := s.onlyFor(s.TLS.Storage != "", "acme", "internal"); err != nil || s.TLS.Storage == "" {
 		return err
 	}
 	dir, err := filepath.Abs(s.TLS.Storage)

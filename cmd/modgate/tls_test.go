@@ -193,6 +193,67 @@ func TestTLSStorageUnwritable(t *testing.T) {
 	}
 }
 
+// TestTLSACME obtains certificates from a real ACME server, by each challenge
+// that needs no DNS, and lets the go command use them, before and after a
+// renewal by hand.
+func TestTLSACME(t *testing.T) {
+	pki, w := tlstest.New(t), newWorld(t)
+	pebble := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	dir := t.TempDir()
+	caRoot, root := pki.WriteRoot(dir), filepath.Join(dir, "pebble.pem")
+	if err := os.WriteFile(root, pebble.RootPEM(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, challenge := range []string{"tls-alpn-01", "http-01"} {
+		t.Run(challenge, func(t *testing.T) {
+			i := w.start(t, "--listen="+pebble.TLSAddr, "--tls-mode=acme", "--tls-domains=localhost,go.corp.test", "--tls-ca="+pebble.Directory, "--tls-profile=default",
+				"--tls-ca-roots="+caRoot, "--tls-challenge="+challenge, "--tls-http-listen="+pebble.HTTPAddr, "--tls-email=ops@corp.example")
+			proxy := "https://localhost" + i.url[strings.LastIndex(i.url, ":"):]
+			i.await(t, "certificate obtained.*localhost")
+			if out, err := download(t, w, proxy, "SSL_CERT_FILE="+root); err != nil {
+				t.Errorf("go mod download: %v\n%s", err, out)
+			}
+			i.await(t, "certificate obtained.*go.corp.test")
+			before := i.command(t, "tls", "status", "--admin="+i.admin)
+			if !strings.Contains(before, "go.corp.test") || !strings.Contains(before, "Pebble") || strings.Contains(before, "ALARM") {
+				t.Error(before)
+			}
+			if out := i.command(t, "tls", "renew", "--admin="+i.admin, "localhost"); out != "renewed\n" {
+				t.Error(out)
+			}
+			if after := i.command(t, "tls", "status", "--admin="+i.admin); after == before {
+				t.Errorf("the status is as before:\n%s", after)
+			}
+			if out := i.command(t, "tls", "renew", "--admin="+i.admin, "other.test"); !strings.Contains(out, "not among tls.domains") {
+				t.Error(out)
+			}
+			if out, err := download(t, w, proxy, "SSL_CERT_FILE="+root); err != nil {
+				t.Errorf("go mod download after the renewal: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// command runs a command against i and returns what it prints.
+func (i *instance) command(t *testing.T, args ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	run(t.Context(), append(args, "--config=off"), nil, &out, &out)
+	return out.String()
+}
+
+// await waits until the log matches the pattern.
+func (i *instance) await(t *testing.T, pattern string) {
+	t.Helper()
+	for range 600 {
+		if regexp.MustCompile(pattern).MatchString(i.log()) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("no %s in\n%s", pattern, i.log())
+}
+
 // TestTLSMistakes are those that only the files can tell.
 func TestTLSMistakes(t *testing.T) {
 	pki, dir := tlstest.New(t), t.TempDir()

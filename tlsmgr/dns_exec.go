@@ -1,0 +1,62 @@
+package tlsmgr
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"time"
+
+	"github.com/mholt/acmez/v3/acme"
+)
+
+// execPatience bounds one run of the user's program, which may wait until the
+// record can be seen.
+const execPatience = 3 * time.Minute
+
+// execSolver makes the records of dns-01 by a program of the user:
+//
+//	command present _acme-challenge.go.corp.example VALUE
+//	command cleanup _acme-challenge.go.corp.example VALUE
+//
+// It returns when the CA can see the record, or ends with a status that is not
+// 0, and then what it has written is shown. No shell is involved.
+type execSolver struct{ command string }
+
+// Present makes the record.
+func (s *execSolver) Present(ctx context.Context, c acme.Challenge) error {
+	return s.run(ctx, "present", c)
+}
+
+// CleanUp removes the record.
+func (s *execSolver) CleanUp(ctx context.Context, c acme.Challenge) error {
+	return s.run(context.WithoutCancel(ctx), "cleanup", c)
+}
+
+func (s *execSolver) run(ctx context.Context, verb string, c acme.Challenge) error {
+	ctx, cancel := context.WithTimeout(ctx, execPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.command, verb, c.DNS01TXTRecordName(), c.DNS01KeyAuthorization())
+	cmd.WaitDelay = 5 * time.Second // for children that keep the output open
+	var out bytes.Buffer
+	w := &limited{&out, 4096}
+	cmd.Stdout, cmd.Stderr = w, w // one writer: exec then writes from one goroutine
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("tls.dns_settings command %s %s: %w: %s", s.command, verb, err, firstLine(out.String()))
+	}
+	return nil
+}
+
+// limited keeps the beginning of what is written.
+type limited struct {
+	b    *bytes.Buffer
+	left int
+}
+
+// Write never fails.
+func (l *limited) Write(p []byte) (int, error) {
+	n := min(len(p), l.left)
+	l.b.Write(p[:n])
+	l.left -= n
+	return len(p), nil
+}

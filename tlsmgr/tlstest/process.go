@@ -1,0 +1,103 @@
+package tlstest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Need returns the path of a program, or skips the test that needs it; with CI
+// set it fails the test. tools/setup.sh installs what the tests need.
+func Need(tb testing.TB, program string) string {
+	tb.Helper()
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") != "" {
+		tb.Fatalf("%s is not there: tools/setup.sh install", program)
+	}
+	tb.Skipf("needs %s: tools/setup.sh install", program)
+	return ""
+}
+
+// Process is a program that a test has started. It ends with the test.
+type Process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+
+	mu  sync.Mutex // guards out
+	out bytes.Buffer
+}
+
+// Start starts a program in dir with environ added to ours.
+func Start(tb testing.TB, dir string, environ []string, program string, args ...string) *Process {
+	tb.Helper()
+	p := &Process{ended: make(chan struct{})}
+	p.cmd = exec.Command(Need(tb, program), args...)
+	p.cmd.Dir, p.cmd.Env = dir, append(os.Environ(), environ...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if err := p.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	go func() { defer close(p.ended); p.cmd.Wait() }()
+	tb.Cleanup(p.Stop)
+	return p
+}
+
+// Write collects the output.
+func (p *Process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+// Output returns what the program has written.
+func (p *Process) Output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// Stop kills the program and waits for its end.
+func (p *Process) Stop() {
+	p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// Await waits until the program listens on address.
+func (p *Process) Await(tb testing.TB, address string) {
+	tb.Helper()
+	for range 300 {
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case <-p.ended:
+			tb.Fatalf("%s has ended:\n%s", p.cmd.Path, p.Output())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	tb.Fatalf("%s does not listen on %s:\n%s", p.cmd.Path, address, p.Output())
+}
+
+// Port returns a TCP port of 127.0.0.1 that was free a moment ago.
+func Port(tb testing.TB) int {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Loopback returns the address of a port of 127.0.0.1.
+func Loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
