@@ -61,7 +61,7 @@ modgate.`,
 	f.IntVar(&cfg.Tags, "tags", 30, "versions in it at the start")
 	f.IntVar(&cfg.Tree, "tree", 4, "MiB of files that are the same in all versions")
 	f.IntVar(&cfg.Old, "old", 60, "MiB of files that later commits replaced")
-	f.DurationVar(&cfg.Delay, "delay", 10*time.Millisecond, "delay of each request to the git server")
+	f.DurationVar(&cfg.Delay, "delay", 50*time.Millisecond, "delay of each request to the git server")
 	f.IntVar(&cfg.Clients, "clients", 50, "clients that ask for one new version at once")
 	f.StringVar(&cfg.Work, "work", "", "directory of the programs, kept between runs (default: modbench in the user's cache directory)")
 	f.StringVar(&cfg.Scratch, "scratch", "", "directory for this run's repository and caches (default: /dev/shm if it has room, else the work directory)")
@@ -130,7 +130,7 @@ func runPrivate(ctx context.Context, cfg privateConfig, command string, w, progr
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			log.Info("measured", "contender", name, "round", round+1, "first", v.first, "second", v.second, "answer", v.answer, "commit", v.commit, "crowd", v.crowd, "fetches", v.fetches, "seen", v.seen)
+			log.Info("measured", "contender", name, "round", round+1, "first", v.first, "second", v.second, "answer", v.answer, "commit", v.commit, "next", v.next, "crowd", v.crowd, "fetches", v.fetches, "seen", v.seen)
 			rows.add(name, v)
 		}
 	}

@@ -28,9 +28,9 @@ type site struct {
 	server   *gittest.Server
 	proxy    string // HTTP proxy, by which its name is reached
 	repo     *gittest.Repo
-	tags     int    // v1.0.0 to v1.<tags-1>.0
-	commit   string // one between two tags
-	home     string // HOME of whoever may read the repository
+	tags     int       // v1.0.0 to v1.<tags-1>.0
+	commits  [2]string // that have no tag
+	home     string    // HOME of whoever may read the repository
 	sum      map[string]string
 	seq      int
 	workload string
@@ -45,7 +45,9 @@ func newSite(dir string, cfg privateConfig) (*site, error) {
 	var err error
 	s.end, err = gittest.Run(dir, func(tb gittest.TB) {
 		s.repo = gittest.NewRepo(tb, root, privateModule, privateHistory(cfg)...)
-		s.commit = s.repo.Git(tb, "rev-parse", version(cfg.Tags-2)+"~1")
+		for i := range s.commits {
+			s.commits[i] = s.repo.Git(tb, "rev-parse", version(cfg.Tags-2+i)+"~1")
+		}
 		s.repo.Git(tb, "gc", "--quiet") // as a server does from time to time
 		size := s.repo.Git(tb, "count-objects", "-vH")
 		s.server = gittest.Start(tb, gittest.Config{Root: root, Hosts: []string{privateHost}, Accounts: []gittest.Account{

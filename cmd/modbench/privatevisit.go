@@ -22,7 +22,9 @@ import (
 type visit struct {
 	first  time.Duration // a client gets a version; nothing was known before
 	second time.Duration // another client gets the next version
-	commit time.Duration // another gets a commit without a tag, which needs the history before it
+	// commit is another that gets a commit without a tag, which needs the
+	// history before it; next is one more that gets another such commit.
+	commit, next time.Duration
 	// Of a proxy: it answers for a further version, without the time that a
 	// client takes to check and unpack it.
 	answer time.Duration
@@ -53,9 +55,10 @@ func (s *site) visit(ctx context.Context, bin binaries, name string, clients int
 		return v, err
 	}
 	if proxy == nil {
-		if v.seen, err = s.list(ctx, bin.Go, env); err == nil {
-			v.commit, err = s.download(ctx, bin.Go, env, s.commit)
+		if v.seen, err = s.list(ctx, bin.Go, env); err != nil {
+			return v, err
 		}
+		v.commit, v.next, err = s.untagged(ctx, bin.Go, env)
 		return v, err
 	}
 	if v.answer, err = crowd(ctx, proxy.URL, version(2), 1); err != nil {
@@ -66,10 +69,20 @@ func (s *site) visit(ctx context.Context, bin binaries, name string, clients int
 		return v, err
 	}
 	v.fetches = s.fetches() - before
-	if v.seen, err = s.untilSeen(ctx, proxy.URL); err == nil {
-		v.commit, err = s.download(ctx, bin.Go, env, s.commit)
+	if v.seen, err = s.untilSeen(ctx, proxy.URL); err != nil {
+		return v, err
 	}
+	v.commit, v.next, err = s.untagged(ctx, bin.Go, env)
 	return v, err
+}
+
+// untagged downloads two commits without a tag.
+func (s *site) untagged(ctx context.Context, goCmd string, env []string) (first, next time.Duration, err error) {
+	if first, err = s.download(ctx, goCmd, env, s.commits[0]); err != nil {
+		return 0, 0, err
+	}
+	next, err = s.download(ctx, goCmd, env, s.commits[1])
+	return first, next, err
 }
 
 // download is a client with empty caches that gets one version. Only the go
@@ -183,7 +196,7 @@ func listed(ctx context.Context, proxy, version string) (bool, error) {
 }
 
 // privateRows gathers the visits as rows of the report.
-type privateRows struct{ first, second, answer, commit, crowd, fetches, seen result }
+type privateRows struct{ first, second, answer, commit, next, crowd, fetches, seen result }
 
 func newPrivateRows(cfg privateConfig) *privateRows {
 	return &privateRows{
@@ -191,6 +204,7 @@ func newPrivateRows(cfg privateConfig) *privateRows {
 		second:  result{Title: "second version, by another client", Unit: unitSeconds},
 		answer:  result{Title: "third version, what the proxy takes (.info, .mod, .zip)", Unit: unitSeconds},
 		commit:  result{Title: "a commit without a tag, by another client", Unit: unitSeconds},
+		next:    result{Title: "one more such commit", Unit: unitSeconds},
 		crowd:   result{Title: fmt.Sprintf("fourth version, %d clients at once", cfg.Clients), Unit: unitSeconds},
 		fetches: result{Title: "transfers from the git server for them", Unit: unitCount},
 		seen:    result{Title: "a new tag is on the list after (direct: `go list -m -versions`)", Unit: unitSeconds},
@@ -201,6 +215,7 @@ func (p *privateRows) add(name string, v visit) {
 	p.first.add(name, v.first.Seconds())
 	p.second.add(name, v.second.Seconds())
 	p.commit.add(name, v.commit.Seconds())
+	p.next.add(name, v.next.Seconds())
 	p.seen.add(name, v.seen.Seconds())
 	if name != direct {
 		p.answer.add(name, v.answer.Seconds())
@@ -216,5 +231,5 @@ func (p *privateRows) results() []result {
 	p.answer.ratio("athens", m, 5, false)
 	p.fetches.bound(m, 1)
 	p.seen.bound(m, 6) // ttl.private is 5 s, and then it must be asked for
-	return []result{p.first, p.second, p.answer, p.commit, p.crowd, p.fetches, p.seen}
+	return []result{p.first, p.second, p.answer, p.commit, p.next, p.crowd, p.fetches, p.seen}
 }
