@@ -59,7 +59,7 @@ modgate.`,
 	f.IntVar(&cfg.Rounds, "rounds", 3, "rounds of all rows")
 	f.IntVar(&cfg.Commits, "commits", 2000, "commits of the repository")
 	f.IntVar(&cfg.Tags, "tags", 30, "versions in it at the start")
-	f.IntVar(&cfg.Tree, "tree", 4, "MiB of files that are the same in all versions")
+	f.IntVar(&cfg.Tree, "tree", 1, "MiB of files that are the same in all versions")
 	f.IntVar(&cfg.Old, "old", 60, "MiB of files that later commits replaced")
 	f.DurationVar(&cfg.Delay, "delay", 50*time.Millisecond, "delay of each request to the git server")
 	f.IntVar(&cfg.Clients, "clients", 50, "clients that ask for one new version at once")
