@@ -54,8 +54,9 @@ func (c *credential) matches(u *url.URL) bool {
 	if c.host != host && c.host != host+":"+defaultPort(u) && c.host+":"+defaultPort(u) != host {
 		return false
 	}
-	path := strings.Trim(u.Path, "/")
-	return c.path == "" || path == c.path || strings.HasPrefix(path, c.path+"/")
+	rest, ok := strings.CutPrefix(strings.Trim(u.Path, "/"), c.path)
+	rest = strings.TrimPrefix(rest, ".git") // whether a URL has it is the host's whim
+	return ok && (c.path == "" || rest == "" || rest[0] == '/')
 }
 
 func defaultPort(u *url.URL) string {

@@ -26,6 +26,7 @@ const (
 	forbidden      reason = "forbidden_address"
 	tooBig         reason = "too_large"
 	timedOut       reason = "timeout"
+	spoilt         reason = "spoilt"
 	oldGo          reason = "old_go"
 	misconfigured  reason = "misconfigured"
 	stopped        reason = "stopped"
@@ -35,7 +36,7 @@ const (
 // reasons are all of them, so that every series exists from the start.
 func reasons() []reason {
 	return []reason{notModule, unknownVersion, noRepository, unauthorized, unreachable, hostKey,
-		certificate, forbidden, tooBig, timedOut, oldGo, misconfigured, stopped, broken}
+		certificate, forbidden, tooBig, timedOut, spoilt, oldGo, misconfigured, stopped, broken}
 }
 
 // DirectError is why a repository did not give what was asked for.
@@ -65,7 +66,7 @@ func (e *DirectError) Public() string {
 	if e.What == "" {
 		return e.text
 	}
-	return e.What + ": " + e.text
+	return oneLine(e.What, 300) + ": " + e.text
 }
 
 // Unwrap returns the cause, which never counts as absence.

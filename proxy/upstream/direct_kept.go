@@ -3,6 +3,8 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,6 +16,12 @@ import (
 // kept returns the directory of the repository that the go command keeps for
 // a place, empty if there is none.
 func (d *Direct) kept(p *place) string {
+	// Where this version of the go command has it
+	// (cmd/go/internal/modfetch/codehost: WorkDir); and where another may.
+	dir := filepath.Join(d.files.vcs, fmt.Sprintf("%x", sha256.Sum256([]byte("git3:"+p.seen))))
+	if _, err := os.Stat(dir + ".info"); err == nil {
+		return dir
+	}
 	entries, err := os.ReadDir(d.files.vcs)
 	if err != nil {
 		return ""
@@ -81,6 +89,27 @@ func keptTags(dir string) map[string]string {
 		return nil
 	})
 	return tags
+}
+
+// abandon removes the repository that is kept for a place, if there is one and
+// nobody uses it now. It reports whether it did.
+func (d *Direct) abandon(p *place) bool {
+	repo := d.repository(p.url)
+	if !repo.using.TryLock() {
+		return false // the next request sees to it
+	}
+	defer repo.using.Unlock()
+	dir := d.kept(p)
+	if dir == "" {
+		return false
+	}
+	d.cfg.Logger.Warn("a kept repository is of no use and will be fetched anew", "root", p.root)
+	d.metrics.healed.Inc()
+	if err := removeAll(dir); err != nil {
+		d.cfg.Logger.Warn("a kept repository stays", "error", err)
+		return false
+	}
+	return true
 }
 
 // mendPlace makes the kept repository usable after its git was killed.

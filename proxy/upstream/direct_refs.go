@@ -162,6 +162,8 @@ type repository struct {
 	url  *url.URL
 	busy lock // held while refs are asked for
 
+	using sync.RWMutex // held for reading while the go command uses what is kept
+
 	mu   sync.Mutex // guards what is below
 	base *url.URL   // where url redirects to, or url
 	last *refs

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +21,8 @@ type run struct {
 	only  string // if set, the version that matters: git hears of no other tags
 }
 
-// goRun runs the go command in the module cache of w.
+// goRun runs the go command in the module cache of w. If the kept repository
+// proves useless, it is fetched anew, once.
 func (d *Direct) goRun(ctx context.Context, w *work, r run, do func(context.Context, *goproxy.GoFetcher) error) error {
 	select {
 	case d.slots <- struct{}{}:
@@ -28,10 +30,22 @@ func (d *Direct) goRun(ctx context.Context, w *work, r run, do func(context.Cont
 	case <-ctx.Done():
 		return explained(context.Cause(ctx), "")
 	}
+	err := d.goOnce(ctx, w, r, do)
+	var e *DirectError
+	if errors.As(err, &e) && reason(e.Reason) == spoilt && d.abandon(r.place) {
+		err = d.goOnce(ctx, w, r, do)
+	}
+	return err
+}
+
+func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Context, *goproxy.GoFetcher) error) error {
 	defer d.metrics.run(r.what)()
 	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout, tooSlow("the go command took longer than "+d.cfg.Timeout.String()))
 	defer cancel()
-	j := &job{place: r.place, repo: d.repository(r.place.url), refs: r.refs.about(r.only), ctx: ctx, most: d.cfg.MaxFetch}
+	repo := d.repository(r.place.url)
+	repo.using.RLock()
+	defer repo.using.RUnlock()
+	j := &job{place: r.place, repo: repo, refs: r.refs.about(r.only), ctx: ctx, most: d.cfg.MaxFetch}
 	defer d.jobs.start(j)()
 
 	pidFile := filepath.Join(w.dir, "pid")
@@ -68,6 +82,9 @@ func (d *Direct) judge(err error, j *job) error {
 		return e
 	}
 	text := err.Error()
+	if childFailed.MatchString(text) {
+		return troubled(spoilt, err, "the repository kept for it is of no use: the server's log says why")
+	}
 	if m := needsGo.FindStringSubmatch(text); m != nil {
 		return troubled(oldGo, err, "its go.mod wants go %s, and the go command of this server is older: update that", m[1])
 	}
@@ -78,6 +95,10 @@ func (d *Direct) judge(err error, j *job) error {
 	}
 	return troubled(broken, err, "the go command could not fetch it: the server's log says why")
 }
+
+// childFailed finds that git failed on what is kept, or that something is
+// missing there which the host has. That must not be taken for absence.
+var childFailed = regexp.MustCompile(`exit status \d|signal: |fatal: |unknown revision refs/`)
 
 // needsGo finds the version that a module is made for.
 var needsGo = regexp.MustCompile(`requires go >= (\d[\w.]*)`)
@@ -153,9 +174,7 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		{"protocol.ext.allow", "never"},
 		{"gc.auto", "0"}, // a child that outlives git
 		{"maintenance.auto", "false"},
-		// What git fetches can be fetched again: no waiting for the disk, and
-		// one pack instead of a file for each object.
-		{"core.fsync", "none"},
+		// One pack instead of a file for each object.
 		{"transfer.unpackLimit", "1"},
 		{"submodule.recurse", "false"},
 		{"safe.directory", "*"},

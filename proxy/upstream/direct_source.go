@@ -119,8 +119,8 @@ func (d *Direct) open(ctx context.Context, m module.Version, kind string) (body 
 	if err := d.check(m.Path, m.Version); err != nil {
 		return nil, 0, err
 	}
-	if !isExact(m.Version) {
-		return nil, 0, troubled(unknownVersion, nil, "not a canonical version")
+	if !isExact(m.Version) || !fits(m.Version, m.Path) {
+		return nil, 0, troubled(unknownVersion, nil, "not a canonical version of this module")
 	}
 	err = d.version(ctx, m, func(ctx context.Context, w *work) error {
 		switch {

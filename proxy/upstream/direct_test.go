@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/modgate/modgate/proxy/upstream/gittest"
 )
 
 // version is what an .info says.
@@ -65,3 +67,33 @@ func TestDirectServesAModule(t *testing.T) {
 }
 
 func fileIn(z *zip.Reader, name string) (io.ReadCloser, error) { return z.Open(name) }
+
+// What is only a directory, or not even that, is no module.
+func TestDirectKnowsWhatIsNoModule(t *testing.T) {
+	w := newGitWorld(t, nil)
+	w.repo(lib, gittest.Commit{Files: map[string]string{"dir/d.go": "package dir\n"}, Tags: []string{"v1.0.0"}})
+	for _, path := range []string{lib + "/dir", lib + "/v2", lib + "/absent/x", gitHost + "/team/none", gitHost + "/team"} {
+		for _, err := range []error{
+			second(w.direct.List(t.Context(), path)),
+			second(w.direct.Info(t.Context(), path, "latest")),
+			second(w.direct.Info(t.Context(), path, "main")),
+			second(w.direct.Info(t.Context(), path, "v2.0.0")),
+		} {
+			wantAbsent(t, path, err)
+		}
+	}
+}
+
+// A module that wants a later go than this server has is known, but its zip
+// is made by the go command, which refuses.
+func TestDirectModuleForALaterGo(t *testing.T) {
+	w := newGitWorld(t, nil)
+	w.repo(lib, gittest.Commit{Files: map[string]string{"go.mod": "module " + lib + "\n\ngo 1.99\n"}, Tags: []string{"v1.0.0"}})
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "latest"))
+	must[[]byte](t)(w.read(lib, "v1.0.0", "mod"))
+	_, err := w.read(lib, "v1.0.0", "zip")
+	wantReason(t, "zip", err, oldGo, "wants go 1.99")
+}
+
+func second[T any](_ T, err error) error { return err }

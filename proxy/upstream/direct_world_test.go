@@ -2,13 +2,16 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -185,4 +188,25 @@ func wantPublic(t testing.TB, err error) {
 			t.Errorf("text for clients has %q: %q", s, text)
 		}
 	}
+}
+
+// victimConfig is for a process of its own that uses the directory of another.
+func victimConfig(t testing.TB, dir, self string) DirectConfig {
+	t.Helper()
+	proxy := must[*url.URL](t)(url.Parse(os.Getenv("VICTIM_PROXY")))
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(must[[]byte](t)(os.ReadFile(os.Getenv("VICTIM_CA"))))
+	return DirectConfig{
+		Dir: dir, Private: "*.corp.example", Self: self, Trust: pool,
+		Proxy: func(*http.Request) (*url.URL, error) { return proxy, nil },
+		Rules: Rules{Credentials: []Credential{{Match: gitHost + "/team", Username: "ci", Password: "secret"}}},
+	}
+}
+
+// forward is the HTTP proxy by which programs find the server.
+func (w *gitWorld) forward() string {
+	if w.proxy == "" {
+		w.proxy = w.server.Proxy(w).URL
+	}
+	return w.proxy
 }

@@ -1,0 +1,248 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/proxy/proxytest"
+	"github.com/modgate/modgate/proxy/upstream/gittest"
+)
+
+func debugLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// children calls see with arguments and environment of each process that has
+// dir in its environment. Linux only.
+func children(dir string, see func(pid int, args, env []byte)) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if err != nil || !bytes.Contains(env, []byte(dir)) {
+			continue
+		}
+		args, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		see(pid, args, env)
+	}
+}
+
+// watchChildren writes down arguments and environment of children of this
+// test, again and again.
+func watchChildren(w io.Writer, dir string, stop <-chan struct{}) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			children(dir, func(_ int, args, env []byte) {
+				_, _ = w.Write(args)
+				_, _ = w.Write(env)
+			})
+		}
+	}
+}
+
+func needProc(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("NOT RUN: needs /proc")
+	}
+}
+
+// alive returns the arguments of the children that run now.
+func (w *gitWorld) alive() []string {
+	var out []string
+	children(w.cfg.Dir, func(_ int, args, _ []byte) { out = append(out, string(bytes.ReplaceAll(args, []byte{0}, []byte{' '}))) })
+	return out
+}
+
+// hang makes a fetch that does not end, and returns when git is at it.
+func (w *gitWorld) hang(ctx context.Context) (result <-chan error) {
+	w.Helper()
+	begun := make(chan struct{}, 16)
+	w.server.SetFault("*", gittest.Fetch, func(x proxytest.Exchange) {
+		begun <- struct{}{}
+		proxytest.Stall(100)(x)
+	})
+	out := make(chan error, 1)
+	go func() {
+		_, err := w.direct.Info(ctx, lib, "v1.0.0")
+		out <- err
+	}()
+	select {
+	case <-begun:
+	case err := <-out:
+		w.Fatalf("it ended before git asked: %v", err)
+	}
+	return out
+}
+
+// When nobody waits any more, or the server ends, everything that was started
+// is killed and gone, and the next request works.
+func TestDirectKillsItsChildren(t *testing.T) {
+	needProc(t)
+	for _, how := range []string{"caller leaves", "server ends"} {
+		t.Run(how, func(t *testing.T) {
+			w := newGitWorld(t, nil)
+			w.repo(lib, tagged("v1.0.0"))
+			var stop func()
+			w.direct, stop = startDirect(t, w.cfg)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			result := w.hang(ctx)
+			if len(w.alive()) < 2 {
+				t.Errorf("only these run: %q", w.alive())
+			}
+			if how == "server ends" {
+				stop()
+			} else {
+				cancel()
+			}
+			wantReason(t, how, <-result, stopped, "")
+			if left := w.alive(); len(left) > 0 {
+				t.Errorf("still alive: %q", left)
+			}
+			w.server.SetFault("*", gittest.Fetch, nil)
+			if how == "server ends" {
+				_, err := w.direct.Info(t.Context(), lib, "v1.0.0")
+				wantReason(t, "after the end", err, stopped, "ending")
+				w.direct, _ = startDirect(t, w.cfg)
+			}
+			must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+		})
+	}
+}
+
+// The parent that is killed takes the go command along; what it left is
+// cleaned when the next one starts, and the next request works.
+func TestDirectAfterKill(t *testing.T) {
+	needProc(t)
+	w := newGitWorld(t, nil)
+	w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
+	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+	// This test again, as a child that fetches until it is killed.
+	cmd := exec.Command(w.cfg.Self, "-test.run=^TestDirectVictim$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), "VICTIM_DIR="+w.cfg.Dir, "VICTIM_PROXY="+w.forward(), "VICTIM_CA="+w.server.CAFile)
+	cmd.Stderr = os.Stderr
+	begun := make(chan struct{}, 16)
+	w.server.SetFault("*", gittest.Fetch, func(x proxytest.Exchange) {
+		begun <- struct{}{}
+		proxytest.Stall(100)(x)
+	})
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	kept := w.direct.kept(&place{seen: "https://" + lib + ".git"})
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	w.server.SetFault("*", gittest.Fetch, nil)
+	deadline := time.Now().Add(10 * time.Second)
+	for len(w.alive()) > 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("still alive: %q", w.alive())
+		}
+		runtime.Gosched()
+	}
+	// As if git had been killed at its worst moments, too.
+	for _, name := range []string{"shallow.lock", "packed-refs.lock", "config.lock", "HEAD.lock", "refs/tags/v1.1.0.lock", "objects/pack/tmp_pack_x"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(kept, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(kept, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(w.cfg.Dir, "run")))
+	if len(left) != 2 {
+		t.Errorf("run: %v, want that of the victim beside that of this process", left)
+	}
+	w.direct, _ = startDirect(t, w.cfg)
+	must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
+	if left := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(w.cfg.Dir, "run"))); len(left) != 2 {
+		t.Errorf("run: %v, want those of the two that live", left)
+	}
+}
+
+func TestDirectVictim(t *testing.T) {
+	dir := os.Getenv("VICTIM_DIR")
+	if dir == "" {
+		t.Skip("is a child of TestDirectAfterKill")
+	}
+	self := must[string](t)(os.Executable())
+	cfg := victimConfig(t, dir, self)
+	d, _ := startDirect(t, cfg)
+	_, _ = d.Info(t.Context(), lib, "v1.1.0")
+	t.Error("survived")
+}
+
+// A repository that was killed while it was made, or that a disk has spoilt,
+// does not stand in the way.
+func TestDirectHealsRepositories(t *testing.T) {
+	for name, spoil := range map[string]func(dir string) error{
+		"no remote": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "config"), []byte("[core]\n\tbare = true\n"), 0o600)
+		},
+		"no objects": func(dir string) error { return os.RemoveAll(filepath.Join(dir, "objects")) },
+		"no HEAD":    func(dir string) error { return os.Remove(filepath.Join(dir, "HEAD")) },
+		"empty packs": func(dir string) error {
+			packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))
+			if len(packs) == 0 {
+				err = errors.New("no packs")
+			}
+			for _, p := range packs {
+				err = errors.Join(err, os.Chmod(p, 0o600), os.Truncate(p, 0))
+			}
+			return err
+		},
+		"garbage packs": func(dir string) error {
+			packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))
+			for _, p := range packs {
+				err = errors.Join(err, os.Chmod(p, 0o600), os.WriteFile(p, bytes.Repeat([]byte("x"), 5000), 0o600))
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newGitWorld(t, nil)
+			w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
+			must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+			dir := w.direct.kept(&place{seen: "https://" + lib + ".git"})
+			if err := spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+			must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+			must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
+		})
+	}
+}
+
+// A helper that is not asked for does nothing, and one with a broken
+// environment says so.
+func TestHelper(t *testing.T) {
+	if ran, _ := Helper([]string{"modgate", "serve"}, []string{"PATH=/bin"}, nil, nil, nil); ran {
+		t.Error("ran without being asked")
+	}
+	var said strings.Builder
+	ran, code := Helper([]string{"x", "git-upload-pack '/x'"}, []string{helperEnv + "=" + helperSSH, "HTTP_PROXY=http://127.0.0.1:1"}, strings.NewReader(""), io.Discard, &said)
+	if !ran || code == 0 || said.Len() == 0 {
+		t.Errorf("without a guard: %v %d %q", ran, code, said.String())
+	}
+}
