@@ -321,3 +321,18 @@ func TestRulesForPrivateModules(t *testing.T) {
 		t.Errorf("the public upstream was asked: %v", all)
 	}
 }
+
+// A module that nobody has tagged: its list is empty, and @latest is judged.
+func TestRulesForUntaggedModules(t *testing.T) {
+	t.Parallel()
+	m := proxytest.Simple(t, "example.com/m", "v0.0.0-20240101000000-abcdefabcdef")
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"pseudo"}, Action: deny})}, m)
+	if a := w.get("/example.com/m/@v/list"); a.status != 200 || a.text() != "" {
+		t.Errorf("list: %d %q", a.status, a.text())
+	}
+	w.wantNo(w.get("/example.com/m/@latest"), 403, access.Denied, "blocked: example.com/m@v0.0.0-20240101000000-abcdefabcdef")
+	free := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"prerelease"}, Action: deny})}, m)
+	if a := free.get("/example.com/m/@latest"); a.status != 200 {
+		t.Errorf("latest: %d %s", a.status, a.text())
+	}
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -73,8 +71,9 @@ type asker func(ctx context.Context, path, query string) (policy.Explanation, er
 // addExplainer gives cmd the flags that say whose rules are explained to whom.
 // The returned function opens what answers; done closes it.
 func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask asker, done func() error, err error) {
-	settings := addSettings(cmd, p, "policy.file", "admin.listen", "cache.dir", "upstream", "private", "sumdb", "tls.trust")
-	address := cmd.Flags().String("url", "", "The URL of the admin listener. Default: made from admin.listen.")
+	settings := addSettings(cmd, p, "policy.file", "cache.dir", "upstream", "private", "sumdb", "tls.trust", "admin.listen", "tls.admin_clients")
+	var server remote
+	server.flags(cmd)
 	groups := cmd.Flags().StringSlice("as", nil, "Groups of the caller that is asked about.")
 	return func(ctx context.Context) (asker, func() error, error) {
 		s, err := settings()
@@ -89,15 +88,17 @@ func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask ask
 			}
 			return ask, done, err
 		}
-		base := cmp.Or(*address, localURL(s.Admin.Listen, "/"))
-		if s.Admin.Listen == "" && *address == "" {
-			return nil, nil, errors.New("admin.listen is empty: name a running server with --url, or rules with --policy-file")
-		}
-		client := &http.Client{Timeout: time.Minute}
 		ask := func(ctx context.Context, path, query string) (policy.Explanation, error) {
-			return askServer(ctx, client, strings.TrimSuffix(base, "/"), caller, strings.TrimSuffix(path+"@"+query, "@"))
+			to := server // do fills in what is not given
+			q := url.Values{"format": {"json"}, "as": caller.Groups}
+			body, err := to.do(ctx, s, http.MethodGet, "/-/explain/"+strings.TrimSuffix(path+"@"+query, "@")+"?"+q.Encode())
+			if err != nil {
+				return policy.Explanation{}, err
+			}
+			var e policy.Explanation
+			return e, json.Unmarshal(body, &e)
 		}
-		return ask, func() error { client.CloseIdleConnections(); return nil }, nil
+		return ask, func() error { return nil }, nil
 	}
 }
 
@@ -126,29 +127,6 @@ func localExplainer(ctx context.Context, s *settings) (explainer, func() error, 
 		return errors.Join(g.Wait(), a.close(), clean())
 	}
 	return a.explain, done, nil
-}
-
-// askServer gets the explanation from the admin listener of a running server.
-func askServer(ctx context.Context, client *http.Client, base string, caller policy.Caller, what string) (policy.Explanation, error) {
-	var e policy.Explanation
-	q := url.Values{"format": {"json"}, "as": caller.Groups}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/-/explain/"+what+"?"+q.Encode(), nil)
-	if err != nil {
-		return e, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return e, fmt.Errorf("no server answers: start one, name its admin listener with --url, or rules with --policy-file: %w", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	switch {
-	case err != nil:
-		return e, err
-	case resp.StatusCode != http.StatusOK:
-		return e, errors.New(strings.TrimSpace(string(body)))
-	}
-	return e, json.Unmarshal(body, &e)
 }
 
 // explained answers GET /-/explain/MODULE[@VERSION][?as=GROUP][&format=json].
