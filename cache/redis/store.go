@@ -91,10 +91,10 @@ func (s *Store) Put(ctx context.Context, name string, body io.Reader, opts cache
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	next := &record{header: header{Name: name, Class: opts.Class, Attrs: opts.Attrs}}
+	next := &record{header: header{name, cache.Stored{Class: opts.Class, Attrs: opts.Attrs}}}
 	err := s.fill(ctx, next, body)
 	if err == nil {
-		err = s.change(ctx, name, func(old *record) (*record, error) { return succeed(old, next) })
+		err = s.change(ctx, name, next.after)
 	}
 	if err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
@@ -112,53 +112,26 @@ func (s *Store) fill(ctx context.Context, r *record, body io.Reader) error {
 		return err
 	}
 	size := int64(len(r.body))
-	if r.Size > 0 && size != r.Size {
-		return fmt.Errorf("%w: %d bytes came where %d were promised", cache.ErrCorrupt, size, r.Size)
-	}
 	if size > s.c.MaxObject {
+		if r.Size > 0 && r.Size <= s.c.MaxObject {
+			return r.Complete(size, "")
+		}
 		return fmt.Errorf("%w: objects in redis have at most %d bytes", cache.ErrFull, s.c.MaxObject)
 	}
 	h := sha256.Sum256(r.body)
-	sum := hex.EncodeToString(h[:])
-	if r.SHA256 != "" && r.SHA256 != sum {
-		return fmt.Errorf("%w: SHA-256 %s where %s was promised", cache.ErrCorrupt, sum, r.SHA256)
-	}
-	r.Size, r.SHA256 = size, sum
-	return nil
+	return r.Complete(size, hex.EncodeToString(h[:]))
 }
 
-// succeed returns what a name that holds old, which may be nil, holds after Put
-// of next.
-func succeed(old, next *record) (*record, error) {
-	r := *next
-	if old == nil {
-		if r.FirstSeen.IsZero() {
-			r.FirstSeen = time.Now()
-		}
-		r.FirstSeen = r.FirstSeen.UTC().Round(0)
-		return &r, nil
+// after is what a name that had old holds after Put of r.
+func (r *record) after(old *record) (*record, error) {
+	var had *cache.Stored
+	if old != nil {
+		had = &old.Stored
 	}
-	fixed := old.Class == cache.Immutable || r.Class == cache.Immutable
-	switch {
-	case fixed && (old.SHA256 != r.SHA256 || old.Size != r.Size):
-		return nil, fmt.Errorf("%w: SHA-256 %s is there, %s came", cache.ErrConflict, old.SHA256, r.SHA256)
-	case !fixed, r.Class == cache.Precious:
-		if !old.FirstSeen.IsZero() {
-			r.FirstSeen = old.FirstSeen
-		}
-		return &r, nil
-	}
-	r = *old
-	if r.H1 == "" {
-		r.H1 = next.H1
-	}
-	if r.Source == "" {
-		r.Source = next.Source
-	}
-	if r.Checked.IsZero() {
-		r.Checked = next.Checked
-	}
-	return &r, nil
+	next := *r
+	var err error
+	next.Stored, _, err = r.Stored.After(had) // kept bytes are the same
+	return &next, err
 }
 
 // change replaces what name holds by what f makes of it; f gets nil where there

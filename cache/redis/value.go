@@ -26,9 +26,8 @@ const maxHeader = 24 << 10
 
 // header of a value.
 type header struct {
-	Name  string      `json:"name"`
-	Class cache.Class `json:"class"`
-	cache.Attrs
+	Name string `json:"name"`
+	cache.Stored
 }
 
 // record is a value that was right.

@@ -42,6 +42,12 @@ var dependencies = map[string]string{
 	"go.uber.org/zap":                  "what certmagic logs by",
 	"github.com/goproxy/goproxy":       "fetching private modules with the go command; pinned, see facts",
 	"github.com/redis/go-redis/v9":     "the shared tier",
+
+	"github.com/aws/aws-sdk-go-v2":             "the bucket of the shared tier",
+	"github.com/aws/aws-sdk-go-v2/config":      "its credential chain",
+	"github.com/aws/aws-sdk-go-v2/credentials": "static credentials of it",
+	"github.com/aws/aws-sdk-go-v2/service/s3":  "S3",
+	"github.com/aws/smithy-go":                 "the codes of its errors",
 }
 
 // mayImport says which folders of ours a folder may import, beside internal/…
@@ -78,13 +84,13 @@ var onlyIn = map[string][]string{
 	`import "testing"`:                  {},
 	`import "unsafe"`:                   {},
 	"context.Background":                {"cmd/modgate/main.go", "cmd/modbench/main.go", "proxy/flight.go", "sumdb/life.go", "cache/spools.go", "cache/tiered.go"}, // a fetch belongs to the server
-	"http.Client":                       {"proxy/upstream", "cmd", "tlsmgr/acme.go"},
+	"http.Client":                       {"proxy/upstream", "cmd", "tlsmgr/acme.go", "cache/s3"},
 	"http.DefaultClient":                {"cmd/modbench"},
 	"http.DefaultTransport":             {"proxy/upstream", "cmd"},
 	"http.Get":                          {},
-	"http.Transport":                    {"proxy/upstream", "cmd", "tlsmgr/acme.go"},
+	"http.Transport":                    {"proxy/upstream", "cmd", "tlsmgr/acme.go", "cache/s3"},
 	"net.Dial":                          {"proxy/upstream", "cmd"},
-	"net.Dialer":                        {"proxy/upstream", "cmd"},
+	"net.Dialer":                        {"proxy/upstream", "cmd", "cache/s3"},
 	"os.Exit":                           {"cmd/modgate/main.go", "cmd/modbench/main.go"},
 	"os.Getenv":                         {"cmd"},
 	"os.LookupEnv":                      {"cmd"},
