@@ -68,7 +68,8 @@ func checkInfo(data []byte, path, query string) error {
 	if err := module.Check(path, info.Version); err != nil {
 		return fmt.Errorf("its Version does not fit the module: %w", err)
 	}
-	if query == module.CanonicalVersion(query) && info.Version != query {
+	// A query may lack +incompatible.
+	if query == module.CanonicalVersion(query) && info.Version != query && module.Check(path, query) == nil {
 		return fmt.Errorf("it is about version %s", info.Version)
 	}
 	return nil

@@ -16,6 +16,8 @@ func TestCheckInfo(t *testing.T) {
 		{`{"Version":"v1.0.0"}`, "example.com/a", "v1.0.0", true},
 		{`{"Version":"v1.0.0","Time":"2024-01-01T00:00:00Z","Origin":{}}`, "example.com/a", "main", true},
 		{`{"Version":"v2.0.0+incompatible"}`, "example.com/a", "v2.0.0+incompatible", true},
+		{`{"Version":"v2.0.0+incompatible"}`, "example.com/a", "v2.0.0", true},
+		{`{"Version":"v2.0.1+incompatible"}`, "example.com/a", "v2.0.0+incompatible", false},
 		{`{"Version":"v0.0.0-20240102030405-0123456789ab"}`, "example.com/a", "latest", true},
 		{`{"Version":"v0.0.1-go1.21.0.linux-amd64"}`, "golang.org/toolchain", "v0.0.1-go1.21.0.linux-amd64", true},
 		{`{"Version":"v1.0.0"}`, "example.com/a", "v1.0.1", false},
