@@ -19,7 +19,8 @@ gcc     gcc,libc6-dev  go test -race
 git     git            the go command, wherever a test runs it
 ssh     openssh-client the tests of repositories over SSH
 sshd    openssh-server the same
-redis-server redis-server,redis-tools the tests of cache/redis
+redis-server redis-server,redis-tools the tests of cache/redis and tlsmgr
+named   bind9          the tests of challenges by DNS
 strace  strace         the tests that a body leaves by sendfile and that a failed fsync is seen
 systemd-analyze systemd the check of deploy/modgate.service
 '
@@ -89,7 +90,7 @@ apt_install() {
 # servers that were there before.
 no_services() {
 	local policy=/usr/sbin/policy-rc.d rc=0 service fresh=()
-	for service in ssh:sshd redis-server:redis-server; do
+	for service in ssh:sshd redis-server:redis-server named:named; do
 		have "${service#*:}" || fresh+=("${service%:*}")
 	done
 	if [ -e "$policy" ] || [ ${#fresh[@]} = 0 ] || ! as_root true; then
@@ -159,19 +160,24 @@ install_go_tools() {
 	(cd "$root/tools" && CGO_ENABLED=0 GOBIN=$dir GOFLAGS=-buildvcs=false go install tool) || miss "staticcheck, which could not be built from tools/go.mod"
 }
 
-# install_versitygw builds the S3 server of tools/versitygw, which takes minutes:
-# it is kept apart from the other tools, so that it is built anew only for
-# another version of itself.
-install_versitygw() {
-	local dir=$1 key store
-	key=$(cat "$root/tools/versitygw/go.mod" "$root/tools/versitygw/go.sum" | sha256sum | cut -c1-16)
-	store=${dir%/*}/versitygw-$key
-	if [ ! -x "$store/versitygw" ]; then
-		say "building the S3 server of tools/versitygw; this takes some minutes, once"
-		(cd "$root/tools/versitygw" && CGO_ENABLED=0 GOBIN=$store GOFLAGS=-buildvcs=false nice -n 15 go install -trimpath -ldflags="-s -w" tool) ||
-			miss "versitygw, which could not be built from tools/versitygw/go.mod, for the tests of cache/s3"
+# install_apart builds the programs of a module of tools that take minutes. They
+# are kept apart from the other tools, so that they are built anew only for
+# another version of themselves.
+install_apart() {
+	local dir=$1 module=$2 why=$3 key store program
+	key=$(cat "$root/tools/$module/go.mod" "$root/tools/$module/go.sum" | sha256sum | cut -c1-16)
+	store=${dir%/*}/$module-$key
+	if [ ! -e "$store/built" ]; then
+		say "building the programs of tools/$module; this takes some minutes, once"
+		if (cd "$root/tools/$module" && CGO_ENABLED=0 GOBIN=$store GOFLAGS=-buildvcs=false nice -n 15 go install -trimpath -ldflags="-s -w" tool); then
+			touch "$store/built"
+		else
+			miss "the programs of tools/$module, which could not be built, for $why"
+		fi
 	fi
-	ln -sfn "$store/versitygw" "$dir/versitygw"
+	for program in "$store"/*; do
+		[ ! -x "$program" ] || ln -sfn "$program" "$dir/${program##*/}"
+	done
 }
 
 install() {
@@ -183,7 +189,10 @@ install() {
 	install_programs
 	install_extracted "$dir"
 	install_go_tools "$dir"
-	[ "${1:-}" = bench ] || install_versitygw "$dir"
+	if [ "${1:-}" != bench ]; then
+		install_apart "$dir" versitygw "the tests of cache/s3"
+		install_apart "$dir" testca "the tests of tlsmgr"
+	fi
 	[ ${#missing[@]} = 0 ] && return
 	say "missing, and not to be had without root or a package source:"
 	printf 'setup:   %s\n' "${missing[@]}" >&2
