@@ -70,6 +70,7 @@ var mayImport = map[string][]string{
 	"sumdb":                  {},
 	"sumdb/sumdbtest":        {"sumdb"},
 	"tlsmgr":                 {},
+	"tlsmgr/redis":           {},
 	"tlsmgr/tlstest":         {},
 }
 

@@ -30,8 +30,11 @@ flags, environment and file.`,
 			return err
 		}
 		if address == "" {
-			certificates, _ := newCertificates(&s.Config, s.challengeAddress(), nil) // who runs this may not be able to read them
+			certificates, done, err := newCertificates(&s.Config, s.challengeAddress(), nil)
 			address = s.clientAddress(s.Listen, certificates)
+			if err == nil { // who runs this may not be able to read them
+				defer done()
+			}
 		}
 		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return errors.New("--url: write http://host:port or https://host")

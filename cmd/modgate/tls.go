@@ -21,39 +21,46 @@ import (
 const storagePatience = 5 * time.Second
 
 // newCertificates returns the keeper of the certificates that c asks for, or
-// nil if it asks for none. Challenges come to the address.
-func newCertificates(c *Config, address string, log *slog.Logger) (*tlsmgr.Manager, error) {
+// nil if it asks for none, and how it is closed. Challenges come to the address.
+func newCertificates(c *Config, address string, log *slog.Logger) (*tlsmgr.Manager, func() error, error) {
 	if !c.TLS.on() {
-		return nil, nil
+		return nil, func() error { return nil }, nil
 	}
 	pairs, err := c.TLS.pairs()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	roots, err := trustPool(c.TLS.Trust)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	storage, closeStorage, err := c.openCertStorage(log)
+	if err != nil {
+		return nil, nil, err
 	}
 	cfg := tlsmgr.Config{
-		Mode: tlsmgr.Mode(c.TLS.Mode), Files: pairs, Domains: c.TLS.domains(), Storage: c.certStorage(),
+		Mode: tlsmgr.Mode(c.TLS.Mode), Files: pairs, Domains: c.TLS.domains(), Storage: storage,
 		MinVersion: c.TLS.minVersion(), Roots: roots, Logger: log,
 	}
 	if cfg.Mode == tlsmgr.ACME {
 		if cfg.ACME, err = c.TLS.acme(address, log); err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
+			return nil, nil, errors.Join(fmt.Errorf("tls: %w", err), closeStorage())
 		}
 	}
 	m, err := tlsmgr.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
+		return nil, nil, errors.Join(fmt.Errorf("tls: %w", err), closeStorage())
 	}
-	return m, nil
+	return m, closeStorage, nil
 }
 
 // checkCertificates reports what is wrong with the certificates themselves.
 func checkCertificates(c *Config) error {
-	_, err := newCertificates(c, c.challengeAddress(), nil)
-	return err
+	_, done, err := newCertificates(c, c.challengeAddress(), nil)
+	if err != nil {
+		return err
+	}
+	return done()
 }
 
 // challengeAddress returns where challenges come to, as it is configured.
@@ -84,10 +91,11 @@ func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) er
 	if err := s.makeCertDir(); err != nil {
 		return err
 	}
-	m, err := newCertificates(&s.Config, challenges, v.log)
+	m, done, err := newCertificates(&s.Config, challenges, v.log)
 	if err != nil {
 		return err
 	}
+	v.app.closers = append(v.app.closers, done)
 	patience, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
 	m.Load(patience)

@@ -27,7 +27,7 @@ flags, environment and file: it reads what the server has stored. The key of the
 root stays where it is.`,
 		Args: cobra.NoArgs,
 	}
-	settings := addSettings(root, p, "cache.dir", "tls.mode", "tls.storage")
+	settings := addSettings(root, p, "cache.dir", "tls.mode", "tls.storage", "tls.storage_key")
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := settings()
 		if err != nil {
@@ -36,9 +36,14 @@ root stays where it is.`,
 		if s.TLS.Mode != "internal" {
 			return fmt.Errorf("tls.mode is %s: there is an authority of our own only with internal", s.TLS.Mode)
 		}
-		data, err := tlsmgr.RootPEM(cmd.Context(), s.certStorage())
+		storage, done, err := s.openCertStorage(nil)
+		if err != nil {
+			return err
+		}
+		defer done()
+		data, err := tlsmgr.RootPEM(cmd.Context(), storage)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there is no authority in %s yet: the first start of modgate serve makes it", s.certDir())
+			return fmt.Errorf("there is no authority in the storage yet (tls.storage): the first start of modgate serve makes it")
 		}
 		if err != nil {
 			return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/modgate/modgate/tlsmgr"
@@ -17,7 +16,8 @@ type TLS struct {
 	Mode         string `key:"mode" default:"off" oneof:"off files acme internal" doc:"Where the certificates come from: off (plain HTTP, for a proxy in front), files, acme (Let's Encrypt or another CA that speaks ACME), or internal (an authority of our own, which clients have to trust)."`
 	Domains      List   `key:"domains" doc:"For acme and internal: the host names, wildcards (*.corp.example) and IP addresses under which clients reach this server. Default for internal: the name of this machine, localhost and the loopback addresses."`
 	Files        List   `key:"files" doc:"For files: CERT:KEY pairs of PEM files, or directories with tls.crt and tls.key. The certificate of the server comes first in its file, then the intermediate ones. Changes are noticed within seconds; a bad pair leaves the old one in place. The first pair is for clients that name no host."`
-	Storage      string `key:"storage" doc:"For acme and internal: the directory in which certificates and keys are kept; back it up. Default: .modgate/tls in cache.dir."`
+	Storage      string `key:"storage" secret:"true" doc:"For acme and internal: the directory in which certificates and keys are kept, or the Redis that all replicas share: redis://USER:PASSWORD@HOST:PORT/DB (docs/tls.md). Default: .modgate/tls in cache.dir."`
+	StorageKey   string `key:"storage_key" secret:"hidden" doc:"For a Redis: what private keys are encrypted by there, 32 characters or more, the same for all replicas."`
 	Email        string `key:"email" doc:"For acme: where the CA writes to when something is wrong. May be empty."`
 	CA           string `key:"ca" default:"letsencrypt" doc:"For acme: letsencrypt, letsencrypt-staging, zerossl, or the URL of an ACME directory."`
 	CARoots      List   `key:"ca_roots" doc:"For acme: PEM files of the authorities that sign the certificate of the CA's own server. With them only these are trusted for it; without them, the system's and those of tls.trust."`
@@ -44,6 +44,7 @@ func (s *settings) tlsRules() []rule {
 		{"tls.domains", s.checkDomains},
 		{"tls.files", s.checkTLSFiles},
 		{"tls.storage", s.checkTLSStorage},
+		{"tls.storage_key", s.checkStorageKey},
 		{"tls.http_listen", s.checkHTTPListen},
 		{"tls.admin_clients", func() error {
 			if len(s.TLS.AdminClients) > 0 {
@@ -80,15 +81,6 @@ func (s *settings) checkDomains() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (s *settings) checkTLSStorage() error {
-	if err := s.onlyFor(s.TLS.Storage != "", "acme", "internal"); err != nil || s.TLS.Storage == "" {
-		return err
-	}
-	dir, err := filepath.Abs(s.TLS.Storage)
-	s.TLS.Storage = dir
-	return err
 }
 
 func (s *settings) checkTLSFiles() error {

@@ -3,13 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
 	"github.com/caddyserver/certmagic"
+
+	"github.com/modgate/modgate/tlsmgr/redis"
 )
 
-// certDir returns the directory in which certificates and keys are kept.
+// certDir returns the directory in which certificates and keys are kept, if
+// they are kept in one.
 func (c *Config) certDir() string {
 	if c.TLS.Storage != "" {
 		return c.TLS.Storage
@@ -17,19 +21,38 @@ func (c *Config) certDir() string {
 	return filepath.Join(c.Cache.Dir, ".modgate", "tls")
 }
 
-// certStorage returns where certificates and keys are kept, or nil if the mode
-// keeps none.
-func (c *Config) certStorage() certmagic.Storage {
-	if c.TLS.Mode == "off" || c.TLS.Mode == "files" {
-		return nil
+// storesCertificates reports whether the mode keeps any.
+func (t *TLS) storesCertificates() bool { return t.Mode == "acme" || t.Mode == "internal" }
+
+// openCertStorage returns where certificates and keys are kept, or nil if the
+// mode keeps none, and how it is closed. It neither connects nor writes.
+func (c *Config) openCertStorage(log *slog.Logger) (certmagic.Storage, func() error, error) {
+	nothing := func() error { return nil }
+	if !c.TLS.storesCertificates() {
+		return nil, nothing, nil
 	}
-	return &certmagic.FileStorage{Path: c.certDir()}
+	if !redis.IsURL(c.TLS.Storage) {
+		return &certmagic.FileStorage{Path: c.certDir()}, nothing, nil
+	}
+	r, err := redis.ParseURL(c.TLS.Storage)
+	if err != nil {
+		return nil, nil, fmt.Errorf("tls.storage: %w", err)
+	}
+	r.Secret, r.Logger = []byte(c.TLS.StorageKey), log
+	if r.Trust, err = trustPool(c.TLS.Trust); err != nil {
+		return nil, nil, err
+	}
+	s, err := redis.New(r)
+	if err != nil {
+		return nil, nil, fmt.Errorf("tls.storage: %w", err)
+	}
+	return s, s.Close, nil
 }
 
 // makeCertDir makes the directory of the storage, for us alone, and tries
-// whether it can be written.
+// whether it can be written. A Redis is left alone: it may come later.
 func (c *Config) makeCertDir() error {
-	if c.certStorage() == nil {
+	if !c.TLS.storesCertificates() || redis.IsURL(c.TLS.Storage) {
 		return nil
 	}
 	dir := c.certDir()
@@ -42,6 +65,34 @@ func (c *Config) makeCertDir() error {
 	}
 	if err != nil {
 		return fmt.Errorf("tls.storage: %w\n  → name a directory that the server may write, and that is kept when the cache is cleared", err)
+	}
+	return nil
+}
+
+// checkTLSStorage looks at tls.storage, and makes a directory absolute.
+func (s *settings) checkTLSStorage() error {
+	if err := s.onlyFor(s.TLS.Storage != "", "acme", "internal"); err != nil || s.TLS.Storage == "" {
+		return err
+	}
+	if redis.IsURL(s.TLS.Storage) {
+		if _, err := redis.ParseURL(s.TLS.Storage); err != nil {
+			return remedied("is not a Redis: "+err.Error(), "write redis://USER:PASSWORD@HOST:PORT/DB, or the path of a directory")
+		}
+		return nil
+	}
+	dir, err := filepath.Abs(s.TLS.Storage)
+	s.TLS.Storage = dir
+	return err
+}
+
+// checkStorageKey looks at tls.storage_key.
+func (s *settings) checkStorageKey() error {
+	inRedis := s.TLS.storesCertificates() && redis.IsURL(s.TLS.Storage)
+	switch {
+	case inRedis && len(s.TLS.StorageKey) < 32:
+		return remedied("has less than 32 characters, and encrypts the private keys in Redis", "make one with openssl rand -hex 32, the same for all replicas, and refer to it as file:PATH")
+	case !inRedis && s.TLS.StorageKey != "":
+		return remedied("has no meaning while tls.storage is no Redis", "set tls.storage, or remove this")
 	}
 	return nil
 }
