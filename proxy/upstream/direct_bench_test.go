@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/modgate/modgate/proxy/proxytest"
 	"github.com/modgate/modgate/proxy/upstream/gittest"
 )
 
@@ -22,6 +23,7 @@ func BenchmarkDirect(b *testing.B) {
 	}
 	gittest.NewRepo(b, w.root, lib, commits...)
 	forward := w.server.Proxy(b)
+	w.server.SetFault("*", "*", proxytest.Delay(50*time.Millisecond))
 	b.Run("go", func(b *testing.B) {
 		for b.Loop() {
 			home := b.TempDir()
@@ -45,7 +47,7 @@ func BenchmarkDirect(b *testing.B) {
 			cfg.Dir = filepath.Join(b.TempDir(), "direct")
 			w.direct, _ = startDirect(b, cfg)
 			b.StartTimer()
-			for _, v := range []string{"v1.10.0", "v1.11.0"} {
+			for _, v := range []string{"v1.10.0", "v1.11.0", "v1.12.0"} {
 				begin := time.Now()
 				if _, err := w.direct.Info(b.Context(), lib, v); err != nil {
 					b.Fatal(err)

@@ -161,7 +161,7 @@ func TestGuardServesOnlyItsJobs(t *testing.T) {
 	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
 	d := w.direct
 	u := must[*url.URL](t)(url.Parse("https://" + lib + ".git"))
-	j := &job{place: &place{root: lib, seen: u.String(), url: u}, repo: d.repository(u), ctx: t.Context(), most: 1 << 20}
+	j := &job{place: &place{root: lib, seen: u.String(), url: u}, repo: d.repository(u), ctx: t.Context(), most: 1 << 20, refs: promised(&refs{})}
 	defer d.jobs.start(j)()
 	ask := func(h http.HandlerFunc, method, target, token string) (int, string) {
 		r := httptest.NewRequest(method, target, nil)

@@ -15,7 +15,8 @@ type job struct {
 	token string
 	place *place
 	repo  *repository
-	refs  *refs // what git is told
+	refs  *promise // what git is told
+	only  string
 	ctx   context.Context
 	most  int64 // bytes that it may receive
 	got   atomic.Int64

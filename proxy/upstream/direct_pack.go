@@ -18,38 +18,31 @@ type packing struct {
 	cancel context.CancelFunc
 }
 
-// look is how often it is looked whether the go command has written the first
-// files of a version.
+// look is how often it is looked which files the go command has written.
 const look = 3 * time.Millisecond
 
 // pack has the go command fetch the version of w, if it is not at it
 // already. It returns when a file is there: .info (then also w.info and w.mod
-// are known) long before the zip.
+// are known) long before the zip, and the zip before the go command has ended.
 func (d *Direct) pack(ctx context.Context, w *work, kind string) error {
 	if kind == "info" && w.info != nil {
 		return nil
 	}
 	if w.packing == nil {
-		if err := d.startPacking(ctx, w); err != nil {
+		if err := d.startPacking(w); err != nil {
 			return err
 		}
 	}
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		var early <-chan time.Time
-		if kind == "info" {
-			early = tick.C
-		}
 		select {
-		case <-early:
-			switch err := w.learn(); {
-			case err == nil && w.mod != nil:
-				return nil
-			case err != nil && !errors.Is(err, fs.ErrNotExist):
+		case <-tick.C:
+			if there, err := w.early(kind); err != nil {
 				return troubled(broken, err, "modgate cannot read its work files")
+			} else if there {
+				return nil
 			}
-			w.info, w.mod = nil, nil
 		case <-w.packing.done:
 			err := w.packing.err
 			if learnt := w.learn(); err == nil && learnt != nil {
@@ -75,9 +68,34 @@ func (d *Direct) pack(ctx context.Context, w *work, kind string) error {
 	}
 }
 
+// early reports whether a file is complete although the go command runs.
+func (w *work) early(kind string) (bool, error) {
+	if kind == "zip" {
+		// It gets its name when it is complete and was hashed.
+		name, err := w.file("zip")
+		if err != nil {
+			return false, err
+		}
+		if _, err = os.Stat(name); err != nil {
+			return false, ignoreAbsent(err)
+		}
+	}
+	if err := w.learn(); err != nil || w.mod == nil {
+		w.info, w.mod = nil, nil
+		return false, ignoreAbsent(err)
+	}
+	return true, nil
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // startPacking starts the run for w. It belongs to d, not to the request.
-func (d *Direct) startPacking(ctx context.Context, w *work) error {
-	d.forgetMoved(ctx, w.r.place, w.r.refs)
+func (d *Direct) startPacking(w *work) error {
 	if dir, err := w.unpacked(); err == nil {
 		// The go command does not unpack what is there already. If one day it
 		// does, nothing but time is lost.

@@ -55,8 +55,14 @@ func (g *guard) answer(w http.ResponseWriter, r *http.Request, j *job) bool {
 	if !ok {
 		return false
 	}
+	known, err := j.refs.get(r.Context())
+	if err != nil {
+		j.fail(err)
+		http.Error(w, "modgate: "+err.Error(), http.StatusBadGateway)
+		return true
+	}
 	w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
-	_, _ = w.Write(j.refs.answer(prefixes))
+	_, _ = w.Write(known.about(j.only).answer(prefixes))
 	return true
 }
 

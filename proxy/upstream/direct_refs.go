@@ -47,6 +47,48 @@ func (r *refs) about(version string) *refs {
 	return &only
 }
 
+// promise are refs that are being asked for.
+type promise struct {
+	done chan struct{} // closed when the rest is final
+	refs *refs
+	err  error
+}
+
+// promised returns refs that are known.
+func promised(r *refs) *promise {
+	p := &promise{done: make(chan struct{}), refs: r}
+	close(p.done)
+	return p
+}
+
+func (p *promise) get(ctx context.Context) (*refs, error) {
+	select {
+	case <-p.done:
+		return p.refs, p.err
+	case <-ctx.Done():
+		return nil, explained(context.Cause(ctx), "")
+	}
+}
+
+// onError calls do if the refs cannot be had, until the result is called.
+func (p *promise) onError(do func(error)) (stop func()) {
+	over := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-p.done:
+			if p.err != nil {
+				do(p.err)
+			}
+		case <-over:
+		}
+	})
+	return func() {
+		close(over)
+		watching.Wait()
+	}
+}
+
 // hasVersion reports whether a tag could name the version: it has the version
 // as its last element.
 func (r *refs) hasVersion(version string) bool {

@@ -17,8 +17,8 @@ import (
 type run struct {
 	what  string // for metrics
 	place *place
-	refs  *refs  // of the repository, which git is told
-	only  string // if set, the version that matters: git hears of no other tags
+	refs  *promise // of the repository, which git is told
+	only  string   // if set, the version that matters: git hears of no other tags
 }
 
 // goRun runs the go command in the module cache of w. If the kept repository
@@ -42,10 +42,13 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 	defer d.metrics.run(r.what)()
 	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout, tooSlow("the go command took longer than "+d.cfg.Timeout.String()))
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	defer r.refs.onError(giveUp)()
 	repo := d.repository(r.place.url)
 	repo.using.RLock()
 	defer repo.using.RUnlock()
-	j := &job{place: r.place, repo: repo, refs: r.refs.about(r.only), ctx: ctx, most: d.cfg.MaxFetch}
+	j := &job{place: r.place, repo: repo, refs: r.refs, only: r.only, ctx: ctx, most: d.cfg.MaxFetch}
 	defer d.jobs.start(j)()
 
 	pidFile := filepath.Join(w.dir, "pid")

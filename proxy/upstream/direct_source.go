@@ -89,7 +89,7 @@ func (d *Direct) list(ctx context.Context, path string) (remembered, error) {
 		}
 		defer d.discard(w)
 		var list []string
-		err = d.goRun(ctx, w, run{what: runList, place: p, refs: r}, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
+		err = d.goRun(ctx, w, run{what: runList, place: p, refs: promised(r)}, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
 			list, err = f.List(ctx, path)
 			return err
 		})
@@ -194,22 +194,12 @@ func (d *Direct) version(ctx context.Context, m module.Version, use func(context
 		return err
 	}
 	return d.with(ctx, m, func(w *work) error {
-		if w.info == nil {
-			repo := d.repository(p.url)
-			r, err := repo.refs(ctx, asked.Add(-d.cfg.RefsTTL))
+		if w.info == nil && w.packing == nil {
+			refs, err := d.refsFor(ctx, p, m.Version, asked)
 			if err != nil {
 				return err
 			}
-			if tagged := !module.IsPseudoVersion(m.Version); tagged && !r.hasVersion(m.Version) {
-				// Absence is said of what is now, not of what was a while ago.
-				if r, err = repo.refs(ctx, asked); err != nil {
-					return err
-				}
-				if !r.hasVersion(m.Version) {
-					return troubled(unknownVersion, nil, "unknown version: the repository has no such tag")
-				}
-			}
-			w.r = run{place: p, refs: r}
+			w.r = run{place: p, refs: refs}
 			if !module.IsPseudoVersion(m.Version) {
 				w.r.only = m.Version
 			}
@@ -218,9 +208,47 @@ func (d *Direct) version(ctx context.Context, m module.Version, use func(context
 	})
 }
 
+// refsFor returns the refs for a run that is about one version, or a promise of
+// them: the time in which they come is enough for the go command to start. But
+// not if a tag of the version is kept, because that may have been moved, and
+// the go command would look at it first.
+func (d *Direct) refsFor(ctx context.Context, p *place, version string, asked time.Time) (*promise, error) {
+	repo := d.repository(p.url)
+	get := func(ctx context.Context) (*refs, error) {
+		r, err := repo.refs(ctx, asked.Add(-d.cfg.RefsTTL))
+		if err != nil || module.IsPseudoVersion(version) || r.hasVersion(version) {
+			return r, err
+		}
+		// Absence is said of what is now, not of what was a while ago.
+		if r, err = repo.refs(ctx, asked); err == nil && !r.hasVersion(version) {
+			err = troubled(unknownVersion, nil, "unknown version: the repository has no such tag")
+		}
+		return r, err
+	}
+	kept := refs{hash: make(map[string]string)}
+	for tag, hash := range keptTags(d.kept(p)) {
+		kept.hash["refs/tags/"+tag] = hash
+	}
+	if len(kept.hash) == 0 || module.IsPseudoVersion(version) || kept.hasVersion(version) {
+		r, err := get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d.forgetMoved(ctx, p, r)
+		return promised(r), nil
+	}
+	promise := &promise{done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(d.life)
+	d.wg.Go(func() { // the request is in d.wg, so that Run waits
+		defer cancel()
+		defer close(promise.done)
+		promise.refs, promise.err = get(ctx)
+	})
+	return promise, nil
+}
+
 // ask has the go command find out what a query means, in w.
 func (d *Direct) ask(ctx context.Context, w *work, r run, path, query string) error {
-	d.forgetMoved(ctx, r.place, r.refs)
 	r.what = runQuery
 	m := module.Version{Path: path}
 	err := d.goRun(ctx, w, r, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
@@ -244,7 +272,8 @@ func (d *Direct) query(ctx context.Context, p *place, r *refs, path, query strin
 	if err != nil {
 		return nil, err
 	}
-	if err := d.ask(ctx, w, run{place: p, refs: r}, path, query); err != nil {
+	d.forgetMoved(ctx, p, r)
+	if err := d.ask(ctx, w, run{place: p, refs: promised(r)}, path, query); err != nil {
 		d.discard(w)
 		return nil, err
 	}
