@@ -101,6 +101,9 @@ func (c *compiler) rule(at string, r Rule, p *Policy) rule {
 	if out.action, ok = parseAction(r.Action); !ok {
 		c.wrong(at+".action", fmt.Sprintf("%q is not an action", clip(r.Action, 40)), "write allow, deny, warn or audit")
 	}
+	if r.Strict && out.action != Deny {
+		c.wrong(at+".strict", "strict belongs to action: deny", "change the action, or leave this out")
+	}
 	if out.action == Deny && r.Reason == "" {
 		c.wrong(at+".reason", "a refusal needs a reason", "say in one line what developers should know")
 	}

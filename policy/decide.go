@@ -27,6 +27,8 @@ type Verdict struct {
 	// With Deny it cannot be told yet, which must not be taken for a "yes" and
 	// is no refusal either; without, some note is missing.
 	Wants Fact `json:"wants,omitempty"`
+	// Strict says that the go.mod is refused too.
+	Strict bool `json:"strict,omitempty"`
 	// Note says which rule denies; the zero Note if none does.
 	Note
 	// Notes are of the rules on the way that warn or audit.
@@ -97,6 +99,7 @@ func (p *Policy) verdict(q *question, d *decision) Verdict {
 	for _, r := range d.notes {
 		v.Notes = append(v.Notes, newNote(r, q.mod))
 	}
+	v.Strict = d.rule.Strict
 	switch {
 	case !d.sure:
 		v.Deny, v.Text = true, unsureText(q, d.rule)

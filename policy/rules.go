@@ -44,6 +44,9 @@ type Rule struct {
 	// Action is "allow", "deny", "warn" (served, and noted for good) or "audit"
 	// (served, and noted as what a deny would refuse). Required.
 	Action string
+	// Strict refuses the go.mod too. That is for malware: it breaks go mod tidy
+	// for whoever has the version in the module graph, used or not. For deny.
+	Strict bool
 	// Reason is what a developer reads. Required for deny.
 	Reason string
 	// Link leads to more, an http or https URL.

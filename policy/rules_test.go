@@ -32,6 +32,7 @@ func TestMistakesInRules(t *testing.T) {
 		{func(r *policy.Rule) { r.AppliesTo = "old" }, "rules[0].applies_to: "},
 		{func(r *policy.Rule) { r.Since = "2026-01-01" }, "rules[0].since: since belongs to applies_to: new"},
 		{func(r *policy.Rule) { r.AppliesTo, r.Since = "new", "yesterday" }, `rules[0].since: "yesterday" is not a day`},
+		{func(r *policy.Rule) { r.Action, r.Strict = "audit", true }, "rules[0].strict: strict belongs to action: deny"},
 		{func(r *policy.Rule) { r.When.Toolchain = "<1.26" }, "rules[0].when.toolchain: "},
 		{func(r *policy.Rule) { r.Exemptions = []policy.Exemption{{Line: 9, Reason: "r", Approver: "a"}} }, "line 9: rules[0].exemptions[0].expires: an exemption needs"},
 		{func(r *policy.Rule) {

@@ -27,6 +27,9 @@ func (p *Policy) refusal(q *question, d *decision, id string) string {
 	case known:
 		tail = append(tail, "newest allowed: none")
 		advice = "do: choose another module, or ask for an exemption"
+		if d.rule.index < 0 {
+			advice = "do: choose another module, or ask to have this one allowed"
+		}
 	}
 	tail = append(tail, advice)
 	if d.rule.Link != "" {

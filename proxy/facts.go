@@ -86,7 +86,7 @@ func (s *Server) learnAllFirstSeen(ctx context.Context, req request, facts *poli
 
 func (s *Server) learnVersions(ctx context.Context, req request, facts *policy.Facts) error {
 	body, err := s.current(ctx, req.sibling(kindList, ""))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // where nothing is listed, nothing is
 		return err
 	}
 	change(facts, policy.FactVersions, func(m *policy.Module) { m.Versions = strings.Fields(string(body)) })
@@ -104,16 +104,19 @@ func (s *Server) learnNewest(ctx context.Context, req request, facts *policy.Fac
 	newest := policy.Newest(facts.Module.Versions)
 	if newest == "" {
 		body, err := s.current(ctx, req.sibling(kindLatest, ""))
-		if err != nil {
-			return err
+		if err == nil {
+			newest, err = infoVersion(body)
 		}
-		if newest, err = infoVersion(body); err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	says, err := s.newest.of(ctx, req.sibling(KindMod, newest), s.read)
-	if err != nil {
-		return err
+	says := new(policy.Module)
+	if newest != "" {
+		var err error
+		if says, err = s.newest.of(ctx, req.sibling(KindMod, newest), s.read); err != nil {
+			return err
+		}
 	}
 	change(facts, policy.FactNewest, func(m *policy.Module) {
 		m.Newest, m.Retractions, m.Deprecated = newest, says.Retractions, says.Deprecated
@@ -304,7 +307,10 @@ func (n *newest) of(ctx context.Context, req request, read func(context.Context,
 		return says, nil
 	}
 	data, err := read(ctx, req)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return new(policy.Module), nil // listed, and yet nothing that could speak
+	case err != nil:
 		return nil, err
 	}
 	says = parseNewest(data)

@@ -28,14 +28,18 @@ func (e *deniedError) Public() string { return e.Text }
 func (e *deniedError) unsure() bool { return e.Wants != 0 }
 
 // permit asks whether caller may have req, a version, and answers itself if
-// not. facts are what is known already. A go.mod is never refused: the go
-// command needs those of versions that it does not select (go mod tidy, go list
-// -m all; measured with go1.26), and builds nothing from them.
+// not. facts are what is known already. A go.mod is refused by strict rules
+// alone: the go command needs those of versions that it does not select (go mod
+// tidy, go list -m all; measured with go1.26), and builds nothing from them.
 func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, facts policy.Facts) bool {
-	if req.kind == KindMod {
+	if req.kind == KindMod && !s.cfg.Policy.Decide(caller, req.mod, facts).Strict {
 		return true
 	}
-	return s.heed(w, r, caller, req, s.judge(r.Context(), caller, req, facts))
+	v := s.judge(r.Context(), caller, req, facts)
+	if req.kind == KindMod && (!v.Deny || !v.Strict) {
+		return true
+	}
+	return s.heed(w, r, caller, req, v)
 }
 
 // atHand are the facts that come with an answer to req. seen is when it was

@@ -336,3 +336,34 @@ func TestRulesForUntaggedModules(t *testing.T) {
 		t.Errorf("latest: %d %s", a.status, a.text())
 	}
 }
+
+func TestStrictRule(t *testing.T) {
+	t.Parallel()
+	mods := versions(t, "example.com/m", "", "v1.0.0", "v1.1.0", "v1.2.0")
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"v1.1.0"}, Action: deny, Strict: true, AppliesTo: "new"}, policy.Rule{Action: "audit"}, policy.Rule{Versions: []string{"v1.2.0"}, Action: deny})}, mods...)
+	for range 2 {
+		w.wantNo(w.get("/example.com/m/@v/v1.1.0.mod"), 403, access.Denied, "blocked: example.com/m@v1.1.0 by rule r0")
+		for _, v := range []string{"v1.0.0", "v1.2.0"} {
+			if a := w.get("/example.com/m/@v/" + v + ".mod"); a.status != 200 || a.header.Get("Modgate-Policy") != "" {
+				t.Errorf("%s: %d %v", v, a.status, a.header)
+			}
+		}
+	}
+}
+
+// A source that lists a version without a go.mod, or nothing at all, does not
+// leave rules undecided for ever.
+func TestNothingSpeaksForTheModule(t *testing.T) {
+	t.Parallel()
+	yes := true
+	m := proxytest.Simple(t, "example.com/m", "v1.0.0")
+	silent := proxytest.Simple(t, "example.com/silent", "v1.0.0")
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{When: policy.When{Retracted: &yes}, Action: deny})}, m, silent)
+	w.up.SetFile("/example.com/m/@v/list", []byte("v1.0.0\nv1.9.0\n"))
+	w.want(w.get("/example.com/m/@v/v1.0.0.zip"), m.Zip, access.Miss)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/silent/@v/list", proxytest.Status(404, "not found"))
+		up.SetFault("/example.com/silent/@latest", proxytest.Status(404, "not found"))
+	}
+	w.want(w.get("/example.com/silent/@v/v1.0.0.zip"), silent.Zip, access.Miss)
+}

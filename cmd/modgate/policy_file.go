@@ -34,6 +34,7 @@ type ruleFile struct {
 	AppliesTo  string          `yaml:"applies_to"`
 	Since      string          `yaml:"since"`
 	Action     string          `yaml:"action"`
+	Strict     bool            `yaml:"strict"`
 	Reason     string          `yaml:"reason"`
 	Link       string          `yaml:"link"`
 	Owner      string          `yaml:"owner"`
@@ -108,7 +109,7 @@ func (f *policyFile) rules(lines lineFinder) policy.Rules {
 		at := fmt.Sprintf("rules[%d]", i)
 		out := policy.Rule{
 			Line: lines.line(at), Name: r.Name, Modules: r.Modules, Versions: r.Versions, When: policy.When(r.When), Groups: r.Groups,
-			AppliesTo: r.AppliesTo, Since: r.Since, Action: r.Action, Reason: r.Reason, Link: r.Link, Owner: r.Owner,
+			AppliesTo: r.AppliesTo, Since: r.Since, Action: r.Action, Strict: r.Strict, Reason: r.Reason, Link: r.Link, Owner: r.Owner,
 		}
 		for k, e := range r.Exemptions {
 			out.Exemptions = append(out.Exemptions, policy.Exemption{
