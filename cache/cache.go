@@ -106,6 +106,9 @@ type Attrs struct {
 type Object struct {
 	Name  string
 	Attrs Attrs
+	// Class it was stored with, if the Store is one that is shared (redis, s3);
+	// Stores near to us say nothing.
+	Class Class
 	// Body is positioned at the start. It is an *os.File where the bytes are
 	// in a file, so that net/http can use sendfile, or nil where Bytes is set.
 	Body io.ReadSeekCloser
@@ -186,12 +189,11 @@ type (
 	// them at a time work on a name. A lease saves work and guards nothing:
 	// two may believe that they hold it, where one was cut off for a while.
 	Leaser interface {
-		// Lease takes the lease of name if nobody holds it. Then release is
-		// how to give it back, which may be called once what was Put under
-		// name need not be visible to others yet: it waits for that in the
-		// background. Until then the lease is kept, unless this process dies.
-		// If somebody holds it release is nil, and holder tells this holding
-		// of the lease from any other. An error: it cannot be told.
+		// Lease takes the lease of name if nobody holds it; release gives it
+		// back, once what was Put under name can be seen by the others. Until
+		// then it is kept, unless this process dies. If somebody holds it
+		// release is nil, and holder tells this holding from all others. An
+		// error means that it cannot be told.
 		Lease(ctx context.Context, name string) (release func(), holder string, err error)
 	}
 )

@@ -42,7 +42,7 @@ func (s *Store) Get(ctx context.Context, name string) (*cache.Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", name, err)
 	}
-	return &cache.Object{Name: name, Attrs: r.Attrs, Bytes: r.body}, nil
+	return &cache.Object{Name: name, Attrs: r.Attrs, Class: r.Class, Bytes: r.body}, nil
 }
 
 // load returns what name holds. A value that is not right is deleted, and

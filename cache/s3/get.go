@@ -44,7 +44,7 @@ func (s *Store) get(ctx context.Context, name string) (*cache.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &cache.Object{Name: name, Attrs: stored.Attrs, Body: b}
+	o := &cache.Object{Name: name, Attrs: stored.Attrs, Class: stored.Class, Body: b}
 	if b.size > inMemory {
 		return o, nil
 	}
