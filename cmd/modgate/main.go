@@ -27,6 +27,6 @@ func main() {
 		cancel()
 	}()
 	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
-		os.Exit(1)
+		os.Exit(statusOf(err))
 	}
 }

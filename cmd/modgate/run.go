@@ -26,7 +26,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errReported) {
+	var status exitStatus
+	if err != nil && !errors.Is(err, errReported) && !errors.As(err, &status) {
 		fmt.Fprintf(stderr, "modgate: %v\n", err)
 	}
 	return err
@@ -55,6 +56,7 @@ Start it, and paste the line that it prints:
 		configCommand(p),
 		tlsCommand(p),
 		caCommand(p),
+		doctorCommand(p),
 		versionCommand(p),
 	)
 	return root

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"net"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/module"
+
+	"github.com/modgate/modgate/doctor"
+)
+
+// exitStatus ends the process with a status of its own; everything is said.
+type exitStatus int
+
+func (e exitStatus) Error() string { return "reported" }
+
+// statusOf returns the status that err ends the process with.
+func statusOf(err error) int {
+	var status exitStatus
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	default:
+		return 1
+	}
+}
+
+func doctorCommand(p *process) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor [URL] [MODULE@VERSION]",
+		Short: "Find out why modules cannot be had, and what mends it",
+		Long: `Doctor examines the way from this machine to a module proxy: settings of the go
+command, name resolution, connection, certificates, clock, HTTP, the protocol,
+the checksum database, speed. It says what was tried and seen, and the command
+that mends it. Without a URL it takes the first proxy of GOPROXY.
+
+It changes nothing, prints no secret, and names no private module to a host that
+the go command would not name it to.
+
+The status is 0 if all is well, 1 if something is not as you may believe, and 2
+if modules cannot be had. docs/doctor.md has an entry for each code.`,
+		Args: cobra.MaximumNArgs(2),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON.")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c := doctorConfig(p)
+		if err := doctorArgs(&c, args); err != nil {
+			return err
+		}
+		d, err := doctor.New(c)
+		if err != nil {
+			return err
+		}
+		return p.report(d.Examine(cmd.Context()), asJSON)
+	}
+	return cmd
+}
+
+// doctorConfig is this machine as the doctor sees it.
+func doctorConfig(p *process) doctor.Config {
+	dialer := new(net.Dialer)
+	return doctor.Config{
+		Environ: p.environ, OS: runtime.GOOS, Resolver: net.DefaultResolver, Dial: dialer.DialContext,
+		Now: time.Now, SystemRoots: x509.SystemCertPool,
+	}
+}
+
+// doctorArgs reads the arguments: a URL, a module, or both in that order.
+func doctorArgs(c *doctor.Config, args []string) error {
+	for i, arg := range args {
+		path, version, isModule := strings.Cut(arg, "@")
+		isModule = isModule && !strings.Contains(arg, "://") // user@host is part of a URL
+		switch {
+		case isModule && i == len(args)-1:
+			c.Module = module.Version{Path: path, Version: version}
+		case !isModule && i == 0:
+			c.URL = arg
+		default:
+			return errors.New("write the URL of the proxy first, then the module: modgate doctor https://modgate.corp.example example.com/m@v1.2.3")
+		}
+	}
+	return nil
+}
+
+// report prints a report and turns its outcome into the status.
+func (p *process) report(r *doctor.Report, asJSON bool) error {
+	write := func() error { return r.WriteText(p.stdout, isTerminal(p.stdout)) }
+	if asJSON {
+		write = func() error { return r.WriteJSON(p.stdout) }
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	if status := r.ExitStatus(); status != 0 {
+		return exitStatus(status)
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// answer is what came back for one request.
+type answer struct {
+	url    *url.URL // after redirects
+	status int
+	text   string // of the status
+	kind   string // media type
+	body   []byte // the first bytes of it
+	size   int64  // all of it
+	first  time.Duration
+	total  time.Duration
+	offset *time.Duration // of the server's clock
+	err    error
+}
+
+// maxKept is how much of a body is kept.
+const maxKept = 1 << 20
+
+// Errors of redirects.
+var (
+	errLoop  = errors.New("stopped after 10 redirects")
+	errPlain = errors.New("redirected from https to plain http")
+)
+
+// fetch asks the target for a path, follows redirects as the go command does,
+// and reads the body to its end. also, if it is not nil, gets all of it.
+func (d *Doctor) fetch(ctx context.Context, path string, also io.Writer) *answer {
+	u := *d.target
+	u.User = nil
+	return d.get(ctx, strings.TrimSuffix(u.String(), "/")+"/"+path, also)
+}
+
+func (d *Doctor) get(ctx context.Context, address string, also io.Writer) *answer {
+	a := new(answer)
+	// A body may take longer than its header, but not for ever.
+	ctx, cancel := context.WithTimeout(ctx, 2*d.cfg.Patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		a.err = err
+		return a
+	}
+	a.url = req.URL
+	req.Header.Set("User-Agent", agent)
+	if user, password, ok := d.credentials(); ok && req.URL.Host == d.target.Host {
+		req.SetBasicAuth(user, password)
+	}
+	t := d.transport()
+	defer t.CloseIdleConnections()
+	client := &http.Client{Transport: t, CheckRedirect: func(r *http.Request, via []*http.Request) error {
+		a.url = r.URL
+		if via[0].URL.Scheme == "https" && r.URL.Scheme == "http" {
+			return errPlain
+		}
+		if len(via) >= 10 {
+			return errLoop
+		}
+		return nil
+	}}
+	now, start := d.cfg.Now(), time.Now()
+	resp, err := client.Do(req)
+	a.first = since(start)
+	if err != nil {
+		a.err = err
+		return a
+	}
+	defer resp.Body.Close()
+	a.status, a.text, a.offset = resp.StatusCode, resp.Status, offsetOf(resp, now)
+	a.kind, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	a.read(resp.Body, also)
+	a.total = since(start)
+	return a
+}
+
+// read reads a body, keeps its beginning, and gives all of it to also.
+func (a *answer) read(body io.Reader, also io.Writer) {
+	if also == nil {
+		also = io.Discard
+	}
+	keep := new(limited)
+	a.size, a.err = io.Copy(io.MultiWriter(keep, also), body)
+	a.body = keep.data
+}
+
+// limited keeps the first maxKept bytes.
+type limited struct{ data []byte }
+
+func (l *limited) Write(p []byte) (int, error) {
+	l.data = append(l.data, p[:min(len(p), maxKept-len(l.data))]...)
+	return len(p), nil
+}
+
+// line is the text of the answer that people read.
+func (a *answer) line() string {
+	if a.kind != "text/plain" {
+		return a.text
+	}
+	if text := oneLine(string(a.body)); text != "" {
+		return a.text + ": " + text
+	}
+	return a.text
+}
+
+// isHTML reports whether a page for people came.
+func (a *answer) isHTML() bool {
+	return a.kind == "text/html" || strings.HasPrefix(strings.ToLower(strings.TrimSpace(string(a.body[:min(len(a.body), 64)]))), "<!doctype html") || strings.HasPrefix(strings.TrimSpace(string(a.body[:min(len(a.body), 64)])), "<html")
+}
+
+// good reports whether an answer is one of a proxy, absence included. If not,
+// it notes why.
+func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
+	host := d.target.Hostname()
+	switch {
+	case a.err != nil:
+		d.failed(ctx, s, a)
+	case a.isHTML() && a.status != http.StatusNotFound && a.status < 500:
+		d.found(s, HTML, a.text+" from "+a.url.Host+", "+a.kind, "value", title(a.body, a.url))
+	case a.status == http.StatusOK, a.status == http.StatusNotFound, a.status == http.StatusGone:
+		return true
+	case a.status == http.StatusUnauthorized:
+		d.found(s, Unauthorized, a.line()+d.sent())
+	case a.status == http.StatusForbidden, a.status == http.StatusUnavailableForLegalReasons:
+		d.found(s, Forbidden, a.line(), "value", a.line())
+	case a.status == http.StatusProxyAuthRequired:
+		via, _ := d.via(d.target)
+		value := host
+		if via != nil {
+			value = via.Host
+		}
+		d.found(s, ProxyAuth, a.line(), "value", value)
+	case a.status == http.StatusTooManyRequests:
+		d.found(s, TooMany, a.line())
+	case a.status == http.StatusBadRequest && d.target.Scheme == "http" && d.speaksTLS(ctx):
+		d.found(s, HTTPToTLS, a.line())
+	case a.status >= 500:
+		d.found(s, ServerError, a.line(), "value", a.line())
+	default:
+		d.found(s, UnexpectedStatus, a.line(), "value", a.text)
+	}
+	return false
+}
+
+// sent says whether credentials were sent, not which.
+func (d *Doctor) sent() string {
+	if _, _, ok := d.credentials(); ok {
+		return "; a user and a password were sent"
+	}
+	if d.target.Scheme == "http" && (d.target.User != nil || len(d.netrc) > 0) {
+		return "; none were sent, because the URL begins with http://"
+	}
+	return "; none were sent"
+}
+
+// failed finds out why there is no answer, or not all of one.
+func (d *Doctor) failed(ctx context.Context, s *Step, a *answer) {
+	err := a.err
+	seen := hidePasswords(err.Error())
+	moved := a.url != nil && a.url.Host != d.target.Host
+	var op *net.OpError
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, errLoop):
+		d.found(s, RedirectLoop, seen)
+	case errors.Is(err, errPlain):
+		d.found(s, RedirectPlain, seen, "value", plainURL(a.url))
+	case moved:
+		d.found(s, RedirectBlocked, seen, "value", a.url.Host)
+	case strings.Contains(seen, "Proxy Authentication Required"):
+		d.found(s, ProxyAuth, seen, "value", "of this machine")
+	case d.target.Scheme == "http" && d.speaksTLS(ctx):
+		d.found(s, HTTPToTLS, seen)
+	case isTimeout(err) || strings.Contains(seen, "timeout awaiting response headers"):
+		d.found(s, AnswerSilent, seen, "value", d.cfg.Patience.String())
+	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial":
+		d.connectFailed(s, err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), strings.Contains(seen, "stream error"), strings.Contains(seen, "server sent GOAWAY"):
+		d.found(s, AnswerCut, fmt.Sprintf("after %d bytes: %s", a.size, seen))
+	default:
+		d.found(s, BadAnswer, seen, "value", shortError(err))
+	}
+}
+
+// speaksTLS reports whether the port answers a handshake.
+func (d *Doctor) speaksTLS(ctx context.Context) bool {
+	via, err := d.via(d.target)
+	return err == nil && via == nil && d.shake(ctx, shake{}).err == nil
+}
+
+// plainURL is a URL without user, password and query.
+func plainURL(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+// title returns the title of a page, or where it is.
+func title(body []byte, u *url.URL) string {
+	text := string(body)
+	lower := strings.ToLower(text)
+	from := strings.Index(lower, "<title>")
+	to := strings.Index(lower, "</title>")
+	if from < 0 || to < from+7 || len(lower) != len(text) {
+		return "from " + u.Host
+	}
+	return "“" + oneLine(text[from+7:to]) + "”, from " + u.Host
+}

@@ -1,0 +1,217 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// names returns what a certificate is for.
+func names(c *x509.Certificate) string {
+	all := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		all = append(all, ip.String())
+	}
+	if len(all) == 0 {
+		return "no name"
+	}
+	if len(all) > 6 {
+		all = append(all[:6], fmt.Sprintf("%d more", len(all)-6))
+	}
+	return strings.Join(all, ", ")
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// judge looks at every aspect of the certificate by itself: one mistake must
+// not hide another, nor be taken for it. It reports whether Go would accept it.
+func (d *Doctor) judge(ctx context.Context, chain []*x509.Certificate) bool {
+	s := d.report.step("certificate", fmt.Sprintf("the %d certificates that %s sends", len(chain), d.target.Hostname()))
+	for i, c := range chain {
+		s.saw("%d %s", i, c.Subject)
+		s.saw("  issued by %s", c.Issuer)
+		s.saw("  %s to %s", day(c.NotBefore), day(c.NotAfter))
+		if i == 0 {
+			s.saw("  for %s", names(c))
+		}
+	}
+	p := d.peek(ctx)
+	d.judgeTrust(ctx, s, chain, p)
+	d.judgeTime(ctx, s, chain[0], p)
+	d.judgeName(s, chain[0])
+	d.judgeUsage(s, chain)
+	return s.Verdict != Fail
+}
+
+// moment is when the trust in a chain is judged: now, or, if the certificate is
+// not valid now, a time at which it is.
+func (d *Doctor) moment(leaf *x509.Certificate) time.Time {
+	now := d.cfg.Now()
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+	}
+	return now
+}
+
+// verify looks for a chain to a trusted root, whatever the name and the use.
+func (d *Doctor) verify(chain []*x509.Certificate, more ...*x509.Certificate) error {
+	between := x509.NewCertPool()
+	for _, c := range append(chain[1:len(chain):len(chain)], more...) {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: d.roots, Intermediates: between, CurrentTime: d.moment(chain[0]), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err
+}
+
+func (d *Doctor) judgeTrust(ctx context.Context, s *Step, chain []*x509.Certificate, p peeked) {
+	err := d.verify(chain)
+	if err == nil {
+		if p.differs(chain[0]) {
+			s.saw("the server itself reports another certificate: TLS is opened on the way, by %s, whose root is trusted here", chain[0].Issuer)
+		}
+		return
+	}
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		d.found(s, IssuerExpired, err.Error(), "value", invalid.Cert.Subject.String()+", "+day(invalid.Cert.NotAfter))
+	case errors.As(err, &unknown) && !strings.Contains(err.Error(), "insecure algorithm"):
+		d.judgeUnknown(ctx, s, chain, p, err)
+	default:
+		d.found(s, InvalidCertificate, err.Error(), "value", err.Error())
+	}
+}
+
+// judgeUnknown tells apart what the go command calls "signed by unknown
+// authority" in all cases.
+func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, chain []*x509.Certificate, p peeked, err error) {
+	leaf, top := chain[0], top(chain)
+	if product := knownProduct(chain); p.differs(leaf) || product != "" {
+		seen := "issued by " + leaf.Issuer.String()
+		if p.differs(leaf) {
+			seen += "; the server itself reports one issued by " + p.issuers()
+		}
+		if product == "" {
+			product = leaf.Issuer.String()
+		}
+		d.found(s, Middlebox, seen, "value", product)
+		return
+	}
+	if len(chain) == 1 && selfSigned(leaf) {
+		d.found(s, SelfSigned, leaf.Subject.String()+" is issued by itself")
+		return
+	}
+	seen := "the chain ends at " + top.Subject.String() + ", issued by " + top.Issuer.String()
+	if !selfSigned(top) {
+		issuers := d.fetchIssuers(ctx, s, top)
+		if len(issuers) > 0 && d.verify(chain, issuers...) == nil {
+			d.found(s, MissingIntermediate, "with "+issuers[0].Subject.String()+", fetched from where the certificate says it is, the chain is complete")
+			return
+		}
+		if len(chain) == 1 && len(issuers) == 0 {
+			seen += "; if that is an intermediate authority, the server should send its certificate too"
+		}
+	}
+	if text := err.Error(); strings.Contains(text, "possibly because") {
+		seen += "; this machine trusts an authority of that name, but with another key: " + text
+	}
+	d.found(s, UnknownAuthority, seen)
+}
+
+// top follows the chain from the first certificate as far as it goes.
+func top(chain []*x509.Certificate) *x509.Certificate {
+	now := chain[0]
+	for range chain {
+		i := slices.IndexFunc(chain, func(c *x509.Certificate) bool {
+			return c != now && bytes.Equal(c.RawSubject, now.RawIssuer)
+		})
+		if i < 0 || selfSigned(now) {
+			break
+		}
+		now = chain[i]
+	}
+	return now
+}
+
+func selfSigned(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+}
+
+// fetchIssuers follows the addresses of issuers (RFC 5280, section 4.2.2.1), as
+// browsers do and Go does not, over plain HTTP as they say.
+func (d *Doctor) fetchIssuers(ctx context.Context, s *Step, c *x509.Certificate) []*x509.Certificate {
+	var found []*x509.Certificate
+	for range 3 { // intermediates of intermediates are rare
+		if len(c.IssuingCertificateURL) == 0 || selfSigned(c) {
+			break
+		}
+		address := c.IssuingCertificateURL[0]
+		data, err := d.fetchSmall(ctx, address)
+		if err != nil {
+			s.saw("the issuer at %s cannot be fetched: %s", oneLine(address), shortError(err))
+			break
+		}
+		issuer, err := x509.ParseCertificate(data)
+		if err != nil || c.CheckSignatureFrom(issuer) != nil {
+			s.saw("what is at %s is not the issuer", oneLine(address))
+			break
+		}
+		found = append(found, issuer)
+		c = issuer
+	}
+	return found
+}
+
+func (d *Doctor) judgeTime(ctx context.Context, s *Step, leaf *x509.Certificate, p peeked) {
+	now := d.cfg.Now()
+	if !now.Before(leaf.NotBefore) && !now.After(leaf.NotAfter) {
+		return
+	}
+	if offset, sure := d.offset(ctx, s, p.offset); sure {
+		if then := now.Add(offset); !then.Before(leaf.NotBefore) && !then.After(leaf.NotAfter) {
+			d.clockFound(s, offset)
+			return
+		}
+	}
+	if now.After(leaf.NotAfter) {
+		d.found(s, Expired, "it is "+day(now)+" here", "value", day(leaf.NotAfter))
+	} else {
+		d.found(s, NotYetValid, "it is "+day(now)+" here", "value", day(leaf.NotBefore))
+	}
+}
+
+func (d *Doctor) judgeName(s *Step, leaf *x509.Certificate) {
+	host := d.target.Hostname()
+	err := leaf.VerifyHostname(host)
+	if err == nil && net.ParseIP(host) != nil {
+		err = leaf.VerifyHostname("[" + host + "]")
+	}
+	switch {
+	case err == nil:
+	case net.ParseIP(host) != nil && len(leaf.IPAddresses) == 0:
+		d.found(s, NoAddress, err.Error(), "value", names(leaf))
+	case len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses)+len(leaf.URIs) == 0:
+		d.found(s, NoNames, "common name "+leaf.Subject.CommonName)
+	default:
+		d.found(s, WrongName, err.Error(), "value", names(leaf))
+	}
+}
+
+func (d *Doctor) judgeUsage(s *Step, chain []*x509.Certificate) {
+	leaf := chain[0]
+	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 {
+		return
+	}
+	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		d.found(s, KeyUsage, fmt.Sprintf("extended key usage %v, without serverAuth (1)", leaf.ExtKeyUsage))
+	}
+}

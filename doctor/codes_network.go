@@ -1,0 +1,63 @@
+package doctor
+
+// Findings on the way to the server.
+const (
+	DNSNotFound   Code = "dns-not-found"
+	DNSNoServer   Code = "dns-no-server"
+	DNSSilent     Code = "dns-silent"
+	DNSFailure    Code = "dns-failure"
+	DNSSlow       Code = "dns-slow"
+	TCPRefused    Code = "tcp-refused"
+	TCPFiltered   Code = "tcp-filtered"
+	TCPNoRoute    Code = "tcp-no-route"
+	TCPOneAddress Code = "tcp-one-address"
+	ProxyDown     Code = "http-proxy-down"
+	ProxyAuth     Code = "http-proxy-auth"
+	ProxyDenied   Code = "http-proxy-denied"
+)
+
+var networkTable = []Entry{
+	{DNSNotFound, Fail, "The name {host} does not exist, says the name server", "no such host",
+		"A slip in the name, a name that only the company's own name servers know (VPN, split DNS), or a container that does not ask them.",
+		[]Remedy{
+			{Do: "compare {host} with what the owner of the proxy says"},
+			{Linux, "getent hosts {host}; cat /etc/resolv.conf"},
+			{MacOS, "dscacheutil -q host -a name {host}; scutil --dns"},
+			{Windows, "Resolve-DnsName {host}"},
+			{Docker, "docker run --dns ADDRESS-OF-THE-COMPANYS-NAME-SERVER …"},
+			{Kubernetes, "kubectl -n kube-system get configmap coredns -o yaml   (forward the company's zone to its name servers)"},
+		}},
+	{DNSNoServer, Fail, "This machine has no name server: {file} names none", "dial tcp: lookup {host}",
+		"Go then asks 127.0.0.1:53 and [::1]:53. Containers without a network, and those whose host has an empty file, are like that.",
+		[]Remedy{{Docker, "docker run --dns ADDRESS-OF-A-NAME-SERVER …"}, {Linux, "write \"nameserver ADDRESS\" into {file}, or mend what makes that file"}}},
+	{DNSSilent, Fail, "The name server does not answer", "i/o timeout",
+		"It is down, or a firewall keeps this machine from it.",
+		[]Remedy{{Linux, "cat /etc/resolv.conf; getent hosts {host}"}, {MacOS, "scutil --dns"}, {Windows, "Get-DnsClientServerAddress"}}},
+	{DNSFailure, Fail, "The name server cannot answer for {host}", "server misbehaving",
+		"It answers with an error of its own (SERVFAIL, REFUSED): the zone is broken, DNSSEC fails, or the server may not answer this machine.",
+		[]Remedy{{Do: "ask who runs the name server, and name {host}"}}},
+	{DNSSlow, Note, "The name server takes long: {value}", "",
+		"Often the first name server in the list is dead and each question waits for it, or a search domain is tried first.",
+		[]Remedy{{Linux, "cat /etc/resolv.conf   (put the server that answers first)"}}},
+	{TCPRefused, Fail, "{host} refuses connections on port {port}: nothing listens there", "connect: connection refused",
+		"The machine is there, but no program listens on that port: the server is down, listens on another port or on loopback alone, or a firewall answers in its name.",
+		[]Remedy{{Do: "compare the port {port} with what the server says when it starts"}, {Do: "on the server: modgate config | grep listen; ss -ltn"}}},
+	{TCPFiltered, Fail, "{host} does not answer on port {port}: packets are dropped", "i/o timeout",
+		"A firewall or a security group drops them, or the machine is off. A server that is only down would refuse.",
+		[]Remedy{{Do: "open port {port} of {host} for this machine in the firewall"}, {Do: "if this network reaches others only through an HTTP proxy: export HTTPS_PROXY=http://proxy.example:3128"}}},
+	{TCPNoRoute, Fail, "There is no way to {host} from here", "connect: network is unreachable",
+		"This machine has no route to that address: no VPN, no IPv6, or no network at all.",
+		[]Remedy{{Linux, "ip route get {host}"}, {Do: "connect the VPN, or mend the address in DNS"}}},
+	{TCPOneAddress, Warn, "{value} of {host} does not answer, others do", "",
+		"Each connection may try that address first and wait. Often an IPv6 address (AAAA) that nothing listens on.",
+		[]Remedy{{Do: "take the address out of DNS, or let the server listen on it"}}},
+	{ProxyDown, Fail, "The HTTP proxy {value} cannot be reached", "proxyconnect tcp",
+		"HTTPS_PROXY (or HTTP_PROXY) applies to {host}, and that proxy does not answer.",
+		[]Remedy{{Do: "correct HTTPS_PROXY"}, {Do: "if {host} is reached without it: export NO_PROXY=\"$NO_PROXY,{host}\""}}},
+	{ProxyAuth, Fail, "The HTTP proxy {value} wants a user and a password", "Proxy Authentication Required",
+		"The go command sends those in the URL of the proxy, as Basic. It cannot do NTLM or Kerberos.",
+		[]Remedy{{Do: "export HTTPS_PROXY=http://USER:PASSWORD@{value}"}, {Do: "if {host} is reached without it: export NO_PROXY=\"$NO_PROXY,{host}\""}, {Do: "for NTLM or Kerberos: run cntlm or px on this machine and name that as the proxy"}}},
+	{ProxyDenied, Fail, "The HTTP proxy {value} does not let us through to {host}:{port}", "",
+		"It answers CONNECT with an error: the host or the port is not allowed, or it cannot reach it.",
+		[]Remedy{{Do: "have {host}:{port} allowed by who runs the proxy"}, {Do: "if {host} is reached without it: export NO_PROXY=\"$NO_PROXY,{host}\""}}},
+}

@@ -1,0 +1,72 @@
+package doctor
+
+// Findings about checksums, credentials and HTTP proxies.
+const (
+	InsecureUseless  Code = "env-goinsecure"
+	SumdbOff         Code = "env-gosumdb-off"
+	SumdbInvalid     Code = "env-gosumdb-invalid"
+	NosumdbWide      Code = "env-gonosumdb-wide"
+	NosumdbEmpty     Code = "env-gonosumdb-empty"
+	DebugUnknown     Code = "env-godebug-unknown"
+	ToolchainInvalid Code = "env-gotoolchain-invalid"
+	AuthOff          Code = "env-goauth-off"
+	AuthInvalid      Code = "env-goauth-invalid"
+	AuthCommand      Code = "env-goauth-command"
+	NetrcPort        Code = "env-netrc-port"
+	NetrcMissing     Code = "env-netrc-missing"
+	NetrcPlain       Code = "env-netrc-http"
+	HTTPProxyCase    Code = "env-http-proxy-case"
+	HTTPProxyInvalid Code = "env-http-proxy-invalid"
+	NoProxyEntry     Code = "env-no-proxy-entry"
+)
+
+var settingsTable = []Entry{
+	{InsecureUseless, Warn, "GOINSECURE has no effect on a proxy", "",
+		"GOINSECURE is about repositories that are fetched directly, by module path. The certificate of a proxy is always verified.",
+		[]Remedy{{Do: "go env -u GOINSECURE"}, {Do: "let this machine trust the authority instead: modgate doctor says how where that is the trouble"}}},
+	{SumdbOff, Warn, "GOSUMDB is off: what is downloaded for the first time is not compared with the checksum database", "",
+		"Only go.sum protects then, and a new line in it is believed without proof.",
+		[]Remedy{{Do: "go env -u GOSUMDB"}, {Do: "if the value comes from the environment: unset GOSUMDB"}, {Do: "for private modules alone: go env -w GONOSUMDB=your-private-pattern"}}},
+	{SumdbInvalid, Fail, "GOSUMDB is not the name of a checksum database that the go command knows, and has no key", "missing GOSUMDB",
+		"GOSUMDB is a name that the go command knows (sum.golang.org), or name+key, or name+key and a URL.",
+		[]Remedy{{Do: "go env -u GOSUMDB"}}},
+	{NosumdbWide, Warn, "{variable} covers every module: no checksum is compared with the checksum database", "",
+		"The pattern * matches public modules as well.",
+		[]Remedy{{Do: "go env -w {variable}=your-private-pattern"}}},
+	{NosumdbEmpty, Warn, "{variable} is empty in the environment, which the go command takes for not set", "",
+		"An empty variable does not switch the pattern off: the value of go env -w, or of GOPRIVATE, is used.",
+		[]Remedy{{Do: "export {variable}=none"}}},
+	{DebugUnknown, Warn, "GODEBUG has a setting that does not exist: {value}", "",
+		"Go ignores unknown settings in silence. None of them switches the verification of certificates off.",
+		[]Remedy{{Do: "take {value} out of GODEBUG"}}},
+	{ToolchainInvalid, Fail, "GOTOOLCHAIN has a value that the go command does not know: {value}", "go: invalid GOTOOLCHAIN \"{value}\"",
+		"Values are local, auto, path, a version as in go1.26.8, or a version with +auto or +path behind it.",
+		[]Remedy{{Do: "go env -u GOTOOLCHAIN"}}},
+	{AuthOff, Warn, "GOAUTH is off, though netrc has credentials for {host}", "",
+		"With GOAUTH=off the go command reads no netrc.",
+		[]Remedy{{Do: "go env -u GOAUTH"}}},
+	{AuthInvalid, Fail, "GOAUTH has a value that ends every go command", "",
+		"off stands alone, and git needs the absolute path of a directory that exists.",
+		[]Remedy{{Do: "go env -u GOAUTH"}}},
+	{AuthCommand, Warn, "GOAUTH names a command that is not there: {value}", "",
+		"The go command passes over it in silence, and then has no credentials.",
+		[]Remedy{{Do: "install {value}, or correct its name in GOAUTH"}}},
+	{NetrcPort, Warn, "netrc has credentials for {host}, but not for {host}:{port}", "",
+		"The go command compares the machine with host and port together. \"machine {host}\" is for port 443 alone.",
+		[]Remedy{{Do: "write \"machine {host}:{port}\" into {file}"}}},
+	{NetrcMissing, Warn, "NETRC names a file that cannot be read: {file}", "",
+		"The go command then has no credentials, and says nothing.",
+		[]Remedy{{Do: "correct NETRC, or unset it to use the file in the home directory"}}},
+	{NetrcPlain, Warn, "netrc has credentials for {host}, but the URL begins with http://", "",
+		"The go command sends credentials over TLS alone.",
+		[]Remedy{{Do: "use https:// in GOPROXY"}}},
+	{HTTPProxyCase, Warn, "{variable} is set twice, in upper and lower case, with different values", "",
+		"The go command takes the one in upper case; curl takes the other. One works where the other does not.",
+		[]Remedy{{Do: "set both to the same value"}}},
+	{HTTPProxyInvalid, Fail, "{variable} is no URL of a proxy", "invalid proxy address",
+		"The go command cannot make a request with it.",
+		[]Remedy{{Do: "export {variable}=http://proxy.example:3128"}}},
+	{NoProxyEntry, Warn, "NO_PROXY has an entry that can match nothing: {value}", "",
+		"Entries are host names, .domains, IP addresses and CIDR blocks, each with a port if need be, without http:// and without a path.",
+		[]Remedy{{Do: "write the host alone in NO_PROXY"}}},
+}

@@ -1,0 +1,79 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+)
+
+const markdownHead = `# modgate doctor
+
+On a machine whose builds fail:
+
+    modgate doctor                                       what the go command here is set to
+    modgate doctor https://modgate.corp.example          one proxy
+    modgate doctor https://modgate.corp.example github.com/foo/bar@v1.2.3
+
+It finds out why modules cannot be had and says what mends it: settings, name
+resolution, connection, certificates, clock, HTTP, the module protocol, the
+checksum database, speed. It changes nothing, prints no secret, and names no
+private module to a host that the go command would not name it to.
+
+| exit status | meaning |
+| --- | --- |
+| 0 | all is well |
+| 1 | it works, but something is not as you may believe |
+| 2 | modules cannot be had, or not safely |
+
+` + "`--json`" + ` prints the same for scripts. The codes below stay.
+
+What the go command prints stands behind *go says*, without the module's name and
+the address in front; words in braces differ from case to case.
+
+`
+
+// Markdown returns docs/doctor.md, which is made from the table of findings.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString(markdownHead)
+	b.WriteString("| code | |\n| --- | --- |\n")
+	for _, e := range Table() {
+		fmt.Fprintf(&b, "| [%s](#%s) | %s |\n", e.Code, e.Code, cell(e.Title))
+	}
+	for _, e := range Table() {
+		fmt.Fprintf(&b, "\n## %s\n\n**%s.**\n\n", e.Code, escapeBraces(e.Title))
+		if e.Symptom != "" {
+			fmt.Fprintf(&b, "*go says:* `%s`\n\n", e.Symptom)
+		}
+		fmt.Fprintf(&b, "%s %s\n", severityWord(e.Severity), escapeBraces(e.Cause))
+		if len(e.Mend) > 0 {
+			b.WriteByte('\n')
+		}
+		for _, m := range e.Mend {
+			if m.On == Anywhere {
+				fmt.Fprintf(&b, "- %s\n", escapeBraces(m.Do))
+			} else {
+				fmt.Fprintf(&b, "- %s: `%s`\n", m.On, m.Do)
+			}
+		}
+	}
+	return b.String()
+}
+
+func severityWord(s Severity) string {
+	switch s {
+	case Fail:
+		return "Fails."
+	case Warn:
+		return "A warning."
+	default:
+		return "A note."
+	}
+}
+
+// cell protects what ends the cell of a table.
+func cell(s string) string { return strings.ReplaceAll(escapeBraces(s), "|", `\|`) }
+
+// escapeBraces keeps placeholders, and what looks like HTML or emphasis, as text.
+func escapeBraces(s string) string {
+	return strings.NewReplacer("<", "&lt;", "*", `\*`, "_", `\_`).Replace(s)
+}

@@ -1,0 +1,89 @@
+package doctor
+
+import (
+	"slices"
+	"strings"
+)
+
+// Severity says how much a finding matters. It is also the verdict on a step.
+type Severity string
+
+// The severities. Only the first two change the exit status.
+const (
+	Fail Severity = "fail" // modules cannot be had, or not safely
+	Warn Severity = "warn" // it works, but not as its owner believes
+	Note Severity = "note" // good to know; nothing need be done
+	OK   Severity = "ok"   // of a step in which nothing was found
+	Skip Severity = "skip" // of a step that something before it made pointless
+)
+
+// Code names a finding. Codes are never renamed and never used for another
+// thing.
+type Code string
+
+// Entry is what is known of one finding.
+type Entry struct {
+	Code     Code
+	Severity Severity
+	// Title is one sentence for people who know neither TLS nor DNS.
+	Title string
+	// Symptom is what the go command prints, without the part that names the
+	// module and the address; "" if it prints nothing. Words in braces stand
+	// for what differs from case to case.
+	Symptom string
+	// Cause says how it comes to this.
+	Cause string
+	// Mend has the steps in the order in which they should be tried.
+	Mend []Remedy
+}
+
+// Remedy is one step that mends something: a command, or a sentence. Words in
+// braces are replaced by what was found: host, port, url, file, value, variable.
+type Remedy struct {
+	On Place
+	Do string
+}
+
+// Place is where a remedy applies.
+type Place string
+
+// The places. A machine can be several: a job of GitLab in a container of Alpine.
+const (
+	Anywhere   Place = ""
+	Debian     Place = "Debian, Ubuntu"
+	Alpine     Place = "Alpine"
+	RHEL       Place = "RHEL, Fedora"
+	Linux      Place = "Linux"
+	MacOS      Place = "macOS"
+	Windows    Place = "Windows"
+	Docker     Place = "Docker"
+	GitHub     Place = "GitHub Actions"
+	GitLab     Place = "GitLab CI"
+	Kubernetes Place = "Kubernetes"
+)
+
+// placeholders are the words in braces that texts may have.
+var placeholders = []string{"host", "port", "url", "file", "value", "variable"}
+
+// Table returns all findings that there are, in the order of the steps.
+func Table() []Entry {
+	return slices.Concat(environmentTable, settingsTable, trustTable, networkTable, tlsTable, handshakeTable, httpTable, protocolTable)
+}
+
+// lookup returns the entry of code. Every code in this package has one.
+func lookup(code Code) Entry {
+	all := Table()
+	i := slices.IndexFunc(all, func(e Entry) bool { return e.Code == code })
+	if i < 0 {
+		return Entry{Code: code, Severity: Fail, Title: string(code)}
+	}
+	return all[i]
+}
+
+// fill replaces the words in braces.
+func fill(text string, with map[string]string) string {
+	for name, value := range with {
+		text = strings.ReplaceAll(text, "{"+name+"}", value)
+	}
+	return text
+}
