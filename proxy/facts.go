@@ -260,10 +260,10 @@ func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
 			old, have = l, true
 		}
 	}
-	if s.negative.fresh(req.name, req.from.negative) {
-		if have {
-			return old.body, nil
-		}
+	switch absent := s.negative.fresh(req.name, req.from.negative); {
+	case have && (absent || s.tired.fresh(req.name, restFrom)):
+		return old.body, nil
+	case absent:
 		return nil, errAbsentBefore
 	}
 	if have {
@@ -281,6 +281,7 @@ func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
 	case err == nil:
 		return f.body, nil
 	case have:
+		s.tired.remember(req.name)
 		return old.body, nil
 	}
 	return nil, err

@@ -13,6 +13,10 @@ import (
 // text more helpful.
 const factPatience = 3 * time.Second
 
+// restFrom is how long facts that could not be had soon are not asked for, where
+// there is an answer without them.
+const restFrom = 30 * time.Second
+
 // deniedError is a verdict that refuses, or that cannot be given now.
 type deniedError struct{ policy.Verdict }
 
@@ -119,12 +123,7 @@ func (s *Server) judge(ctx context.Context, caller policy.Caller, req request, f
 	if !v.Deny && v.Wants == 0 {
 		return v
 	}
-	var tried policy.Fact
-	for missing := v.Wants; missing != 0; missing = v.Wants &^ tried {
-		tried |= missing
-		s.learn(ctx, caller, req, &facts, missing)
-		v = s.cfg.Policy.Decide(caller, req.mod, facts)
-	}
+	v = s.inform(ctx, caller, req, &facts, v)
 	if !v.Deny || v.Wants != 0 {
 		return v
 	}
@@ -133,6 +132,28 @@ func (s *Server) judge(ctx context.Context, caller policy.Caller, req request, f
 	defer cancel()
 	s.filter(ctx, caller, req, &facts)
 	return s.cfg.Policy.Decide(caller, req.mod, facts)
+}
+
+// inform finds out the facts that v wants and decides again. A note is not worth
+// a long wait: where its facts cannot be had soon, nobody asks for them for a
+// while.
+func (s *Server) inform(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, v policy.Verdict) policy.Verdict {
+	var tried policy.Fact
+	for missing := v.Wants; missing != 0; missing = v.Wants &^ tried {
+		tried |= missing
+		if v.Deny {
+			s.learn(ctx, caller, req, facts, missing)
+		} else if !s.tired.fresh(req.mod.Path, restFrom) {
+			soon, cancel := context.WithTimeout(ctx, refreshPatience)
+			s.learn(soon, caller, req, facts, missing)
+			cancel()
+			if facts.Known&missing != missing {
+				s.tired.remember(req.mod.Path)
+			}
+		}
+		v = s.cfg.Policy.Decide(caller, req.mod, *facts)
+	}
+	return v
 }
 
 // filter asks the policy which versions of the module of req caller may know

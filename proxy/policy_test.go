@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/module"
@@ -366,4 +367,25 @@ func TestNothingSpeaksForTheModule(t *testing.T) {
 		up.SetFault("/example.com/silent/@latest", proxytest.Status(404, "not found"))
 	}
 	w.want(w.get("/example.com/silent/@v/v1.0.0.zip"), silent.Zip, access.Miss)
+}
+
+// While the upstream says nothing, a note that needs it costs one request a
+// moment, and the others nothing.
+func TestNotesDoNotWait(t *testing.T) {
+	t.Parallel()
+	yes := true
+	m := proxytest.Simple(t, "example.com/m", "v1.0.0")
+	before := newWorld(t, options{}, m)
+	before.get("/example.com/m/@v/v1.0.0.zip")
+	w := newWorld(t, options{store: before.store, config: ruled(t, "", policy.Rule{When: policy.When{Deprecated: &yes}, Action: "warn"})}, m)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("*", proxytest.Stall(0))
+	}
+	start := time.Now()
+	for range 20 {
+		w.want(w.get("/example.com/m/@v/v1.0.0.zip"), m.Zip, access.Hit)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("20 hits took %v", took)
+	}
 }

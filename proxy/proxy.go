@@ -90,6 +90,7 @@ type Server struct {
 	parsed   *parsed
 	suspects *suspects
 	newest   *newest
+	tired    *negative // lists that could not be refreshed soon, paths whose facts could not be had
 	doubles  *doubles
 	lists    *nameLocks // held while a stored list is changed
 	ahead    *lookahead
@@ -132,6 +133,7 @@ func New(cfg Config) (*Server, error) {
 		parsed:   newParsed(),
 		suspects: newSuspects(),
 		newest:   newNewest(),
+		tired:    newNegative(),
 		doubles:  newDoubles(),
 		lists:    newNameLocks(),
 		metrics:  newMetrics(),
