@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,8 +19,8 @@ import (
 	"github.com/modgate/modgate/sumdb"
 )
 
-// filled returns a cache directory with the modules of testdata/mod and a few
-// objects of other kinds.
+// filled returns a cache directory with the modules of testdata/mod below
+// example.com and a few objects of other kinds.
 func filled(t *testing.T) (dir string, mods []*proxytest.Module) {
 	t.Helper()
 	dir = t.TempDir()
@@ -35,6 +36,7 @@ func filled(t *testing.T) (dir string, mods []*proxytest.Module) {
 		}
 	}
 	mods = proxytest.Load(t, filepath.Join("testdata", "mod"))
+	mods = slices.DeleteFunc(mods, func(m *proxytest.Module) bool { return !strings.HasPrefix(m.Version.Path, "example.com/") })
 	for _, m := range mods {
 		base := strings.TrimPrefix(strings.TrimSuffix(proxytest.Path(t, m.Version, "zip"), "zip"), "/")
 		put(base+"zip", m.Zip, cache.Immutable, m.H1)

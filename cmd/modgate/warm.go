@@ -130,7 +130,7 @@ func (w *warmer) note(ctx context.Context, want want, n int64, err error) error 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if cause, advice := unconnected(err); cause != nil && (!w.answered || errors.Is(err, syscall.ECONNREFUSED)) {
+	if advice, cause := unconnected(err); cause != nil && (!w.answered || errors.Is(err, syscall.ECONNREFUSED)) {
 		return fmt.Errorf("%w at %s: %s\n  → %s", errNoServer, hideUserinfo(w.base), hideUserinfo(cause.Error()), advice)
 	}
 	w.answered = true
@@ -143,18 +143,18 @@ func (w *warmer) note(ctx context.Context, want want, n int64, err error) error 
 
 // unconnected returns why no connection to the server came about and what to do
 // about it. The cause is nil if err has another one.
-func unconnected(err error) (cause error, advice string) {
+func unconnected(err error) (advice string, cause error) {
 	var op *net.OpError
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"):
-		return op, "start one with modgate serve, or name it with --url"
+		return "start one with modgate serve, or name it with --url", op
 	case errors.As(err, &certificate):
-		return certificate, "name the file with its authority in SSL_CERT_FILE"
+		return "name the file with its authority in SSL_CERT_FILE", certificate
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return http.ErrSchemeMismatch, "write http:// in --url"
+		return "write http:// in --url", http.ErrSchemeMismatch
 	}
-	return nil, ""
+	return "", nil
 }
 
 // fetch asks for one file, reads it to its end and returns its size.
