@@ -17,6 +17,7 @@ type metrics struct {
 	verifications *prometheus.CounterVec
 	cacheErrors   *prometheus.CounterVec
 	decisions     *prometheus.CounterVec
+	fleet         *prometheus.CounterVec
 	all           []prometheus.Collector
 }
 
@@ -51,10 +52,17 @@ func newMetrics() *metrics {
 			m.verifications.WithLabelValues(kind, result)
 		}
 	}
+	m.fleet = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "modgate_fleet_fetches_total",
+		Help: "Files that one server of a fleet was to fetch, by how it came out: fetched, found (another server has fetched it), taken_over (another was about to and did not), alone (without knowing of the others).",
+	}, []string{"outcome"})
+	for _, outcome := range []string{fleetFetched, fleetFound, fleetTakenOver, fleetAlone} {
+		m.fleet.WithLabelValues(outcome)
+	}
 	for _, op := range []string{"get", "put", "delete"} {
 		m.cacheErrors.WithLabelValues(op)
 	}
-	m.all = []prometheus.Collector{m.fetching, m.fetched, m.verifications, m.cacheErrors, m.decisions}
+	m.all = []prometheus.Collector{m.fetching, m.fetched, m.verifications, m.cacheErrors, m.decisions, m.fleet}
 	return m
 }
 

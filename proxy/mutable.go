@@ -133,8 +133,8 @@ func (s *Server) serveAnswer(w http.ResponseWriter, r *http.Request, caller poli
 	serveBytes(w, r, content{req.kind, req.from.maxAge(a.ttl), a.attrs.SHA256, a.body})
 }
 
-// refresh asks the source and stores its answer.
-func (s *Server) refresh(ctx context.Context, f *flight, req request) error {
+// askSource asks the source and stores its answer.
+func (s *Server) askSource(ctx context.Context, f *flight, req request) error {
 	if err := s.small.take(ctx); err != nil {
 		return err
 	}

@@ -82,6 +82,7 @@ type Server struct {
 	public   *supply
 	private  *supply // nil: private modules are not fetched
 	spooler  cache.Spooler
+	fleet    fleet // nil: the store is ours alone
 	flights  *flights
 	zips     *slots
 	small    *slots
@@ -148,6 +149,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.flights = newFlights(s.log)
 	s.spooler, _ = cfg.Store.(cache.Spooler)
+	s.fleet, _ = cfg.Store.(fleet)
 	s.ahead = newLookahead(s, cfg.LookAhead)
 	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
 	return s, nil

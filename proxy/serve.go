@@ -125,7 +125,7 @@ func (s *Server) joinFill(req request) (f *flight, first bool) {
 		limit = zipLimit
 	}
 	return s.flights.join(req.name, limit, func(ctx context.Context, f *flight) error {
-		err := s.fill(ctx, f, req)
+		err := s.fillOnce(ctx, f, req)
 		switch {
 		case err == nil:
 			s.negative.forget(req.name)
