@@ -101,7 +101,7 @@ type Store struct {
 // New checks c. It does not connect; the caller runs Run beside the Store and
 // closes it.
 func New(c Config) (*Store, error) {
-	if err := c.complete(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	s := &Store{c: c, log: c.Logger, id: rand.Text(), held: make(map[string]string)}
@@ -114,8 +114,8 @@ func New(c Config) (*Store, error) {
 	return s, nil
 }
 
-// complete checks c and sets its defaults.
-func (c *Config) complete() error {
+// Check reports all mistakes of c, and sets what is not set to its default.
+func (c *Config) Check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redis: "+format, args...)) }
 	if c.Mode == "" {

@@ -91,7 +91,7 @@ type Store struct {
 // New checks c and loads credentials; ctx is for that. It does not connect to
 // the bucket; the caller runs Run beside the Store.
 func New(ctx context.Context, c Config) (*Store, error) {
-	if err := c.complete(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	s := &Store{c: c, log: c.Logger}
@@ -110,8 +110,8 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// complete checks c and sets its defaults.
-func (c *Config) complete() error {
+// Check reports all mistakes of c, and sets what is not set to its default.
+func (c *Config) Check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf("s3: "+format, args...)) }
 	if c.Bucket == "" {

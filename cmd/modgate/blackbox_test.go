@@ -26,7 +26,9 @@ func TestMetricNames(t *testing.T) {
 	if err := os.WriteFile(rules, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i := w.start(t, "--private=git.corp.example/*", "--direct-file="+rules)
+	// Nobody is there, which is no reason to have other metrics.
+	i := w.start(t, "--private=git.corp.example/*", "--direct-file="+rules, "--cache-redis-addr=127.0.0.1:1",
+		"--cache-s3-bucket=none", "--cache-s3-endpoint=http://127.0.0.1:1", "--cache-s3-access-key=x", "--cache-s3-secret-key=x")
 	names := func() string {
 		_, text := get(t, i.admin+"/metrics")
 		var lines []string

@@ -38,6 +38,7 @@ func (s *settings) check(found mistakes) mistakes {
 		{"cache.memory", s.checkMemory},
 		{"tls.trust", func() error { _, err := trustPool(s.TLS.Trust); return err }},
 	}
+	rules = append(rules, s.sharedRules()...)
 	if !slices.ContainsFunc(found, func(m mistake) bool { return m.key == "tls.mode" }) {
 		rules = append(rules, s.tlsRules()...) // which follow from the mode
 	}

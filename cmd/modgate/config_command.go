@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -54,18 +55,17 @@ func (s *settings) write(w io.Writer) error {
 		from = s.file
 	}
 	fmt.Fprintf(&b, "# modgate %s, %s\n", buildInfo().Version, from)
-	var open string
+	var open []string // the groups that the line before was in
 	for _, k := range keys() {
-		group, leaf, nested := strings.Cut(k.name, ".")
-		indent := ""
-		if nested {
-			if indent = "  "; group != open {
-				fmt.Fprintf(&b, "%s:\n", group)
+		path := strings.Split(k.name, ".")
+		groups, leaf := path[:len(path)-1], path[len(path)-1]
+		for i, g := range groups {
+			if i >= len(open) || !slices.Equal(groups[:i+1], open[:i+1]) {
+				fmt.Fprintf(&b, "%s%s:\n", strings.Repeat("  ", i), g)
 			}
-			open = group
-		} else {
-			leaf, open = group, ""
 		}
+		open = groups
+		indent := strings.Repeat("  ", len(groups))
 		value, err := k.yaml(&s.Config)
 		if err != nil {
 			return err

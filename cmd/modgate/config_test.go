@@ -46,7 +46,11 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Listen: "127.0.0.1:8080", Admin: Admin{"127.0.0.1:8081"}, BasePath: "/",
 		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org", LookAhead: 16,
-		Cache:  Cache{"/xdg/cache/modgate", 10 << 30, 64 << 20},
+		Cache: Cache{
+			Dir: "/xdg/cache/modgate", MaxSize: 10 << 30, Memory: 64 << 20,
+			S3:    S3{PathStyle: "off", SSE: "bucket", Timeout: Duration(3 * time.Second)},
+			Redis: Redis{Mode: "standalone", TLS: "off", Namespace: "modgate", TTL: Duration(24 * time.Hour), Timeout: Duration(250 * time.Millisecond)},
+		},
 		TTL:    TTL{List: Duration(time.Minute), Private: Duration(5 * time.Second), Negative: Duration(10 * time.Second)},
 		Direct: Direct{Go: "go", Fetches: 8, Timeout: Duration(10 * time.Minute)},
 		TLS:    TLS{Mode: "off", CA: "letsencrypt", Challenge: "tls-alpn-01", MinVersion: "1.2"},

@@ -113,7 +113,9 @@ func localExplainer(ctx context.Context, s *settings) (explainer, func() error, 
 		}
 		s.Cache.Dir, clean = dir, func() error { return os.RemoveAll(dir) }
 	}
-	a, err := wire(&s.Config, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	// What replicas share is the server's, and so is the word about what it lacks.
+	s.Cache.S3, s.Cache.Redis = S3{}, Redis{}
+	a, err := wire(ctx, &s.Config, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, errors.Join(err, clean())
 	}

@@ -44,8 +44,9 @@ type app struct {
 }
 
 // wire puts the app together. It opens the cache directory but neither listens
-// nor connects to anything, and starts nothing.
-func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, error) {
+// nor connects to anything, and starts nothing; ctx is for looking up
+// credentials.
+func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, error) {
 	a := &app{reloads: newReloads(log)}
 	registry.MustRegister(a.reloads.failed)
 	a.background = append(a.background, a.reloads.run)
@@ -57,6 +58,9 @@ func wire(c *Config, registry *prometheus.Registry, log *slog.Logger) (*app, err
 	store, durable, err := a.openCache(c.Cache, registry, log)
 	if err != nil {
 		return nil, err
+	}
+	if store, durable, err = a.openShared(ctx, c, stores{store, durable}, registry, log); err != nil {
+		return nil, errors.Join(err, a.close())
 	}
 	source, err := a.openSource(c, registry, log)
 	if err != nil {

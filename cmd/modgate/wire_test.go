@@ -24,7 +24,7 @@ func TestCloseEndsLookupsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text lockedBuffer
-	a, err := wire(&s.Config, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&text, nil)))
+	a, err := wire(t.Context(), &s.Config, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&text, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
