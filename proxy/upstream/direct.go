@@ -213,7 +213,7 @@ func (d *Direct) SetRules(r Rules) error {
 	if d.plain != nil {
 		// A connection that was opened under other rules must not serve the new.
 		d.plain.CloseIdleConnections()
-		d.ssh.closeIdle()
+		d.ssh.dropIdle(time.Now())
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -249,12 +249,12 @@ func (d *Direct) Run(ctx context.Context) error {
 	d.wg.Wait()
 	d.plain.CloseIdleConnections()
 	d.proxied.CloseIdleConnections()
-	d.ssh.close()
+	d.ssh.dropIdle(time.Now())
 	return nil
 }
 
-// sweep removes the work directories of versions that nobody asked about for a
-// while.
+// sweep removes the work directories of versions, and closes connections, that
+// nobody used for a while.
 func (d *Direct) sweep(ctx context.Context) {
 	tick := time.NewTicker(workIdle / 2)
 	defer tick.Stop()
@@ -264,6 +264,7 @@ func (d *Direct) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 			d.dropIdle(time.Now().Add(-workIdle))
+			d.ssh.dropIdle(time.Now().Add(-sshIdle))
 		}
 	}
 }

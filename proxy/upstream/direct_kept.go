@@ -56,7 +56,7 @@ func (d *Direct) forgetMoved(ctx context.Context, p *place, r *refs) {
 		return
 	}
 	cmd := exec.CommandContext(ctx, d.gitCmd, "--git-dir="+dir, "-c", "core.hooksPath="+os.DevNull, "update-ref", "--no-deref", "--stdin")
-	cmd.Env = []string{"PATH=" + d.path(), "HOME=" + d.files.home, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "LC_ALL=C"}
+	cmd.Env = d.gitEnv()
 	cmd.Stdin = strings.NewReader(old.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		d.cfg.Logger.Warn("tags that were moved", "error", err, "git", oneLine(string(out), 500))
@@ -112,6 +112,67 @@ func (d *Direct) abandon(p *place) bool {
 	return true
 }
 
+// deepen fetches all history of a kept repository that has single commits
+// alone, in one visit. The go command would need two. What goes wrong shows in
+// the run of the go command that follows.
+func (d *Direct) deepen(ctx context.Context, p *place, env []string) {
+	dir := d.kept(p)
+	if _, err := os.Stat(filepath.Join(dir, "shallow")); dir == "" || err != nil {
+		return
+	}
+	lock, err := lockFile(dir + ".lock")
+	if err != nil {
+		return // the go command is at it
+	}
+	defer lock.Close()
+	_ = d.git(ctx, dir, env, "fetch", "--quiet", "--force", "--unshallow", "origin", "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*")
+}
+
+// manyPacks is how many packs a kept repository may have. Each fetch adds one,
+// and each git looks through all of them.
+const manyPacks = 32
+
+// tidy puts the packs of a kept repository together when there are many.
+func (d *Direct) tidy(ctx context.Context, p *place) {
+	dir := d.kept(p)
+	packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))
+	if dir == "" || err != nil || len(packs) < manyPacks {
+		return
+	}
+	lock, err := lockFile(dir + ".lock")
+	if err != nil {
+		return // in use: another time
+	}
+	defer lock.Close()
+	_ = d.git(ctx, dir, d.gitEnv(), "repack", "-d", "-q", "--geometric=2")
+}
+
+// git runs git on a kept repository, in a process group of its own.
+func (d *Direct) git(ctx context.Context, dir string, env []string, args ...string) error {
+	cmd := exec.Command(d.gitCmd, append([]string{"--git-dir=" + dir}, args...)...)
+	cmd.Env = env
+	ownGroup(cmd)
+	var out limitedText
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { killGroup(cmd.Process.Pid) })
+	err := cmd.Wait()
+	stop()
+	buryGroup(cmd.Process.Pid)
+	if err != nil {
+		d.cfg.Logger.Debug("git on a kept repository", "args", args, "error", err, "git", out.String())
+		mendLocked(dir, d.cfg.Logger)
+	}
+	return err
+}
+
+// gitEnv is for git without a network.
+func (d *Direct) gitEnv() []string {
+	return []string{"PATH=" + d.path(), "HOME=" + d.files.home, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ALLOW_PROTOCOL=https:ssh", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}
+}
+
 // mendPlace makes the kept repository usable after its git was killed.
 func (d *Direct) mendPlace(p *place) {
 	if dir := d.kept(p); dir != "" {
@@ -143,6 +204,10 @@ func mend(dir string, log *slog.Logger) {
 		return // in use
 	}
 	defer lock.Close()
+	mendLocked(dir, log)
+}
+
+func mendLocked(dir string, log *slog.Logger) {
 	config, err := os.ReadFile(filepath.Join(dir, "config"))
 	_, errObjects := os.Stat(filepath.Join(dir, "objects"))
 	if err != nil || errObjects != nil || !strings.Contains(string(config), `[remote "origin"]`) || !strings.Contains(string(config), "url =") {

@@ -114,7 +114,6 @@ func (d *Direct) startPacking(w *work) error {
 	w.packing = run
 	d.wg.Go(func() { // the request is in d.wg, so that Run waits
 		defer d.leave(w)
-		defer close(run.done)
 		defer cancel()
 		run.err = d.goRun(ctx, w, r, func(ctx context.Context, f *goproxy.GoFetcher) error {
 			info, mod, zip, err := f.Download(ctx, w.m.Path, w.m.Version)
@@ -123,6 +122,8 @@ func (d *Direct) startPacking(w *work) error {
 			}
 			return errors.Join(info.Close(), mod.Close(), zip.Close())
 		})
+		close(run.done)
+		d.tidy(ctx, w.r.place)
 	})
 	return nil
 }

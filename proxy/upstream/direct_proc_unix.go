@@ -5,6 +5,7 @@ package upstream
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"syscall"
 	"time"
 )
@@ -30,6 +31,9 @@ func becomeGroup() error {
 	}
 	return dieWithParent()
 }
+
+// ownGroup makes a command the head of a group of its own.
+func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 // become replaces this process.
 func become(name string, args, env []string) error { return syscall.Exec(name, args, env) }

@@ -218,6 +218,9 @@ func (d *Direct) repository(u *url.URL) *repository {
 	defer d.mu.Unlock()
 	r := d.repos[u.String()]
 	if r == nil {
+		if len(d.repos) >= maxRemembered {
+			clear(d.repos)
+		}
 		r = &repository{d: d, url: u, base: u, busy: newLock()}
 		d.repos[u.String()] = r
 	}

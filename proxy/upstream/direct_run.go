@@ -19,6 +19,7 @@ type run struct {
 	place *place
 	refs  *promise // of the repository, which git is told
 	only  string   // if set, the version that matters: git hears of no other tags
+	deep  bool     // the history is needed, not only a commit
 }
 
 // goRun runs the go command in the module cache of w. If the kept repository
@@ -63,7 +64,11 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 			killGroup(n)
 		}
 	})
-	err := do(ctx, &goproxy.GoFetcher{Env: d.childEnv(w, j, pidFile), GoBin: d.cfg.Self, TempDir: filepath.Join(w.dir, "tmp")})
+	env := d.childEnv(w, j, pidFile)
+	if r.deep {
+		d.deepen(ctx, r.place, env)
+	}
+	err := do(ctx, &goproxy.GoFetcher{Env: env, GoBin: d.cfg.Self, TempDir: filepath.Join(w.dir, "tmp")})
 	stop()
 	if n := pid(); n > 1 {
 		buryGroup(n)

@@ -200,7 +200,7 @@ func (d *Direct) version(ctx context.Context, m module.Version, use func(context
 				return err
 			}
 			w.r = run{place: p, refs: refs}
-			if !module.IsPseudoVersion(m.Version) {
+			if w.r.deep = module.IsPseudoVersion(m.Version); !w.r.deep {
 				w.r.only = m.Version
 			}
 		}
@@ -273,7 +273,8 @@ func (d *Direct) query(ctx context.Context, p *place, r *refs, path, query strin
 		return nil, err
 	}
 	d.forgetMoved(ctx, p, r)
-	if err := d.ask(ctx, w, run{place: p, refs: promised(r)}, path, query); err != nil {
+	deep := query != "latest" && !semver.IsValid(query) // a branch or a commit
+	if err := d.ask(ctx, w, run{place: p, refs: promised(r), deep: deep}, path, query); err != nil {
 		d.discard(w)
 		return nil, err
 	}

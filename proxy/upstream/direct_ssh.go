@@ -35,23 +35,17 @@ type sshConn struct {
 
 func newSSHPool(d *Direct) *sshPool { return &sshPool{d: d, conns: make(map[string]*sshConn)} }
 
-// closeIdle closes the connections that are not in use, and lets the others
-// end with their last user.
-func (p *sshPool) closeIdle() { p.drop(func(*sshConn) bool { return true }) }
-
-func (p *sshPool) drop(old func(*sshConn) bool) {
+// dropIdle closes the connections that nobody has used since.
+func (p *sshPool) dropIdle(since time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, c := range p.conns {
-		if c.users == 0 && old(c) {
+		if c.users == 0 && !c.used.After(since) {
 			delete(p.conns, key)
 			c.shut()
 		}
 	}
 }
-
-// close closes all.
-func (p *sshPool) close() { p.closeIdle() }
 
 func (c *sshConn) shut() {
 	if c.client != nil {

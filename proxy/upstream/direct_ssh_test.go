@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,4 +106,20 @@ func emptyFile(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// A host that says nothing, before or after the greeting, is given up.
+func TestDirectSSHHangs(t *testing.T) {
+	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	defer l.Close()
+	w, _ := sshWorld(t, func(c *Credential) { c.Match = l.Addr().String() })
+	rules := w.cfg.Rules
+	rules.Repositories = []Repository{{Match: gitHost + "/*/*", URL: "ssh://git@" + l.Addr().String() + "/{1}/{2}"}}
+	if err := w.direct.SetRules(rules); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := w.direct.Info(ctx, lib, "v1.0.0")
+	wantReason(t, "silent host", err, timedOut, "did not answer in time")
 }

@@ -1,0 +1,241 @@
+package upstream
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/proxy/upstream/gittest"
+)
+
+func parseURL(t testing.TB, s string) *url.URL {
+	t.Helper()
+	return must[*url.URL](t)(url.Parse(s))
+}
+
+func TestRulesReportAllMistakes(t *testing.T) {
+	err := second(Rules{
+		Repositories: []Repository{
+			{Match: "", URL: "https://x.example/y"},
+			{Match: "*/x", URL: "https://x.example/y"},
+			{Match: "git.corp.example/*", URL: "https://x.example/{2}"},
+			{Match: "git.corp.example/a", URL: "http://x.example/y"},
+			{Match: "git.corp.example/b", URL: "https://user:pw-canary@x.example/y"},
+			{Match: "git.corp.example/c", URL: "ssh://-oProxyCommand=x/y"},
+			{Match: "git.corp.example/d", URL: "file:///etc"},
+			{Match: "git.corp.example/[", URL: "https://x.example/y"},
+		},
+		Credentials: []Credential{
+			{Match: "", Password: "pw-canary"}, {Match: "a.example"}, {Match: "b.example", Password: "pw-canary", Netrc: "/x"},
+			{Match: "c.example", SSHKey: "/k"}, {Match: "d.example", KnownHosts: "/k", Password: "p"}, {Match: "e.example", Username: "u", Netrc: "/x"}, {Match: "*.example", Password: "p"},
+		},
+		Networks: []string{"10.0.0.0/33", "host"},
+	}.check("git.corp.example"))
+	if err == nil {
+		t.Fatal("no mistakes found")
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != 17 {
+		t.Errorf("%d mistakes, want 17:\n%v", n, err)
+	}
+	if strings.Contains(err.Error(), "pw-canary") {
+		t.Errorf("a secret is shown: %v", err)
+	}
+}
+
+func TestRepositoryRules(t *testing.T) {
+	r := must[*rules](t)(Rules{Repositories: []Repository{
+		{Match: "git.corp.example/mono", URL: "https://code.example/one/mono.git"},
+		{Match: "git.corp.example/*/*", URL: "ssh://git@10.0.0.5:7999/{1}/{2}.git"},
+		{Match: "*.lab.example/x-*", URL: "https://code.example/{1}/{2}/{root}"},
+	}}.check("git.corp.example"))
+	for path, want := range map[string]string{
+		"git.corp.example/mono":          "git.corp.example/mono https://code.example/one/mono.git",
+		"git.corp.example/mono/sub/v2":   "git.corp.example/mono https://code.example/one/mono.git",
+		"git.corp.example/team/lib":      "git.corp.example/team/lib ssh://git@10.0.0.5:7999/team/lib.git",
+		"git.corp.example/team/lib/v2/x": "git.corp.example/team/lib ssh://git@10.0.0.5:7999/team/lib.git",
+		"git.corp.example/team":          "",
+		"git.corp.example.evil/team/lib": "",
+		"a.lab.example/x-1/y":            "a.lab.example/x-1 https://code.example/a.lab.example/x-1/a.lab.example/x-1",
+		"lab.example/x-1":                "",
+	} {
+		root, u, err := r.repository(path)
+		got := ""
+		if u != nil {
+			got = root + " " + u.String()
+		}
+		if err != nil || got != want {
+			t.Errorf("%s: %q %v, want %q", path, got, err, want)
+		}
+	}
+}
+
+func TestCredentialForTheLongestPrefix(t *testing.T) {
+	r := must[*rules](t)(Rules{Credentials: []Credential{
+		{Match: "git.corp.example", Password: "host"},
+		{Match: "git.corp.example/team", Password: "team"},
+		{Match: "git.corp.example/team/lib", Password: "lib"},
+		{Match: "git.corp.example:8443/team", Password: "port"},
+		{Match: "git.corp.example", SSHKey: "key", KnownHosts: "known"},
+	}}.check("git.corp.example"))
+	for u, want := range map[string]string{
+		"https://git.corp.example/other/x.git/info/refs":     "host",
+		"https://git.corp.example/team/x.git":                "team",
+		"https://git.corp.example/teamster/x.git":            "host",
+		"https://git.corp.example/team/lib.git/info/refs":    "lib",
+		"https://git.corp.example/team/lib/sub?go-get=1":     "lib",
+		"https://git.corp.example/team/library.git":          "team",
+		"https://GIT.corp.example:443/team":                  "team",
+		"https://git.corp.example:8443/team/lib.git":         "port",
+		"https://git.corp.example:9443/team/lib.git":         "",
+		"https://git.corp.example.evil.example/team/lib.git": "",
+		"https://evil.example/git.corp.example/team":         "",
+		"ssh://git@git.corp.example/team/lib.git":            "key",
+		"ssh://git@git.corp.example:22/team/lib.git":         "key",
+		"ssh://git@git.corp.example:2222/team/lib.git":       "",
+	} {
+		got := ""
+		if c := r.credentialFor(parseURL(t, u)); c != nil {
+			got = c.Password
+			if c.SSHKey != "" {
+				got = c.SSHKey
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", u, got, want)
+		}
+	}
+}
+
+func TestNetrc(t *testing.T) {
+	n := parseNetrc([]byte(`# comment
+machine a.example login me password p1
+machine b.example
+	login you
+	password p2 # and more
+macdef init
+machine evil.example login x password y
+
+machine c.example:8443 account acc login c password p3
+default login d password p4
+machine e.example password p5
+`))
+	for u, want := range map[string]login{
+		"https://a.example/x":      {"me", "p1"},
+		"https://A.example/x":      {"me", "p1"},
+		"https://b.example/x":      {"you", "p2"},
+		"https://c.example/x":      {},
+		"https://c.example:8443/x": {"c", "p3"},
+		"https://e.example/x":      {"", "p5"},
+		"https://evil.example/x":   {},
+		"https://other.example/x":  {},
+	} {
+		if got := n.login(parseURL(t, u)); got != want {
+			t.Errorf("%s: %v, want %v", u, got, want)
+		}
+	}
+}
+
+func FuzzNetrc(f *testing.F) {
+	f.Add([]byte("machine a login b password c\nmacdef x\n\ndefault login d"))
+	f.Add([]byte("machine\nlogin"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, e := range parseNetrc(data) {
+			if e.machine == "" {
+				t.Errorf("no machine: %+v", e)
+			}
+		}
+	})
+}
+
+func TestDirectReadsNetrc(t *testing.T) {
+	var file string
+	w := newGitWorld(t, func(w *gitWorld) {
+		file = w.file("netrc", "machine git.corp.example login ci password old\n")
+		w.cfg.Rules.Credentials = []Credential{{Match: gitHost, Netrc: file}}
+	})
+	w.repo(lib, tagged("v1.0.0"))
+	_, err := w.direct.Info(t.Context(), lib, "v1.0.0")
+	wantReason(t, "old password", err, unauthorized, "")
+	if err := os.WriteFile(file, []byte("machine git.corp.example login ci password secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.direct.Info(t.Context(), lib, "latest")
+	wantReason(t, "no file", err, misconfigured, "cannot be read")
+}
+
+// A git credential helper is asked once, told when its answer was refused, and
+// asked again.
+func TestDirectAsksACredentialHelper(t *testing.T) {
+	var dir string
+	w := newGitWorld(t, func(w *gitWorld) {
+		dir = w.TempDir()
+		helper := filepath.Join(dir, "helper")
+		script := fmt.Sprintf("#!/bin/sh\nin=$(cat)\necho \"$1 $in\" | tr '\\n' ' ' >>%[1]s/calls\necho >>%[1]s/calls\n[ \"$1\" = get ] && cat %[1]s/answer\n", dir)
+		if err := os.WriteFile(helper, []byte(script), 0o700); err != nil {
+			w.Fatal(err)
+		}
+		w.cfg.Rules.Credentials = []Credential{{Match: gitHost + "/team", Helper: helper}}
+	})
+	answer := func(text string) {
+		if err := os.WriteFile(filepath.Join(dir, "answer"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	calls := func() []string {
+		data, _ := os.ReadFile(filepath.Join(dir, "calls"))
+		return strings.Split(strings.TrimSpace(string(data)), "\n")
+	}
+	w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
+	answer("username=ci\npassword=secret\n")
+	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+	if c := calls(); len(c) > 2 || !strings.HasPrefix(c[0], "get protocol=https host=git.corp.example path=team/lib") {
+		t.Errorf("calls: %q", c)
+	}
+	w.server.SetAccounts(gittest.Account{Prefix: ci.Prefix, User: "ci", Password: "renewed"})
+	answer("username=ci\npassword=renewed\n")
+	_, err := w.direct.Info(t.Context(), lib, "v1.1.0")
+	wantReason(t, "refused", err, unauthorized, "")
+	if !strings.Contains(strings.Join(calls(), "\n"), "erase protocol=https host=git.corp.example path=team/lib.git username=ci password=secret") {
+		t.Errorf("the helper was not told: %q", calls())
+	}
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.1.0"))
+	w.forget()
+	answer("nothing\n")
+	w.server.SetAccounts(gittest.Account{Prefix: ci.Prefix, User: "ci", Password: "third"})
+	_, _ = w.direct.Info(t.Context(), lib, "latest")
+	_, err = w.direct.Info(t.Context(), lib, "latest")
+	wantReason(t, "no answer", err, misconfigured, "cannot be read")
+}
+
+func TestParseHelper(t *testing.T) {
+	l := parseHelper([]byte("protocol=https\nusername=u\r\npassword=p=w\npassword_expiry_utc=1700000000\nquit=0\n"))
+	if l.login != (login{"u", "p=w"}) || !l.expiry.Equal(time.Unix(1700000000, 0)) {
+		t.Errorf("got %+v", l)
+	}
+}
+
+// Rules change without a restart; those with a mistake change nothing.
+func TestDirectSetRules(t *testing.T) {
+	w := newGitWorld(t, nil)
+	w.repo(gitHost+"/team/moved", tagged("v1.0.0"))
+	rules := w.cfg.Rules
+	rules.Repositories = []Repository{{Match: "old.corp.example/*", URL: "https://" + gitHost + "/team/{1}.git"}}
+	if err := w.direct.SetRules(rules); err != nil {
+		t.Fatal(err)
+	}
+	// That the go.mod names another path is for the client to say.
+	must[[]byte](t)(w.direct.Info(t.Context(), "old.corp.example/moved", "v1.0.0"))
+	rules.Networks = []string{"nonsense"}
+	if err := w.direct.SetRules(rules); err == nil {
+		t.Error("a mistake was taken")
+	}
+	must[[]byte](t)(w.direct.Info(t.Context(), gitHost+"/team/moved", "v1.0.0"))
+}
