@@ -35,6 +35,7 @@ type guard struct {
 	git     net.Listener
 	servers []*http.Server
 	caFile  string // of the certificate that git sees
+	daemon  *daemon
 	wg      sync.WaitGroup
 }
 
@@ -56,6 +57,9 @@ func (d *Direct) openGuard(ctx context.Context, files *workFiles) (*guard, error
 	if g.git, err = lc.Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 		return nil, errors.Join(err, g.lookups.Close())
 	}
+	if g.daemon, err = g.openDaemon(ctx); err != nil {
+		return nil, errors.Join(err, g.lookups.Close(), g.git.Close())
+	}
 	errorLog := slog.NewLogLogger(d.cfg.Logger.Handler(), slog.LevelDebug)
 	g.serve(g.lookups, &http.Server{Handler: http.HandlerFunc(g.lookup), ReadHeaderTimeout: 10 * time.Second, ErrorLog: errorLog})
 	g.serve(tls.NewListener(g.git, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}),
@@ -73,6 +77,7 @@ func (g *guard) serve(l net.Listener, s *http.Server) {
 }
 
 func (g *guard) close() {
+	g.daemon.close()
 	for _, s := range g.servers {
 		_ = s.Close()
 	}

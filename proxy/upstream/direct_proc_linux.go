@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -17,4 +18,21 @@ func dieWithParent() error {
 		return errors.New("the parent has died")
 	}
 	return nil
+}
+
+// ackNow makes the system acknowledge at once what comes next on c. git writes
+// a request in pieces and waits with the second for the acknowledgement of the
+// first, which Linux otherwise gives after 40 ms.
+func ackNow(c net.Conn) {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) // only slower without
+	})
 }

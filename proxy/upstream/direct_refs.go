@@ -170,24 +170,29 @@ const (
 // readPacket reads one packet (gitprotocol-common(5), "pkt-line Format";
 // gitprotocol-v2(5), "Packet-Line Framing"), without the end of its line.
 func readPacket(r *bufio.Reader) (line string, kind packet, err error) {
+	data, kind, err := readPacketRaw(r)
+	return strings.TrimSuffix(string(data), "\n"), kind, err
+}
+
+func readPacketRaw(r *bufio.Reader) (data []byte, kind packet, err error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return "", 0, fmt.Errorf("git protocol: %w", noEOF(err))
+		return nil, 0, fmt.Errorf("git protocol: %w", noEOF(err))
 	}
 	n, err := strconv.ParseUint(string(head[:]), 16, 16)
 	switch {
 	case err != nil:
-		return "", 0, fmt.Errorf("not the git protocol: %q", oneLine(string(head[:]), 20))
+		return nil, 0, fmt.Errorf("not the git protocol: %q", oneLine(string(head[:]), 20))
 	case n == 0:
-		return "", flushPacket, nil
+		return nil, flushPacket, nil
 	case n < 4:
-		return "", otherPacket, nil
+		return nil, otherPacket, nil
 	}
-	data := make([]byte, n-4)
+	data = make([]byte, n-4)
 	if _, err := io.ReadFull(r, data); err != nil {
-		return "", 0, fmt.Errorf("git protocol: %w", noEOF(err))
+		return nil, 0, fmt.Errorf("git protocol: %w", noEOF(err))
 	}
-	return strings.TrimSuffix(string(data), "\n"), dataPacket, nil
+	return data, dataPacket, nil
 }
 
 func noEOF(err error) error {

@@ -73,6 +73,7 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 	if n := pid(); n > 1 {
 		buryGroup(n)
 	}
+	_ = os.Remove(filepath.Join(d.kept(r.place), "FETCH_HEAD")) // it names the guard
 	if ctx.Err() != nil {
 		d.mendPlace(r.place)
 		return explained(context.Cause(ctx), r.place.url.Host)
@@ -146,7 +147,7 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		"HTTP_PROXY=" + proxy, "HTTPS_PROXY=" + proxy, "NO_PROXY=",
 
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "GCM_INTERACTIVE=never",
-		"GIT_ALLOW_PROTOCOL=https:ssh", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1",
 		// The path is empty: some builds of git would read all authorities of
 		// the system for each connection.
 		"GIT_SSL_CAINFO=" + g.caFile, "GIT_SSL_CAPATH=" + f.empty, "GIT_TEMPLATE_DIR=" + f.empty, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND=" + shellQuote(d.cfg.Self),
@@ -162,12 +163,16 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		env = append(env, "GOINSECURE="+j.place.root)
 	}
 	to := fmt.Sprintf("https://%s/repository", g.git.Addr())
-	instead := to
-	if j.place.url.Scheme == "ssh" {
+	instead, protocols := to, "https:ssh"
+	switch {
+	case j.place.url.Scheme == "ssh":
 		instead = j.place.url.String()
+	case j.repo.capabilities() != nil:
+		instead, protocols = fmt.Sprintf("git://%s/%s", g.daemon.listener.Addr(), j.token), "https:ssh:git"
 	}
 	settings := [][2]string{
 		{"url." + instead + ".insteadOf", j.place.seen},
+		{"url.git://" + g.daemon.listener.Addr().String() + "/none/.insteadOf", "git://"}, // no other way out
 		// Whatever else git should try over HTTPS ends at the guard, too.
 		{"http.proxy", "http://" + g.lookups.Addr().String()},
 		{"http." + to + ".proxy", ""},
@@ -187,7 +192,7 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		{"submodule.recurse", "false"},
 		{"safe.directory", "*"},
 	}
-	env = append(env, "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)))
+	env = append(env, "GIT_ALLOW_PROTOCOL="+protocols, "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)))
 	for i, s := range settings {
 		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i, s[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, s[1]))
 	}
