@@ -16,6 +16,9 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 )
 
+// sshIdle is how long a connection is kept that nobody uses.
+const sshIdle = time.Minute
+
 // sshPool has the connections to hosts that are reached by SSH. The key never
 // leaves this process, a host is only believed with a key that is known, and
 // several commands share a connection.
