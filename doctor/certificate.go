@@ -42,37 +42,47 @@ func (d *Doctor) judge(ctx context.Context, chain []*x509.Certificate) bool {
 		}
 	}
 	p := d.peek(ctx)
-	d.judgeTrust(ctx, s, chain, p)
-	d.judgeTime(ctx, s, chain[0], p)
+	at := d.judgeTime(ctx, s, chain[0], p)
+	d.judgeTrust(ctx, s, chain, p, at)
 	d.judgeName(s, chain[0])
 	d.judgeUsage(s, chain)
 	return s.Verdict != Fail
 }
 
-// moment is when the trust in a chain is judged: now, or, if the certificate is
-// not valid now, a time at which it is.
-func (d *Doctor) moment(leaf *x509.Certificate) time.Time {
-	now := d.cfg.Now()
-	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
-		return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
-	}
-	return now
+func validAt(c *x509.Certificate, at time.Time) bool {
+	return !at.Before(c.NotBefore) && !at.After(c.NotAfter)
 }
 
 // verify looks for a chain to a trusted root, whatever the name and the use.
-func (d *Doctor) verify(chain []*x509.Certificate, more ...*x509.Certificate) error {
+// That the certificate itself is not valid at that time is no matter here.
+func (d *Doctor) verify(chain []*x509.Certificate, at time.Time, more ...*x509.Certificate) error {
 	between := x509.NewCertPool()
 	for _, c := range append(chain[1:len(chain):len(chain)], more...) {
 		between.AddCert(c)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: d.roots, Intermediates: between, CurrentTime: d.moment(chain[0]), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	first := chain[0]
+	if !validAt(first, at) {
+		if i := issuerIn(chain, first); i > 0 && first.CheckSignatureFrom(chain[i]) == nil {
+			first = chain[i]
+		} else {
+			at = first.NotBefore.Add(first.NotAfter.Sub(first.NotBefore) / 2)
+		}
+	}
+	_, err := first.Verify(x509.VerifyOptions{
+		Roots: d.roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	return err
 }
 
-func (d *Doctor) judgeTrust(ctx context.Context, s *Step, chain []*x509.Certificate, p peeked) {
-	err := d.verify(chain)
+// issuerIn returns where in the chain the issuer of c is, by name; -1: nowhere.
+func issuerIn(chain []*x509.Certificate, c *x509.Certificate) int {
+	return slices.IndexFunc(chain, func(other *x509.Certificate) bool {
+		return other != c && bytes.Equal(other.RawSubject, c.RawIssuer)
+	})
+}
+
+func (d *Doctor) judgeTrust(ctx context.Context, s *Step, chain []*x509.Certificate, p peeked, at time.Time) {
+	err := d.verify(chain, at)
 	if err == nil {
 		if p.differs(chain[0]) {
 			s.saw("the server itself reports another certificate: TLS is opened on the way, by %s, whose root is trusted here", chain[0].Issuer)
@@ -85,16 +95,23 @@ func (d *Doctor) judgeTrust(ctx context.Context, s *Step, chain []*x509.Certific
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		d.found(s, IssuerExpired, err.Error(), "value", invalid.Cert.Subject.String()+", "+day(invalid.Cert.NotAfter))
 	case errors.As(err, &unknown) && !strings.Contains(err.Error(), "insecure algorithm"):
-		d.judgeUnknown(ctx, s, chain, p, err)
+		d.judgeUnknown(ctx, s, unknownChain{chain, at, err}, p)
 	default:
 		d.found(s, InvalidCertificate, err.Error(), "value", err.Error())
 	}
 }
 
+// unknownChain is a chain that leads to no trusted root, says err.
+type unknownChain struct {
+	certs []*x509.Certificate
+	at    time.Time
+	err   error
+}
+
 // judgeUnknown tells apart what the go command calls "signed by unknown
 // authority" in all cases.
-func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, chain []*x509.Certificate, p peeked, err error) {
-	leaf, top := chain[0], top(chain)
+func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, u unknownChain, p peeked) {
+	chain, leaf, top := u.certs, u.certs[0], top(u.certs)
 	if product := knownProduct(chain); p.differs(leaf) || product != "" {
 		seen := "issued by " + leaf.Issuer.String()
 		if p.differs(leaf) {
@@ -113,7 +130,7 @@ func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, chain []*x509.Certif
 	seen := "the chain ends at " + top.Subject.String() + ", issued by " + top.Issuer.String()
 	if !selfSigned(top) {
 		issuers := d.fetchIssuers(ctx, s, top)
-		if len(issuers) > 0 && d.verify(chain, issuers...) == nil {
+		if len(issuers) > 0 && d.verify(chain, u.at, issuers...) == nil {
 			d.found(s, MissingIntermediate, "with "+issuers[0].Subject.String()+", fetched from where the certificate says it is, the chain is complete")
 			return
 		}
@@ -121,7 +138,7 @@ func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, chain []*x509.Certif
 			seen += "; if that is an intermediate authority, the server should send its certificate too"
 		}
 	}
-	if text := err.Error(); strings.Contains(text, "possibly because") {
+	if text := u.err.Error(); strings.Contains(text, "possibly because") {
 		seen += "; this machine trusts an authority of that name, but with another key: " + text
 	}
 	d.found(s, UnknownAuthority, seen)
@@ -131,9 +148,7 @@ func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, chain []*x509.Certif
 func top(chain []*x509.Certificate) *x509.Certificate {
 	now := chain[0]
 	for range chain {
-		i := slices.IndexFunc(chain, func(c *x509.Certificate) bool {
-			return c != now && bytes.Equal(c.RawSubject, now.RawIssuer)
-		})
+		i := issuerIn(chain, now)
 		if i < 0 || selfSigned(now) {
 			break
 		}
@@ -171,22 +186,23 @@ func (d *Doctor) fetchIssuers(ctx context.Context, s *Step, c *x509.Certificate)
 	return found
 }
 
-func (d *Doctor) judgeTime(ctx context.Context, s *Step, leaf *x509.Certificate, p peeked) {
+// judgeTime returns the time at which the rest is to be judged: that of this
+// machine, unless its clock is found to be wrong.
+func (d *Doctor) judgeTime(ctx context.Context, s *Step, leaf *x509.Certificate, p peeked) time.Time {
 	now := d.cfg.Now()
-	if !now.Before(leaf.NotBefore) && !now.After(leaf.NotAfter) {
-		return
+	if validAt(leaf, now) {
+		return now
 	}
-	if offset, sure := d.offset(ctx, s, p.offset); sure {
-		if then := now.Add(offset); !then.Before(leaf.NotBefore) && !then.After(leaf.NotAfter) {
-			d.clockFound(s, offset)
-			return
-		}
+	if offset, sure := d.offset(ctx, s, p.offset); sure && validAt(leaf, now.Add(offset)) {
+		d.clockFound(s, offset)
+		return now.Add(offset)
 	}
 	if now.After(leaf.NotAfter) {
 		d.found(s, Expired, "it is "+day(now)+" here", "value", day(leaf.NotAfter))
 	} else {
 		d.found(s, NotYetValid, "it is "+day(now)+" here", "value", day(leaf.NotBefore))
 	}
+	return now
 }
 
 func (d *Doctor) judgeName(s *Step, leaf *x509.Certificate) {

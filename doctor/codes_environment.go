@@ -55,7 +55,7 @@ var environmentTable = []Entry{
 	{ModulesOff, Fail, "GO111MODULE is off: there are no modules, and no proxy is asked", "go: modules disabled by GO111MODULE=off; see 'go help modules'",
 		"The variable is from 2018, when modules were new.",
 		[]Remedy{{Do: "go env -u GO111MODULE"}, {Do: "if the value comes from the environment: unset GO111MODULE"}}},
-	{FlagsInsecure, Fail, "GOFLAGS has -insecure, which does not exist any more", "go: parsing $GOFLAGS: unknown flag -insecure",
+	{FlagsInsecure, Fail, "GOFLAGS has -insecure: go get refuses it, and no other command knows it", "-insecure flag is no longer supported; use GOINSECURE instead",
 		"go get -insecure was removed in Go 1.17. GOINSECURE replaced it for repositories; for a proxy there is no such switch.",
 		[]Remedy{{Do: "go env -u GOFLAGS"}, {Do: "if the value comes from the environment, take -insecure out there"}}},
 	{FlagsVendor, Note, "GOFLAGS has -mod=vendor: builds ask no proxy", "",

@@ -77,7 +77,12 @@ func (d *Doctor) ask(ctx context.Context, s *Step, path string, also io.Writer, 
 		}
 		return !required(path)
 	}
-	if err := judge(a); err != nil {
+	err := judge(a)
+	if err != nil && strings.Contains(err.Error(), "unexpected EOF") {
+		d.found(s, AnswerCut, name+": "+err.Error())
+		return false
+	}
+	if err != nil {
 		d.found(s, BadAnswer, name+": "+err.Error(), "value", err.Error(), "url", plainURL(a.url))
 		return false
 	}
