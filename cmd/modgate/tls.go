@@ -110,7 +110,7 @@ func (v *service) speakTLS() error {
 	m := v.certificates
 	errorLog := slog.NewLogLogger(m.ErrorLog(v.log.Handler()), slog.LevelWarn)
 	v.public.TLSConfig, v.public.ErrorLog = m.TLSConfig(), errorLog
-	v.public.Handler = http2Progress(writePatience, v.public.Handler)
+	v.public.Handler = http2Progress(writePatience, withFingerprint(m, v.public.Handler))
 	if v.plainAddr != nil {
 		_, port, err := net.SplitHostPort(v.publicAddr.Addr().String())
 		if err != nil {

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// TestDoctorOnTLS asks a server over TLS from a machine that trusts it, and from
+// one that does not.
+func TestDoctorOnTLS(t *testing.T) {
+	pki, dir, w := tlstest.New(t), t.TempDir(), newWorld(t)
+	cert, key := pki.Write(dir, "server", pki.Issue(tlstest.Leaf{}))
+	i := w.start(t, "--tls-mode=files", "--tls-files="+cert+":"+key)
+	stranger := tlstest.New(t).WriteRoot(t.TempDir())
+	empty := filepath.Join(dir, "empty")
+	if err := os.Mkdir(empty, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	doctor := func(root string) (string, int) {
+		var out, errOut bytes.Buffer
+		environ := append(goEnv(t.TempDir(), https(i.url), w.log.Key()), "PATH="+os.Getenv("PATH"), "SSL_CERT_FILE="+root, "SSL_CERT_DIR="+empty)
+		err := run(t.Context(), []string{"doctor", "example.com/greet@v1.0.0"}, environ, &out, &errOut)
+		return out.String() + errOut.String(), statusOf(err)
+	}
+	if out, status := doctor(pki.WriteRoot(dir)); status != 0 || !strings.Contains(out, "All is well") || strings.Contains(out, "opened on the way") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+	if out, status := doctor(stranger); status != 2 || !strings.Contains(out, "[tls-unknown-authority]") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+	c := tlsClient(t, pki.Pool())
+	if resp, body := getBy(t, c, https(i.url)+"/-/fingerprint"); resp.StatusCode != 200 || !strings.Contains(body, "test intermediate") || strings.Contains(body, "localhost") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
