@@ -50,6 +50,9 @@ type ACMEConfig struct {
 	AccountKeyID, AccountMAC string
 	// Profile names one of the CA's profiles. Empty: the CA's choice.
 	Profile string
+	// Patience is how long the CA may take to look at a challenge. Some never say
+	// that they could not reach us. Default 60 s.
+	Patience time.Duration
 	// Roots are the authorities that may sign the certificate of the CA's own
 	// server. Nil: those of the system.
 	Roots *x509.CertPool
@@ -131,6 +134,9 @@ type acmeSource struct {
 
 func newACME(m *Manager) *acmeSource {
 	cfg := m.cfg.ACME
+	if cfg.Patience <= 0 {
+		cfg.Patience = time.Minute
+	}
 	s := &acmeSource{m: m, cfg: cfg, storage: m.cfg.Storage, slots: make(chan struct{}, attemptsAtOnce), answers: map[string]bool{}}
 	logger := zapLogger(m.cfg.Logger)
 	s.magic = &certmagic.Config{Storage: s.storage, Logger: logger, DisableARI: true}
@@ -140,7 +146,7 @@ func newACME(m *Manager) *acmeSource {
 		// would look for it under the first.
 		TestCA: cfg.CA,
 		Email:  cfg.Email, Agreed: true, Profile: cfg.Profile, TrustedRoots: cfg.Roots, Logger: logger,
-		CertObtainTimeout:       pollPatience,
+		CertObtainTimeout:       cfg.Patience,
 		DisableHTTPChallenge:    cfg.Challenge != HTTP01,
 		DisableTLSALPNChallenge: cfg.Challenge != TLSALPN01,
 	}

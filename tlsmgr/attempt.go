@@ -15,13 +15,11 @@ import (
 )
 
 const (
-	// pollPatience is how long the CA may take to look at a challenge. Some
-	// never say that they could not reach us.
-	pollPatience = 60 * time.Second
-	// attemptPatience bounds a whole attempt, dnsPatience one that has to wait
-	// until a DNS record is seen everywhere.
-	attemptPatience = 90 * time.Second
-	dnsPatience     = 5 * time.Minute
+	// attemptPatience is how long an attempt may take beside what the CA may
+	// take to look at the challenge; dnsPatience if it has to wait, too, until a
+	// DNS record is seen everywhere.
+	attemptPatience = 30 * time.Second
+	dnsPatience     = 4 * time.Minute
 )
 
 // attempt tries once to get a certificate, under the lock of the name, which
@@ -99,7 +97,7 @@ func (n *managed) order(ctx context.Context) (*obtained, error) {
 	if n.cfg.Challenge == DNS01 {
 		patience = dnsPatience
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Patience+patience)
 	defer cancel()
 	key, err := newKey()
 	if err != nil {
@@ -117,8 +115,12 @@ func (n *managed) order(ctx context.Context) (*obtained, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.issuer.PreCheck(ctx, []string{n.name}, false); err != nil {
-		return nil, err
+	// It only tells the issuer our address, and never asks a person. Without one
+	// it would take that of another issuer of this process, or of an old account.
+	if n.cfg.Email != "" {
+		if err := n.issuer.PreCheck(ctx, []string{n.name}, false); err != nil {
+			return nil, err
+		}
 	}
 	issued, err := n.issuer.Issue(ctx, csr)
 	if err != nil && strings.Contains(err.Error(), "no certificate chains") {
@@ -139,6 +141,7 @@ func (n *managed) failed(ctx context.Context, r record, err error) error {
 		return ctx.Err() // we are ending; the record says that we tried
 	}
 	r.Problem = n.explain(ctx, err)
+	n.failedAt = r.LastAttempt
 	if until := r.Problem.retryAfter(time.Now()); until.After(r.NextAttempt) {
 		r.NextAttempt, r.NotBefore = until.UTC(), until.UTC()
 	}

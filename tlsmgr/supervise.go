@@ -18,12 +18,16 @@ const (
 	// lookEvery is how often the storage is asked whether another replica has
 	// got a new certificate, and whether what is served is still due.
 	lookEvery = time.Minute
+	// lookEveryWithout is the same while nothing is served.
+	lookEveryWithout = 5 * time.Second
 	// storageRetry bounds the wait while the storage does not answer.
 	storageRetry = time.Minute
 	// leastBackoff and mostBackoff bound the wait after a failed attempt.
 	leastBackoff = time.Minute
 	mostBackoff  = 30 * time.Minute
 )
+
+const unsavedAlarm = "the new certificate is served but could not be stored; a restart loses it"
 
 // managed is a name whose certificate is obtained and renewed. Only its own
 // goroutine, in run, changes the fields below forced.
@@ -33,6 +37,7 @@ type managed struct {
 	slot   *slot
 	forced chan chan error // requests to renew now; who asks gets the outcome
 
+	failedAt time.Time // when our own last attempt began, if it failed
 	unsaved  *obtained // what could not be stored yet, and is served all the same
 	troubles int       // times in a row that the storage did not answer
 
@@ -94,6 +99,9 @@ func (n *managed) look(ctx context.Context) time.Duration {
 	next := due
 	if r.NextAttempt.After(next) {
 		next = r.NextAttempt
+		if n.failedAt.Equal(r.LastAttempt) {
+			next = next.Add(courtesy(r))
+		}
 	}
 	if wait := time.Until(next); wait > 0 {
 		return min(wait, n.lookInterval())
@@ -104,14 +112,21 @@ func (n *managed) look(ctx context.Context) time.Duration {
 	return 0
 }
 
+// courtesy is how much longer the replica waits whose attempt has failed: if the
+// fault is its own, another one gets the certificate meanwhile.
+func courtesy(r record) time.Duration {
+	return min(r.NextAttempt.Sub(r.LastAttempt)/4, 15*time.Second)
+}
+
 // isMissing reports whether an attempt would mend err.
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSpoilt) }
 
-// lookInterval is lookEvery, less for a certificate that lives for minutes.
+// lookInterval is how long not to look at most: less for a certificate that
+// lives for minutes.
 func (n *managed) lookInterval() time.Duration {
 	cert := n.m.served(n.slot)
 	if cert == nil {
-		return lookEvery
+		return lookEveryWithout
 	}
 	return max(min(lookEvery, cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/30), time.Second)
 }
@@ -125,8 +140,12 @@ func (n *managed) storageTrouble(err error) time.Duration {
 		n.m.metrics.attempts.WithLabelValues(resultStorage).Inc()
 		n.m.cfg.Logger.Error("the storage of certificates does not work; it is asked again until it does", "name", n.name, "error", err)
 	}
+	alarm := "the storage of certificates: " + err.Error()
+	if n.unsaved != nil {
+		alarm = unsavedAlarm + ": " + err.Error()
+	}
 	n.m.update(n.slot, func(s *Status) {
-		s.Alarm = "the storage of certificates: " + err.Error()
+		s.Alarm = alarm
 		s.NextAttempt = time.Now().Add(wait).UTC()
 	})
 	return wait
@@ -183,7 +202,7 @@ func (n *managed) show(r record) {
 			s.Alarm = r.Problem.String()
 		}
 		if n.unsaved != nil {
-			s.Alarm = "the new certificate is served but could not be stored: a restart loses it"
+			s.Alarm = unsavedAlarm
 		}
 	})
 }

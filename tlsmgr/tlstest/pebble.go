@@ -29,6 +29,7 @@ type Pebble struct {
 	pki        *PKI
 	dir        string
 	environ    []string
+	resolver   string
 	listen     string
 	management string
 	process    *Process
@@ -42,6 +43,8 @@ type PebbleConfig struct {
 	// EAB are the MAC keys of external accounts by key id. With any, accounts
 	// must be bound.
 	EAB map[string]string
+	// DNS is where it asks for names, host:port. Default: the DNS of its own.
+	DNS string
 }
 
 // StartPebble starts a Pebble that ends with the test. Its own server has a
@@ -66,8 +69,7 @@ func StartPebble(tb testing.TB, pki *PKI, c PebbleConfig) *Pebble {
 		"retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
 		"profiles": map[string]any{
 			"default": map[string]any{"description": "90 days", "validityPeriod": 7776000},
-			"tiny":    map[string]any{"description": "a minute", "validityPeriod": 60},
-			"short":   map[string]any{"description": "two minutes", "validityPeriod": 120},
+			"tiny":    map[string]any{"description": "20 seconds", "validityPeriod": 20},
 		},
 	}
 	data, err := json.Marshal(map[string]any{"pebble": settings})
@@ -76,6 +78,10 @@ func StartPebble(tb testing.TB, pki *PKI, c PebbleConfig) *Pebble {
 	}
 	if err != nil {
 		tb.Fatal(err)
+	}
+	p.resolver = c.DNS
+	if p.resolver == "" {
+		p.resolver = p.DNSAddr
 	}
 	if c.NonceReject == "" {
 		c.NonceReject = "0"
@@ -87,7 +93,7 @@ func StartPebble(tb testing.TB, pki *PKI, c PebbleConfig) *Pebble {
 
 func (p *Pebble) start(tb testing.TB) {
 	tb.Helper()
-	p.process = Start(tb, p.dir, p.environ, "pebble", "-config", "config.json", "-dnsserver", p.DNSAddr)
+	p.process = Start(tb, p.dir, p.environ, "pebble", "-config", "config.json", "-dnsserver", p.resolver)
 	p.process.Await(tb, p.listen)
 	p.process.Await(tb, p.management)
 }

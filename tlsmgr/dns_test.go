@@ -1,0 +1,124 @@
+package tlsmgr
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// A name, the top of a zone and a wildcard, by the records of a real name
+// server.
+func TestObtainByDNS(t *testing.T) {
+	pki := tlstest.New(t)
+	bind := tlstest.StartBind(t)
+	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{DNS: bind.Addr})
+	solver := func(key string) func(*Config) {
+		return func(c *Config) {
+			var err error
+			c.ACME.DNS, err = NewDNS(DNSConfig{
+				Provider: "rfc2136", Settings: map[string]string{"server": bind.Addr, "key_name": bind.KeyName, "key": key}, Resolvers: []string{bind.Addr},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r := startReplica(t, p, pki, options{domains: []string{"app.zone.test", "zone.test", "*.zone.test"}, challenge: DNS01, change: solver(bind.Key)})
+	r.awaitAll(t)
+	for _, host := range []string{"app.zone.test", "zone.test", "x.zone.test"} {
+		if _, err := r.handshake(p.Pool(t), host); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	r.stop()
+
+	t.Run("wrong key", func(t *testing.T) {
+		r := startReplica(t, p, pki, options{domains: []string{"app.zone.test"}, challenge: DNS01, change: solver("d3Jvbmcga2V5LCBidXQgbG9uZyBlbm91Z2ggZm9yIG9uZSwgdG9v")})
+		if problem := r.awaitProblem(t); !strings.Contains(problem.Detail, "bad authentication") || !strings.Contains(problem.Advice, "TSIG key") {
+			t.Errorf("%+v", problem)
+		}
+		r.stop()
+	})
+	t.Run("a name that the key may not touch", func(t *testing.T) {
+		r := startReplica(t, p, pki, options{domains: []string{"other.zone.test"}, challenge: DNS01, change: solver(bind.Key)})
+		if problem := r.awaitProblem(t); !strings.Contains(problem.Detail, "REFUSED") || !strings.Contains(problem.Advice, "rights of its credentials") {
+			t.Errorf("%+v", problem)
+		}
+	})
+}
+
+// A program of the user makes the record, and what it says when it fails is
+// shown.
+func TestObtainByExec(t *testing.T) {
+	pki, dir := tlstest.New(t), t.TempDir()
+	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	hook := filepath.Join(dir, "hook")
+	management := strings.TrimPrefix(p.DNS, "http://")
+	host, port, _ := strings.Cut(management, ":")
+	script := `#!/bin/bash
+case $1 in
+present) path=/set-txt; body="{\"host\":\"$2.\",\"value\":\"$3\"}" ;;
+cleanup) path=/clear-txt; body="{\"host\":\"$2.\"}" ;;
+esac
+exec 3<>/dev/tcp/` + host + "/" + port + `
+printf 'POST %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' "$path" "${#body}" "$body" >&3
+cat <&3 >/dev/null
+echo "$1 $2" >>` + filepath.Join(dir, "calls") + "\n"
+	if err := os.WriteFile(hook, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	by := func(command string) func(*Config) {
+		return func(c *Config) {
+			var err error
+			if c.ACME.DNS, err = NewDNS(DNSConfig{Provider: "exec", Settings: map[string]string{"command": command}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r := startReplica(t, p, pki, options{domains: []string{"*.hook.test"}, challenge: DNS01, change: by(hook)})
+	r.awaitAll(t)
+	if _, err := r.handshake(p.Pool(t), "a.hook.test"); err != nil {
+		t.Error(err)
+	}
+	r.stop()
+	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+	if want := "present _acme-challenge.hook.test\ncleanup _acme-challenge.hook.test\n"; string(calls) != want {
+		t.Errorf("%q, %v, want %q", calls, err, want)
+	}
+	bad := filepath.Join(dir, "bad")
+	if err := os.WriteFile(bad, []byte("#!/bin/sh\necho no such zone >&2\nexit 3\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r = startReplica(t, p, pki, options{domains: []string{"bad.test"}, challenge: DNS01, change: by(bad)})
+	if problem := r.awaitProblem(t); !strings.Contains(problem.Detail, "exit status 3: no such zone") {
+		t.Errorf("%+v", problem)
+	}
+}
+
+// Every provider can be made from its required settings, and a wrong or missing
+// one is told with what there is.
+func TestDNSProviders(t *testing.T) {
+	for name, p := range dnsProviders() {
+		settings := map[string]string{}
+		for _, s := range p.required {
+			settings[s] = "x"
+		}
+		if _, err := NewDNS(DNSConfig{Provider: name, Settings: settings}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		settings["nonsense"] = "s3cret"
+		_, err := NewDNS(DNSConfig{Provider: name, Settings: settings})
+		if err == nil || !strings.Contains(err.Error(), `no setting "nonsense"`) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := NewDNS(DNSConfig{Provider: name}); (err == nil) != (len(p.required) == 0) {
+			t.Errorf("%s without settings: %v", name, err)
+		}
+	}
+	if _, err := NewDNS(DNSConfig{Provider: "bind"}); err == nil || !strings.Contains(err.Error(), "rfc2136") {
+		t.Error(err)
+	}
+}
