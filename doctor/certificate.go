@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -32,8 +33,9 @@ func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // judge looks at every aspect of the certificate by itself: one mistake must
 // not hide another, nor be taken for it. It reports whether Go would accept it.
 func (d *Doctor) judge(ctx context.Context, chain []*x509.Certificate) bool {
-	s := d.report.step("certificate", fmt.Sprintf("the %d certificates that %s sends", len(chain), d.target.Hostname()))
+	s := d.step("certificate", fmt.Sprintf("the %d certificates that %s sends", len(chain), d.target.Hostname()))
 	for i, c := range chain {
+		d.report.chain = append(d.report.chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 		s.saw("%d %s", i, c.Subject)
 		s.saw("  issued by %s", c.Issuer)
 		s.saw("  %s to %s", day(c.NotBefore), day(c.NotAfter))

@@ -25,7 +25,7 @@ func foolable(v string) bool {
 
 // checkSettings looks at what decides about checksums and toolchains.
 func (d *Doctor) checkSettings() {
-	s := d.report.step("verification", "what is verified, and with what")
+	s := d.step("verification", "what is verified, and with what")
 	sumdb := d.settings.get("GOSUMDB")
 	s.saw("GOSUMDB=%s (%s)", hidePasswords(sumdb.Value), sumdb.From)
 	if sumdb.Value == "off" {
@@ -134,7 +134,7 @@ type netrcEntry struct {
 
 // checkCredentials looks at netrc and GOAUTH.
 func (d *Doctor) checkCredentials() {
-	s := d.report.step("credentials", "what the go command would send, and where to")
+	s := d.step("credentials", "what the go command would send, and where to")
 	file, given := d.netrcFile()
 	data, err := d.cfg.readFile(file)
 	if err != nil && given {

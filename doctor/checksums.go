@@ -14,7 +14,7 @@ import (
 // proxy if that says it can, else directly.
 func (d *Doctor) examineSumdb(ctx context.Context, got hashes) {
 	g := d.settings.get("GOSUMDB")
-	s := d.report.step("checksum database", "through the proxy, or directly where that does not mirror it")
+	s := d.step("checksum database", "through the proxy, or directly where that does not mirror it")
 	name, address := sumdbOf(g.Value)
 	if g.Value == "off" || name == "" || d.unverified(d.cfg.Module) {
 		s.Verdict = Skip

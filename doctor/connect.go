@@ -32,7 +32,7 @@ type attempt struct {
 
 // connect tries each address of the target, all at once.
 func (d *Doctor) connect(ctx context.Context) bool {
-	s := d.report.step("connection", "TCP to port "+portOf(d.target)+" of each address")
+	s := d.step("connection", "TCP to port "+portOf(d.target)+" of each address")
 	tries := make([]attempt, min(len(d.addrs), maxAddresses))
 	var all sync.WaitGroup
 	for i := range tries {
@@ -133,7 +133,7 @@ func (r *proxyRefusal) Error() string { return "the proxy answers " + r.text }
 
 // connectThrough tries to reach the target through an HTTP proxy.
 func (d *Doctor) connectThrough(ctx context.Context, via *url.URL) bool {
-	s := d.report.step("connection", "through the HTTP proxy "+via.Host)
+	s := d.step("connection", "through the HTTP proxy "+via.Host)
 	start := time.Now()
 	conn, err := d.open(ctx)
 	if err == nil {

@@ -20,6 +20,7 @@ type Doctor struct {
 	places   []Place
 	settings *settings
 
+	about   string   // in front of the names of steps, where several proxies are examined
 	target  *url.URL // nil if there is none
 	secrets []string // that must not be printed
 	netrc   []netrcEntry
@@ -38,7 +39,7 @@ func New(c Config) (*Doctor, error) {
 	d := &Doctor{cfg: c}
 	d.settings = readSettings(&d.cfg)
 	d.places = d.findPlaces()
-	d.report = &Report{Subject: "GOPROXY", Findings: []Finding{}}
+	d.report = &Report{Subject: "GOPROXY", Findings: []Finding{}, made: c.Now().UTC()}
 	for _, p := range d.places {
 		d.report.System = append(d.report.System, string(p))
 	}
@@ -77,6 +78,9 @@ func (d *Doctor) reach(ctx context.Context) bool {
 	}
 	return d.target.Scheme == "http" || d.examineTLS(ctx)
 }
+
+// step begins a step.
+func (d *Doctor) step(name, tried string) *Step { return d.report.step(d.about+name, tried) }
 
 // found notes a finding. with has the words for the braces of its texts, beside
 // those about the target.

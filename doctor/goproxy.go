@@ -62,7 +62,7 @@ func proxyURL(text string) *url.URL {
 // checkGoproxy looks at GOPROXY and finds the target.
 func (d *Doctor) checkGoproxy() {
 	g := d.settings.get("GOPROXY")
-	s := d.report.step("GOPROXY", "what decides which proxy is asked")
+	s := d.step("GOPROXY", "what decides which proxy is asked")
 	s.saw("GOPROXY=%s (%s)", hidePasswords(g.Value), g.From)
 	entries := splitGoproxy(g.Value)
 	if len(entries) == 0 {

@@ -78,7 +78,7 @@ func (d *Doctor) shake(ctx context.Context, h shake) shaken {
 
 // examineTLS does the handshake and judges the certificate.
 func (d *Doctor) examineTLS(ctx context.Context) bool {
-	s := d.report.step("handshake", "TLS with "+hostPort(d.target)+", as the go command does it")
+	s := d.step("handshake", "TLS with "+hostPort(d.target)+", as the go command does it")
 	out := d.shake(ctx, shake{})
 	if out.err != nil {
 		d.handshakeFailed(ctx, s, out)

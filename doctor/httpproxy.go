@@ -11,7 +11,7 @@ import (
 // checkHTTPProxy finds out which HTTP proxy applies to the target, by the rules
 // of net/http.
 func (d *Doctor) checkHTTPProxy() {
-	s := d.report.step("HTTP proxy", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY")
+	s := d.step("HTTP proxy", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY")
 	value := func(upper string) string {
 		if v := d.cfg.env(upper); v != "" {
 			return v

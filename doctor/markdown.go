@@ -24,7 +24,8 @@ private module to a host that the go command would not name it to.
 | 1 | it works, but something is not as you may believe |
 | 2 | modules cannot be had, or not safely |
 
-` + "`--json`" + ` prints the same for scripts. The codes below stay.
+` + "`--json`" + ` prints the same for scripts; the codes below stay. ` + "`--bundle FILE`" + ` writes an
+archive for a ticket, with the certificates that were sent.
 
 What the go command prints stands behind *go says*, without the module's name and
 the address in front; words in braces differ from case to case.

@@ -16,7 +16,7 @@ const resolvConf = "/etc/resolv.conf"
 // resolve finds the addresses of the target.
 func (d *Doctor) resolve(ctx context.Context) bool {
 	host := d.target.Hostname()
-	s := d.report.step("name", "the addresses of "+host)
+	s := d.step("name", "the addresses of "+host)
 	if addr, err := netip.ParseAddr(host); err == nil {
 		d.addrs = []netip.Addr{addr}
 		s.saw("it is an address")

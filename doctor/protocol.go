@@ -24,12 +24,12 @@ type hashes struct{ zip, mod string }
 func (d *Doctor) examineHTTP(ctx context.Context) {
 	m := d.cfg.Module
 	if d.private(m) {
-		s := d.report.step("module", "nothing: "+m.Path+" is private")
+		s := d.step("module", "nothing: "+m.Path+" is private")
 		s.Verdict = Skip
 		d.found(s, ModulePrivate, "GONOPROXY="+d.settings.get("GONOPROXY").Value, "value", m.Path)
 		return
 	}
-	s := d.report.step("module", "list, latest, info, mod and zip of "+m.String())
+	s := d.step("module", "list, latest, info, mod and zip of "+m.String())
 	path, err := module.EscapePath(m.Path)
 	if err != nil {
 		return // checked by New
@@ -224,7 +224,7 @@ func (v *speed) sample(a *answer) {
 // reportSpeed says how long everything took, and what is normal.
 func (d *Doctor) reportSpeed() {
 	v := d.speed
-	s := d.report.step("speed", "how long each part takes, and what is normal")
+	s := d.step("speed", "how long each part takes, and what is normal")
 	line := func(what string, took, normal time.Duration, much time.Duration) {
 		if took == 0 {
 			return

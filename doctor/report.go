@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Report is what an examination has found. Its JSON form is for scripts: codes
@@ -22,6 +23,9 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	// Steps are all that was tried, in order.
 	Steps []*Step `json:"steps"`
+
+	chain []byte    // the certificates that were sent, PEM
+	made  time.Time // by the clock of this machine
 }
 
 // Finding is one thing that is not as it should be, with what mends it.

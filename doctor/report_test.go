@@ -1,10 +1,12 @@
 package doctor_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -120,4 +122,39 @@ func codes(r *doctor.Report) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// What goes into a ticket has everything but secrets.
+func TestBundle(t *testing.T) {
+	w := newWorld(t)
+	w.netrc("machine localhost login me password t0ken\n")
+	w.config.URL = strings.Replace(w.secure(w.good()), "https://", "https://me:hunter2@", 1)
+	r := examine(t, w.config)
+	var out bytes.Buffer
+	if err := r.WriteBundle(&out, "modgate test"); err != nil {
+		t.Fatal(err)
+	}
+	archive, err := zip.NewReader(bytes.NewReader(out.Bytes()), int64(out.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range archive.File {
+		names = append(names, file.Name)
+		f, err := file.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(f)
+		if err != nil || len(data) == 0 {
+			t.Errorf("%s: %d bytes, %v", file.Name, len(data), err)
+		}
+		if bytes.Contains(data, []byte("hunter2")) || bytes.Contains(data, []byte("t0ken")) {
+			t.Errorf("%s has a secret:\n%s", file.Name, data)
+		}
+	}
+	want := []string{"modgate-doctor/report.txt", "modgate-doctor/report.json", "modgate-doctor/chain.pem", "modgate-doctor/about.txt"}
+	if !slices.Equal(names, want) {
+		t.Error(names)
+	}
 }

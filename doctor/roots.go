@@ -26,7 +26,7 @@ func rootDirs() []string { return []string{"/etc/ssl/certs", "/etc/pki/tls/certs
 // loadRoots finds the authorities that Go trusts on this machine, as
 // crypto/x509 does it.
 func (d *Doctor) loadRoots() {
-	s := d.report.step("trust", "the authorities that Go trusts on this machine")
+	s := d.step("trust", "the authorities that Go trusts on this machine")
 	if d.cfg.OS == "darwin" || d.cfg.OS == "windows" {
 		d.systemRoots(s)
 		return

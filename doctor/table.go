@@ -62,9 +62,6 @@ const (
 	Kubernetes Place = "Kubernetes"
 )
 
-// placeholders are the words in braces that texts may have.
-var placeholders = []string{"host", "port", "url", "file", "value", "variable"}
-
 // Table returns all findings that there are, in the order of the steps.
 func Table() []Entry {
 	return slices.Concat(environmentTable, settingsTable, trustTable, networkTable, tlsTable, handshakeTable, httpTable, protocolTable)

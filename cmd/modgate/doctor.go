@@ -3,7 +3,9 @@ package main
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"time"
@@ -34,6 +36,7 @@ func statusOf(err error) int {
 
 func doctorCommand(p *process) *cobra.Command {
 	var asJSON bool
+	var bundle string
 	cmd := &cobra.Command{
 		Use:   "doctor [URL] [MODULE@VERSION]",
 		Short: "Find out why modules cannot be had, and what mends it",
@@ -50,6 +53,7 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 		Args: cobra.MaximumNArgs(2),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON.")
+	cmd.Flags().StringVar(&bundle, "bundle", "", "Also write a zip archive for a ticket to this new file. It has no secrets, but names of hosts and of the module.")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c := doctorConfig(p)
 		if err := doctorArgs(&c, args); err != nil {
@@ -59,7 +63,7 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 		if err != nil {
 			return err
 		}
-		return p.report(d.Examine(cmd.Context()), asJSON)
+		return p.report(d.Examine(cmd.Context()), asJSON, bundle)
 	}
 	return cmd
 }
@@ -91,7 +95,7 @@ func doctorArgs(c *doctor.Config, args []string) error {
 }
 
 // report prints a report and turns its outcome into the status.
-func (p *process) report(r *doctor.Report, asJSON bool) error {
+func (p *process) report(r *doctor.Report, asJSON bool, bundle string) error {
 	write := func() error { return r.WriteText(p.stdout, isTerminal(p.stdout)) }
 	if asJSON {
 		write = func() error { return r.WriteJSON(p.stdout) }
@@ -99,8 +103,24 @@ func (p *process) report(r *doctor.Report, asJSON bool) error {
 	if err := write(); err != nil {
 		return err
 	}
+	if bundle != "" {
+		if err := writeBundle(r, bundle); err != nil {
+			return fmt.Errorf("--bundle: %w", err)
+		}
+	}
 	if status := r.ExitStatus(); status != 0 {
 		return exitStatus(status)
 	}
 	return nil
+}
+
+// writeBundle writes the archive to a file that is not there yet.
+func writeBundle(r *doctor.Report, name string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	b := buildInfo()
+	about := fmt.Sprintf("modgate %s, built with %s, on %s/%s", b.Version, b.GoVersion, runtime.GOOS, runtime.GOARCH)
+	return errors.Join(r.WriteBundle(f, about), f.Close())
 }
