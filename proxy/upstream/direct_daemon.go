@@ -103,7 +103,7 @@ func (s *daemon) serve(c net.Conn) {
 	}
 	for {
 		request, err := readRequest(in)
-		if err != nil {
+		if err != nil || string(request) == "0000" {
 			return // git has what it wanted
 		}
 		if err := s.answer(c, j, request); err != nil {
