@@ -155,7 +155,10 @@ func TestFlightPatience(t *testing.T) {
 				t.Error("the new one shares the fate of the old")
 			}
 			time.Sleep(2 * time.Second)
-			if g.byName["x"] != again {
+			g.mu.Lock()
+			kept := g.byName["x"]
+			g.mu.Unlock()
+			if kept != again {
 				t.Error("the end of the old one has removed the new one")
 			}
 			if err := wait(t.Context(), again.done); err != nil || again.err != nil {
