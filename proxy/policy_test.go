@@ -389,3 +389,28 @@ func TestNotesDoNotWait(t *testing.T) {
 		t.Errorf("20 hits took %v", took)
 	}
 }
+
+// What the refused newest version takes back cannot be learned: the list must
+// not be shown without it.
+func TestUndecidedList(t *testing.T) {
+	t.Parallel()
+	mods := versions(t, "example.com/m", "retract v1.1.0 // broken\n", "v1.0.0", "v1.1.0", "v1.2.0")
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{">=v1.2.0"}, Action: deny})}, mods...)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/m/@v/v1.2.0.mod", proxytest.Status(500, "down"))
+	}
+	for _, path := range []string{"/example.com/m/@v/list", "/example.com/m/@latest"} {
+		w.wantNo(w.get(path), 503, access.Trouble, "not decided yet: example.com/m", "do: try again in a moment")
+	}
+	w.wantNo(w.get("/example.com/m/@v/v1.2.0.zip"), 403, access.Denied, "blocked: example.com/m@v1.2.0")
+	w.want(w.get("/example.com/m/@v/v1.0.0.zip"), mods[0].Zip, access.Miss)
+	if n := w.counted("undecided"); n != 2 {
+		t.Errorf("%v counted as undecided, want 2", n)
+	}
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/m/@v/v1.2.0.mod", nil)
+	}
+	if a := w.get("/example.com/m/@v/list"); a.text() != "v1.0.0\n" {
+		t.Errorf("list: %d %q", a.status, a.text())
+	}
+}
