@@ -54,6 +54,9 @@ type DirectConfig struct {
 	// all of its modules before they are asked for again. Before something
 	// is said to be absent they always are. Default: 5 s.
 	RefsTTL time.Duration
+	// Keep is how long a repository is kept that no module is fetched from.
+	// Default: 30 days.
+	Keep time.Duration
 	// Trust are the authorities that may sign the certificates of hosts.
 	// Default: those of the system.
 	Trust *x509.CertPool
@@ -145,7 +148,7 @@ func NewDirect(cfg DirectConfig) (*Direct, error) {
 	}
 	for name, v := range map[string]int64{
 		"slots": int64(cfg.Slots), "no-progress timeout": int64(cfg.NoProgress), "timeout": int64(cfg.Timeout),
-		"largest fetch": cfg.MaxFetch, "time that refs are shared": int64(cfg.RefsTTL),
+		"largest fetch": cfg.MaxFetch, "time that refs are shared": int64(cfg.RefsTTL), "time that repositories are kept": int64(cfg.Keep),
 	} {
 		if v < 0 {
 			mistake("%s: must not be negative", name)
@@ -177,6 +180,9 @@ func (cfg DirectConfig) withDefaults() DirectConfig {
 	}
 	if cfg.MaxFetch == 0 {
 		cfg.MaxFetch = 500 << 20
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = 30 * 24 * time.Hour
 	}
 	if cfg.RefsTTL == 0 {
 		cfg.RefsTTL = 5 * time.Second
@@ -258,10 +264,15 @@ func (d *Direct) Run(ctx context.Context) error {
 func (d *Direct) sweep(ctx context.Context) {
 	tick := time.NewTicker(workIdle / 2)
 	defer tick.Stop()
+	day := time.NewTicker(24 * time.Hour)
+	defer day.Stop()
+	d.evict(time.Now().Add(-d.cfg.Keep))
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-day.C:
+			d.evict(time.Now().Add(-d.cfg.Keep))
 		case <-tick.C:
 			d.dropIdle(time.Now().Add(-workIdle))
 			d.ssh.dropIdle(time.Now().Add(-sshIdle))

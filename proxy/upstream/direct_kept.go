@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // kept returns the directory of the repository that the go command keeps for
@@ -171,6 +173,37 @@ func (d *Direct) git(ctx context.Context, dir string, env []string, args ...stri
 // gitEnv is for git without a network.
 func (d *Direct) gitEnv() []string {
 	return []string{"PATH=" + d.path(), "HOME=" + d.files.home, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ALLOW_PROTOCOL=https:ssh", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}
+}
+
+// evict removes the kept repositories that no module was fetched from since.
+func (d *Direct) evict(since time.Time) {
+	names, err := filepath.Glob(filepath.Join(d.files.vcs, "*.info"))
+	if err != nil {
+		return // the pattern is one
+	}
+	for _, name := range names {
+		st, err := os.Stat(name)
+		if err != nil || st.ModTime().After(since) {
+			continue
+		}
+		dir := strings.TrimSuffix(name, ".info")
+		lock, err := lockFile(dir + ".lock")
+		if err != nil {
+			continue // in use
+		}
+		d.cfg.Logger.Info("removing a kept repository that nobody asks for", "dir", dir)
+		if err := errors.Join(os.Remove(name), removeAll(dir), lock.Close()); err != nil {
+			d.cfg.Logger.Warn("a kept repository stays", "error", err)
+		}
+	}
+}
+
+// touch notes that the kept repository of a place is in use.
+func (d *Direct) touch(p *place) {
+	if dir := d.kept(p); dir != "" {
+		now := time.Now()
+		_ = os.Chtimes(dir+".info", now, now) // at worst it is fetched anew
+	}
 }
 
 // mendPlace makes the kept repository usable after its git was killed.

@@ -246,3 +246,37 @@ func TestHelper(t *testing.T) {
 		t.Errorf("without a guard: %v %d %q", ran, code, said.String())
 	}
 }
+
+// A repository that nobody asks for is removed at last, one in use is not, and
+// many packs become few.
+func TestDirectKeepsOrder(t *testing.T) {
+	w := newGitWorld(t, nil)
+	w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
+	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+	p := &place{seen: "https://" + lib + ".git", url: parseURL(t, "https://"+lib+".git")}
+	dir := w.direct.kept(p)
+	packs := must[[]string](t)(filepath.Glob(filepath.Join(dir, "objects", "pack", "pack-*.pack")))
+	for i := range manyPacks {
+		for _, ext := range []string{".pack", ".idx"} { // the same again counts, too
+			name := strings.TrimSuffix(packs[0], ".pack")
+			data := must[[]byte](t)(os.ReadFile(name + ext))
+			if err := os.WriteFile(name[:len(name)-2]+strconv.Itoa(10+i)+ext, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.direct.tidy(t.Context(), p)
+	if packs := must[[]string](t)(filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))); len(packs) > 3 {
+		t.Errorf("%d packs", len(packs))
+	}
+	must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
+	w.direct.evict(time.Now().Add(-time.Hour))
+	if _, err := os.Stat(dir); err != nil {
+		t.Error("removed although it was in use")
+	}
+	w.direct.evict(time.Now().Add(time.Hour))
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("kept although nobody asks for it")
+	}
+	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+}

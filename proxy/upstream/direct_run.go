@@ -49,6 +49,7 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 	repo := d.repository(r.place.url)
 	repo.using.RLock()
 	defer repo.using.RUnlock()
+	d.touch(r.place)
 	j := &job{place: r.place, repo: repo, refs: r.refs, only: r.only, ctx: ctx, most: d.cfg.MaxFetch}
 	defer d.jobs.start(j)()
 

@@ -279,6 +279,11 @@ func (d *Direct) query(ctx context.Context, p *place, r *refs, path, query strin
 		return nil, err
 	}
 	info := w.info
+	if deep {
+		// Who asks what a branch is wants its zip next. If it cannot be
+		// started now, it will be when it is asked for.
+		_ = d.startPacking(w)
+	}
 	d.adopt(w)
 	return info, nil
 }

@@ -240,8 +240,13 @@ func (d *Direct) leave(w *work) {
 func (d *Direct) adopt(w *work) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.works[w.m] != nil {
+	switch {
+	case d.works[w.m] == nil:
+	case w.users == 0:
 		d.discard(w)
+		return
+	default: // the last user discards it
+		w.spent = true
 		return
 	}
 	w.used = time.Now()
