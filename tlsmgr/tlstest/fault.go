@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Fault stands in front of an ACME server and answers some requests itself. It
@@ -22,6 +23,7 @@ type Fault struct {
 	path   string
 	answer http.HandlerFunc
 	times  int
+	taken  int // how many were answered by answer
 }
 
 // NewFault starts one in front of directory. Its certificate is of pki.
@@ -48,8 +50,8 @@ func NewFault(tb testing.TB, pki *PKI, directory string) *Fault {
 	}))
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{pki.Issue(Leaf{})}}
 	s.StartTLS()
-	tb.Cleanup(s.CloseClientConnections)
 	tb.Cleanup(s.Close)
+	tb.Cleanup(s.CloseClientConnections)
 	f.Directory = s.URL + u.Path
 	return f
 }
@@ -61,6 +63,7 @@ func (f *Fault) take(path string) http.HandlerFunc {
 		return nil
 	}
 	f.times--
+	f.taken++
 	return f.answer
 }
 
@@ -70,6 +73,22 @@ func (f *Fault) Set(path string, times int, answer http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.path, f.times, f.answer = path, times, answer
+	f.taken = 0
+}
+
+// Await waits until it has answered one request itself since the last Set.
+func (f *Fault) Await(tb testing.TB) {
+	tb.Helper()
+	for range 600 {
+		f.mu.Lock()
+		taken := f.taken
+		f.mu.Unlock()
+		if taken > 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	tb.Fatal("no request for the path of the fault")
 }
 
 // Answer returns a handler that answers with the status and the body.
@@ -82,4 +101,7 @@ func Answer(status int, contentType, body string) http.HandlerFunc {
 }
 
 // Hang answers nothing until the client is gone.
-func Hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+func Hang(_ http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body) // or nobody notices that the client goes
+	<-r.Context().Done()
+}

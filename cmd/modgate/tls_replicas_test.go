@@ -1,0 +1,191 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/cache/sharedtest"
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// fleet is what replicas share: an ACME server and a storage.
+type fleet struct {
+	world   *world
+	pebble  *tlstest.Pebble
+	fault   *tlstest.Fault // in front of it
+	caRoot  string
+	storage []string // flags
+}
+
+func newFleet(t *testing.T, storage ...string) *fleet {
+	t.Helper()
+	pki := tlstest.New(t)
+	f := &fleet{world: newWorld(t), pebble: tlstest.StartPebble(t, pki, tlstest.PebbleConfig{}), caRoot: pki.WriteRoot(t.TempDir()), storage: storage}
+	f.fault = tlstest.NewFault(t, pki, f.pebble.Directory)
+	return f
+}
+
+// start starts a replica that listens on address, which ends well.
+func (f *fleet) start(t *testing.T, address string, flags ...string) *instance {
+	t.Helper()
+	return f.world.start(t, f.flags(address, flags...)[2:]...)
+}
+
+// flags are those of a replica.
+func (f *fleet) flags(address string, more ...string) []string {
+	all := append(f.world.flags(), "--listen="+address, "--tls-mode=acme", "--tls-domains=localhost", "--tls-ca="+f.fault.Directory, "--tls-ca-roots="+f.caRoot)
+	return append(append(all, f.storage...), more...)
+}
+
+// serial returns the serial number of the certificate that a replica serves to
+// who trusts pool.
+func serial(i *instance, pool *x509.CertPool) (string, error) {
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", strings.TrimPrefix(i.url, "http://"), &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
+}
+
+func awaitSerial(t *testing.T, i *instance, pool *x509.CertPool) string {
+	t.Helper()
+	for range 600 {
+		if s, err := serial(i, pool); err == nil {
+			return s
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("no certificate:\n%s", i.log())
+	return ""
+}
+
+// inRedis are the flags of a storage in a Redis of the test.
+func inRedis(t *testing.T) []string {
+	t.Helper()
+	return []string{"--tls-storage=redis://" + sharedtest.NewRedis(t).Addr, "--tls-storage-key=" + strings.Repeat("s3cret", 8)}
+}
+
+// Three replicas on one Redis, of which the CA reaches but one, over one
+// certificate and three renewals: four orders, and not one handshake that fails
+// anywhere.
+func TestReplicas(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	f := newFleet(t, inRedis(t)...)
+	replicas := []*instance{}
+	for _, address := range []string{f.pebble.TLSAddr, "127.0.0.1:0", "127.0.0.1:0"} {
+		replicas = append(replicas, f.start(t, address, "--tls-profile=tiny"))
+	}
+	pool := f.pebble.Pool(t)
+	for _, i := range replicas {
+		awaitSerial(t, i, pool)
+	}
+	var mu sync.Mutex
+	seen := make([][]string, len(replicas)) // serials in order, by replica
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for n, i := range replicas {
+		wg.Go(func() {
+			for time.Since(begin) < 90*time.Second {
+				s, err := serial(i, pool)
+				if err != nil {
+					t.Errorf("replica %d after %v: %v", n, time.Since(begin), err)
+					return
+				}
+				mu.Lock()
+				if k := len(seen[n]); k == 0 || seen[n][k-1] != s {
+					seen[n] = append(seen[n], s)
+				}
+				done := len(seen[0]) >= 4 && len(seen[1]) >= 4 && len(seen[2]) >= 4
+				mu.Unlock()
+				if done {
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			t.Errorf("replica %d has seen %d certificates", n, len(seen[n]))
+		})
+	}
+	wg.Wait()
+	for n := range replicas {
+		if strings.Join(seen[n][:min(4, len(seen[n]))], " ") != strings.Join(seen[0][:min(4, len(seen[0]))], " ") {
+			t.Errorf("replica %d served %v, the first %v", n, seen[n], seen[0])
+		}
+	}
+	if n := f.pebble.Orders(); n != 4 {
+		t.Errorf("%d orders, want 4", n)
+	}
+}
+
+// Whatever replica orders, the challenge is answered by the one that the CA
+// reaches; and the go command is content with each.
+func TestChallengeOfAnotherReplica(t *testing.T) {
+	for _, challenge := range []string{"tls-alpn-01", "http-01"} {
+		t.Run(challenge, func(t *testing.T) {
+			f := newFleet(t, inRedis(t)...)
+			flags := []string{"--tls-profile=default", "--tls-challenge=" + challenge}
+			reached := f.start(t, f.pebble.TLSAddr, append(flags, "--tls-http-listen="+f.pebble.HTTPAddr)...)
+			pool := f.pebble.Pool(t)
+			awaitSerial(t, reached, pool)
+			other := f.start(t, "127.0.0.1:0", append(flags, "--tls-http-listen=127.0.0.1:0")...)
+			before := awaitSerial(t, other, pool)
+			if out := other.command(t, "tls", "renew", "--admin="+other.admin, "localhost"); out != "renewed\n" {
+				t.Fatalf("%s\n%s", out, other.log())
+			}
+			if after := awaitSerial(t, other, pool); after == before {
+				t.Error("not renewed")
+			}
+			root := filepath.Join(t.TempDir(), "root.pem")
+			if err := os.WriteFile(root, f.pebble.RootPEM(t), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			proxy := "https://localhost" + other.url[strings.LastIndex(other.url, ":"):]
+			if out, err := download(t, f.world, proxy, "SSL_CERT_FILE="+root); err != nil {
+				t.Errorf("go mod download: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// A replica that is killed in the middle of an order keeps the others waiting
+// for seconds, one that is told to end for none.
+func TestEndInTheMiddle(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		signal syscall.Signal
+		within time.Duration
+	}{{"killed", syscall.SIGKILL, 30 * time.Second}, {"told to end", syscall.SIGTERM, 5 * time.Second}} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFleet(t, "--tls-storage="+t.TempDir(), "--tls-profile=default")
+			f.fault.Set("/order-plz", 1, tlstest.Hang)
+			hanging, err := launch(nil, t.TempDir(), f.flags("127.0.0.1:0")...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hanging.await(t, "obtaining a certificate")
+			f.fault.Await(t)
+			hanging.cmd.Process.Signal(c.signal)
+			<-hanging.ended
+			next := f.start(t, f.pebble.TLSAddr)
+			begin := time.Now()
+			// What was begun counts as an attempt, so the wait is for the lock
+			// alone if it is asked for by hand.
+			if out := next.command(t, "tls", "renew", "--admin="+next.admin, "localhost"); out != "renewed\n" {
+				t.Errorf("%s\n%s", out, next.log())
+			}
+			if took := time.Since(begin); took > c.within {
+				t.Errorf("after %v", took)
+			}
+		})
+	}
+}
