@@ -12,9 +12,11 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/module"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modgate/modgate/policy"
@@ -103,32 +105,45 @@ func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask ask
 }
 
 // localExplainer puts the app together for the rules in a file. What it learns
-// is kept in the cache if there is one, else for the moment.
+// is kept in the cache if there is one, else for the moment. A server may be at
+// work in the same cache: nothing is evicted here, no repository touched, and
+// nothing shared with other replicas.
 func localExplainer(ctx context.Context, s *settings) (explainer, func() error, error) {
+	c := s.Config
+	c.Cache.MaxSize, c.Direct.Go = 0, "off"
+	c.Cache.S3, c.Cache.Redis = S3{}, Redis{}
 	clean := func() error { return nil }
-	if _, err := os.Stat(s.Cache.Dir); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(c.Cache.Dir); errors.Is(err, fs.ErrNotExist) {
 		dir, err := os.MkdirTemp("", "modgate-explain-")
 		if err != nil {
 			return nil, nil, err
 		}
-		s.Cache.Dir, clean = dir, func() error { return os.RemoveAll(dir) }
+		c.Cache.Dir, clean = dir, func() error { return os.RemoveAll(dir) }
 	}
-	// What replicas share is the server's, and so is the word about what it lacks.
-	s.Cache.S3, s.Cache.Redis = S3{}, Redis{}
-	a, err := wire(ctx, &s.Config, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	a, err := wire(ctx, &c, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, errors.Join(err, clean())
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range a.background {
-		g.Go(func() error { return part(ctx) })
-	}
+	var g errgroup.Group
+	g.Go(func() error { return a.server.Run(ctx) })
 	done := func() error {
 		cancel()
 		return errors.Join(g.Wait(), a.close(), clean())
 	}
-	return a.explain, done, nil
+	return a.explainAnyway, done, nil
+}
+
+// explainAnyway explains a version also where nothing can be found out about
+// it: most rules need nothing.
+func (a *app) explainAnyway(ctx context.Context, caller policy.Caller, path, query string) (policy.Explanation, error) {
+	e, err := a.server.Explain(ctx, caller, path, query)
+	if err == nil || ctx.Err() != nil || query == "" || module.Check(path, query) != nil {
+		return e, err
+	}
+	e = a.rules.Explain(caller, module.Version{Path: path, Version: query}, policy.Facts{Now: time.Now()})
+	e.Facts = append(e.Facts, "nothing: "+err.Error())
+	return e, nil
 }
 
 // explained answers GET /-/explain/MODULE[@VERSION][?as=GROUP][&format=json].

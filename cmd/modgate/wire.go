@@ -38,7 +38,8 @@ const maxInMemory = 128 << 10
 type app struct {
 	handler    http.Handler
 	reloads    *reloads
-	explain    explainer
+	rules      *livePolicy
+	server     *proxy.Server
 	background []func(context.Context) error // run until their context ends
 	closers    []func() error                // in the order of opening
 }
@@ -54,6 +55,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	if err != nil {
 		return nil, err
 	}
+	a.rules = rules
 	registry.MustRegister(rules.Collectors()...)
 	store, durable, err := a.openCache(c.Cache, registry, log)
 	if err != nil {
@@ -89,7 +91,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	if err != nil {
 		return nil, errors.Join(err, a.close())
 	}
-	a.explain = server.Explain
+	a.server = server
 	registry.MustRegister(server.Collectors()...)
 	a.background = append(a.background, server.Run)
 	requests := newRequestMetrics(proxy.Kinds())
