@@ -29,8 +29,11 @@ func TestMetricNames(t *testing.T) {
 	// Nobody is there, which is no reason to have other metrics.
 	i := w.start(t, "--private=git.corp.example/*", "--direct-file="+rules, "--cache-redis-addr=127.0.0.1:1",
 		"--cache-s3-bucket=none", "--cache-s3-endpoint=http://127.0.0.1:1", "--cache-s3-access-key=x", "--cache-s3-secret-key=x")
+	secure := w.start(t, "--tls-mode=internal")
 	names := func() string {
 		_, text := get(t, i.admin+"/metrics")
+		_, more := get(t, secure.admin+"/metrics")
+		text += more
 		var lines []string
 		for _, m := range regexp.MustCompile(`(?m)^# TYPE (modgate_\S+ \S+)$`).FindAllStringSubmatch(text, -1) {
 			lines = append(lines, m[1])
