@@ -30,14 +30,12 @@ systemd-analyze systemd the check of deploy/modgate.service
 extracted='
 promtool   prometheus ./usr/bin/promtool   the checks of deploy/*.yml
 shellcheck shellcheck ./usr/bin/shellcheck the check of the shell scripts
+nginx      nginx      ./usr/sbin/nginx      the load balancer in the tests of a fleet; modbench compares with it
 '
 
 # The same for modbench, which does without where it must.
 bench_programs='
 wrk     wrk            the load generator of modbench
-'
-bench_extracted='
-nginx   nginx      ./usr/sbin/nginx      the static file server that modbench compares with
 '
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -216,7 +214,7 @@ case ${1:-} in
 dir) tool_dir ;;
 install) install ;;
 bench)
-	programs+=$bench_programs extracted+=$bench_extracted
+	programs+=$bench_programs
 	install bench
 	;;
 online) online ;;

@@ -70,6 +70,7 @@ func (p *process) start() {
 	defer p.mu.Unlock()
 	p.cmd = exec.Command(p.args[0], p.args[1:]...)
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.env, &p.log, &p.log
+	p.cmd.WaitDelay = time.Second
 	// What a test starts must not outlive it, however that ends.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {

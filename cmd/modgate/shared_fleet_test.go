@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/cache/sharedtest"
+	"github.com/modgate/modgate/proxy/proxytest"
+)
+
+// sharingFleet is three replicas of modgate that share a Redis and a bucket, with a
+// load balancer in front and faults on the way to the bucket.
+type sharingFleet struct {
+	*world
+	t        *testing.T
+	redis    *sharedtest.Redis
+	s3       *sharedtest.S3
+	bucket   *sharedtest.Proxy
+	args     []string
+	replicas []*instance
+	nginx    *sharedtest.Nginx
+	// want are the bodies of all files that never change, by path.
+	want map[string][]byte
+	mu   sync.Mutex // guards want
+}
+
+func newSharingFleet(t *testing.T, args ...string) *sharingFleet {
+	t.Helper()
+	f := &sharingFleet{world: newWorld(t), t: t, redis: sharedtest.NewRedis(t), s3: sharedtest.NewS3(t), want: map[string][]byte{}}
+	f.bucket = sharedtest.NewProxy(t, f.s3.Endpoint)
+	for i := range 12 {
+		f.add(proxytest.Simple(t, fmt.Sprintf("example.com/fleet%d", i%4), fmt.Sprintf("v1.%d.0", i)))
+	}
+	f.add(proxytest.Big(t, "example.com/big", "v1.0.0", 9<<20))
+	f.args = append(f.flags(), "--cache-redis-addr="+f.redis.Addr, "--cache-s3-bucket="+f.s3.Bucket, "--cache-s3-endpoint="+f.bucket.URL,
+		"--cache-s3-path-style=on", "--cache-s3-access-key="+f.s3.AccessKey, "--cache-s3-secret-key="+f.s3.SecretKey,
+		"--cache-s3-timeout=1s", "--look-ahead=0")
+	f.args = append(f.args, args...)
+	var urls []string
+	for range 3 {
+		urls = append(urls, f.launch().url)
+	}
+	f.nginx = sharedtest.NewNginx(t, urls...)
+	t.Cleanup(func() {
+		for _, i := range f.replicas {
+			if err := i.stop(); err != nil {
+				t.Error(err)
+			}
+		}
+		if t.Failed() {
+			for n, i := range f.replicas {
+				t.Logf("replica %d:\n%.5000s", n, strings.Join(slices.DeleteFunc(strings.Split(i.log(), "\n"), func(l string) bool { return strings.Contains(l, "level=INFO") }), "\n"))
+			}
+		}
+	})
+	return f
+}
+
+func (f *sharingFleet) add(m *proxytest.Module) {
+	f.log.Add(m.Version, m.H1, m.ModH1)
+	f.upstream.Add(f.t, m)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for kind, data := range map[string][]byte{"info": m.Info, "mod": m.Mod, "zip": m.Zip} {
+		f.want[proxytest.Path(f.t, m.Version, kind)] = data
+	}
+}
+
+// launch starts one more replica.
+func (f *sharingFleet) launch() *instance {
+	f.t.Helper()
+	i, err := launch(nil, f.t.TempDir(), f.args...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.replicas = append(f.replicas, i)
+	return i
+}
+
+// paths of all files, in an order of its own for each client.
+func (f *sharingFleet) paths() []string {
+	f.mu.Lock()
+	p := slices.Collect(maps.Keys(f.want))
+	f.mu.Unlock()
+	rand.Shuffle(len(p), func(i, j int) { p[i], p[j] = p[j], p[i] })
+	return p
+}
+
+var sharingClient = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+
+// fetch gets a file and compares it.
+func (f *sharingFleet) fetch(ctx context.Context, url, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := sharingClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	f.mu.Lock()
+	want := f.want[path]
+	f.mu.Unlock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", path, err)
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("%s: %s: %.200s", path, resp.Status, body)
+	case want != nil && !bytes.Equal(body, want):
+		return fmt.Errorf("%s: %w", path, errWrongBytes)
+	}
+	return nil
+}
+
+var errWrongBytes = errors.New("WRONG BYTES")
+
+// Six cold clients on three replicas: each object is fetched once.
+func TestFleetFetchesOnce(t *testing.T) {
+	f := newSharingFleet(t)
+	var clients sync.WaitGroup
+	for c := range 6 {
+		clients.Go(func() {
+			for _, path := range f.paths() {
+				if err := f.fetch(t.Context(), f.replicas[c%3].url, path); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 3 {
+		clients.Go(func() {
+			dir := t.TempDir()
+			cmd := exec.Command("go", "mod", "download", "example.com/fleet0@v1.0.0", "example.com/big@v1.0.0")
+			cmd.Dir, cmd.Env = dir, goEnv(dir, f.replicas[i].url, f.log.Key())
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("go mod download: %v\n%s", err, out)
+			}
+		})
+	}
+	clients.Wait()
+	for path := range f.want {
+		if n := f.upstream.Count(path); n != 1 {
+			t.Errorf("%s was fetched %d times", path, n)
+		}
+	}
+}
+
+// What one replica learns the others know: a new version at once in the list,
+// and all of it in a replica that comes later, with upstream gone.
+func TestFleetShares(t *testing.T) {
+	f := newSharingFleet(t, "--ttl-list=1h")
+	list := func(i *instance) string {
+		_, body := get(t, i.url+"/example.com/fleet0/@v/list")
+		return body
+	}
+	before := list(f.replicas[0])
+	for _, i := range f.replicas {
+		if got := list(i); got != before {
+			t.Errorf("lists differ: %q and %q", got, before)
+		}
+	}
+	if n := f.upstream.Count("/example.com/fleet0/@v/list"); n != 1 {
+		t.Errorf("the list was fetched %d times", n)
+	}
+	f.add(proxytest.Simple(t, "example.com/fleet0", "v1.99.0"))
+	if err := f.fetch(t.Context(), f.replicas[1].url, "/example.com/fleet0/@v/v1.99.0.mod"); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Second)
+	for _, i := range f.replicas {
+		for !strings.Contains(list(i), "v1.99.0") {
+			if time.Now().After(deadline) {
+				t.Fatalf("a second later a replica lists %q", list(i))
+			}
+		}
+	}
+	for path := range f.want {
+		if err := f.fetch(t.Context(), f.nginx.URL, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.written(f.replicas...)
+	f.redis.Do("flushall")
+	f.upstream.Forget()
+	late := f.launch()
+	for path := range f.want {
+		if err := f.fetch(t.Context(), late.url, path); err != nil {
+			t.Error(err)
+		}
+		if n := f.upstream.Count(path); n != 0 {
+			t.Errorf("%s was fetched again", path)
+		}
+	}
+}
+
+// written waits until the replicas have written all to the bucket.
+func (f *sharingFleet) written(replicas ...*instance) {
+	f.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for _, i := range replicas {
+		for {
+			_, text := get(f.t, i.admin+"/metrics")
+			if strings.Contains(text, "\nmodgate_shared_backlog 0\n") {
+				break
+			}
+			if time.Now().After(deadline) {
+				f.t.Fatal("the backlog does not become empty")
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+}
+
+// trouble is something that happens to a fleet, and its end.
+type trouble struct {
+	about  string
+	begin  func(f *sharingFleet)
+	end    func(f *sharingFleet)
+	killed bool // clients of the one that is killed may have to ask again
+}
+
+var troubles = []trouble{
+	{"redis hangs", func(f *sharingFleet) { f.redis.Hang() }, func(f *sharingFleet) { f.redis.Resume() }, false},
+	{"redis is killed", func(f *sharingFleet) { f.redis.Kill() }, func(f *sharingFleet) { f.redis.Restart() }, false},
+	{"redis holds garbage", func(f *sharingFleet) {
+		f.redis.Do("eval", "for i, k in ipairs(redis.call('KEYS', 'modgate:o:*')) do redis.call('SET', k, string.rep('x', i * 50)) end", "0")
+	}, func(*sharingFleet) {}, false},
+	{"redis holds values of other keys", func(f *sharingFleet) {
+		f.redis.Do("eval", "local ks = redis.call('KEYS', 'modgate:o:*') local first = #ks > 0 and redis.call('GET', ks[1]) for i = 2, #ks do redis.call('SET', ks[i], first) end", "0")
+	}, func(*sharingFleet) {}, false},
+	{"the bucket answers 500", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Status: 500}) }, calmBucket, false},
+	{"the bucket answers 503", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Status: 503}) }, calmBucket, false},
+	{"the bucket hangs", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Hang: true}) }, calmBucket, false},
+	{"the bucket sends parts", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Cut: 700}) }, calmBucket, false},
+	{"the bucket sends other bytes", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Flip: 99}) }, calmBucket, false},
+	{"a replica is killed", killFirst, func(f *sharingFleet) { f.restartFirst(f.replicas[0].dir) }, true},
+	{"a replica loses its disk", killFirst, func(f *sharingFleet) { f.restartFirst(f.t.TempDir()) }, true},
+	{"a replica is drained", func(f *sharingFleet) {
+		if err := f.replicas[0].stop(); err != nil {
+			f.t.Error(err)
+		}
+	}, func(f *sharingFleet) { f.restartFirst(f.replicas[0].dir) }, false},
+}
+
+func killFirst(f *sharingFleet) {
+	f.replicas[0].cmd.Process.Signal(syscall.SIGKILL)
+	<-f.replicas[0].ended
+}
+
+func calmBucket(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{}) }
+
+// restartFirst starts the first replica again, at the address where it was.
+func (f *sharingFleet) restartFirst(dir string) {
+	args := append(slices.Clone(f.args), "--listen="+strings.TrimPrefix(f.replicas[0].url, "http://"))
+	i, err := launch(nil, dir, args...)
+	if err != nil {
+		f.t.Error(err)
+		return
+	}
+	f.replicas[0] = i
+}
+
+// TestFleetInTrouble lets clients fetch all the time, in a fleet to which one
+// trouble after the other happens, in an order of its own: each once, or for as
+// long as MODGATE_TEST_NEMESIS says. No client may fail, and no byte be wrong.
+func TestFleetInTrouble(t *testing.T) {
+	f := newSharingFleet(t, "--drain-delay=1s")
+	begin := time.Now()
+	limit, _ := time.ParseDuration(os.Getenv("MODGATE_TEST_NEMESIS"))
+	for n := 0; n == 0 || time.Since(begin) < limit; n++ {
+		for _, i := range rand.Perm(len(troubles)) {
+			trouble := troubles[i]
+			t.Run(trouble.about, func(t *testing.T) { f.round(t, fmt.Sprintf("%d-%d", n, i), trouble) })
+			if limit > 0 && time.Since(begin) > limit || t.Failed() {
+				return
+			}
+		}
+	}
+}
+
+// round makes a trouble happen while clients fetch. During the trouble there
+// are modules that no replica has.
+func (f *sharingFleet) round(t *testing.T, id string, trouble trouble) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var paths atomic.Pointer[[]string]
+	known := f.paths()
+	paths.Store(&known)
+	var clients sync.WaitGroup
+	var done, again atomic.Int64
+	busy, ended := make(chan struct{}), make(chan struct{})
+	one := func() {
+		path := (*paths.Load())[rand.IntN(len(*paths.Load()))]
+		err := f.fetch(ctx, f.nginx.URL, path)
+		if err != nil && trouble.killed && !errors.Is(err, errWrongBytes) {
+			again.Add(1)
+			err = f.fetch(ctx, f.nginx.URL, path)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		if done.Add(1) == 20 {
+			close(busy)
+		}
+	}
+	for range 6 {
+		clients.Go(func() {
+			for left := 20; left > 0; {
+				one()
+				select {
+				case <-ended:
+					left-- // it must go well afterwards, too
+				default:
+				}
+			}
+		})
+	}
+	<-busy
+	trouble.begin(f)
+	for i := range 12 {
+		f.add(proxytest.Simple(f.t, "example.com/round"+id, fmt.Sprintf("v1.%d.0", i)))
+	}
+	with := append(f.paths(), slices.Collect(func(yield func(string) bool) {
+		for p := range f.want { // the new ones more often than the others
+			if strings.Contains(p, "round"+id) && !(yield(p) && yield(p)) {
+				return
+			}
+		}
+	})...)
+	paths.Store(&with)
+	<-time.After(1200 * time.Millisecond)
+	trouble.end(f)
+	close(ended)
+	clients.Wait()
+	t.Logf("%d files, %d of them at the second try", done.Load(), again.Load())
+}
