@@ -4,6 +4,7 @@ package doctor
 const (
 	ModulePrivate    Code = "module-private"
 	ModuleNotFound   Code = "module-not-found"
+	WellKnownAbsent  Code = "module-well-known-absent"
 	BadAnswer        Code = "proxy-bad-answer"
 	SumdbPassedOver  Code = "sumdb-not-mirrored"
 	SumdbBroken      Code = "sumdb-broken"
@@ -19,6 +20,9 @@ var protocolTable = []Entry{
 	{ModuleNotFound, Fail, "The proxy does not have {value}", "404 Not Found",
 		"It is proven absent where the proxy looks: a slip in the name or the version, a tag that was never pushed, a private module that the proxy is not configured for.",
 		[]Remedy{{Do: "compare the name and the version with the repository's tags"}, {Do: "for a private module: the server needs its pattern under private, and credentials (modgate doctor --server)"}}},
+	{WellKnownAbsent, Note, "The proxy does not have {value}, which is asked for where no module is named", "",
+		"That is right for a proxy that has the modules of one company alone.",
+		[]Remedy{{Do: "name a module that it should have: modgate doctor {url} MODULE@VERSION"}}},
 	{BadAnswer, Fail, "The proxy answers something that is not what was asked for: {value}", "",
 		"Another program is at that address, or something between changes the answers.",
 		[]Remedy{{Do: "open {url} in a browser"}}},

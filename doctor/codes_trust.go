@@ -11,6 +11,7 @@ const (
 
 // installRoot says how a machine learns to trust an authority, place by place.
 var installRoot = []Remedy{
+	{OnServer, "in the configuration of modgate: tls.trust: [/etc/modgate/corporate-root.pem]"},
 	{Debian, "sudo cp corporate-root.pem /usr/local/share/ca-certificates/corporate-root.crt && sudo update-ca-certificates"},
 	{Alpine, "apk add ca-certificates && cp corporate-root.pem /usr/local/share/ca-certificates/corporate-root.crt && update-ca-certificates"},
 	{RHEL, "sudo cp corporate-root.pem /etc/pki/ca-trust/source/anchors/ && sudo update-ca-trust"},

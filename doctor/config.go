@@ -74,7 +74,7 @@ func (c *Config) check() error {
 		}
 	}
 	if c.Module == (module.Version{}) {
-		c.Module = module.Version{Path: "golang.org/x/sync", Version: "v0.1.0"}
+		c.Module = wellKnown()
 	} else if err := module.Check(c.Module.Path, c.Module.Version); err != nil {
 		errs = append(errs, fmt.Errorf("write the module as path@version with a full version, as in golang.org/x/sync@v0.1.0: %w", err))
 	}
@@ -89,6 +89,9 @@ func (c *Config) check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// wellKnown is a small public module, which is asked for if no other is named.
+func wellKnown() module.Version { return module.Version{Path: "golang.org/x/sync", Version: "v0.1.0"} }
 
 // file returns where the file that the machine calls name is.
 func (c *Config) file(name string) string {

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/module"
+
 	"github.com/modgate/modgate/doctor"
 	"github.com/modgate/modgate/proxy/proxytest"
 	"github.com/modgate/modgate/tlsmgr/tlstest"
@@ -310,6 +312,12 @@ func answerDefects() []defect {
 		{name: "no answer", want: "http-silent", mute: true, start: func(w *world) string { return w.fault(info, proxytest.Stall(-1)) }},
 		{name: "module not found", want: "module-not-found", start: func(w *world) string {
 			return w.fault(info, proxytest.Status(404, "not found: example.com/m@v1.0.0: no such version"))
+		}},
+		{name: "a proxy without the well-known module", mute: true, start: func(w *world) string {
+			w.config.Module = module.Version{}
+			return w.answers(func(out http.ResponseWriter, r *http.Request) {
+				http.Error(out, "not found: golang.org/x/sync@v0.1.0: no such module", http.StatusNotFound)
+			})
 		}},
 		{name: "info is no JSON", want: "proxy-bad-answer", start: func(w *world) string { return w.fault(info, proxytest.Bytes("application/json", []byte("oops"))) }},
 		{name: "info of another version", want: "proxy-bad-answer", start: func(w *world) string {

@@ -172,10 +172,16 @@ func portOf(u *url.URL) string {
 	if port := u.Port(); port != "" {
 		return port
 	}
-	if u.Scheme == "http" {
+	switch u.Scheme {
+	case "http":
 		return "80"
+	case "ssh":
+		return "22"
+	case "redis", "rediss":
+		return "6379"
+	default:
+		return "443"
 	}
-	return "443"
 }
 
 func hostPort(u *url.URL) string { return net.JoinHostPort(u.Hostname(), portOf(u)) }

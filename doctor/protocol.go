@@ -91,18 +91,21 @@ func (d *Doctor) ask(ctx context.Context, s *Step, path string, also io.Writer, 
 
 // absent tells a module that is not there from a proxy that is not there.
 func (d *Doctor) absent(ctx context.Context, s *Step, a *answer) {
-	known := module.Version{Path: "golang.org/x/sync", Version: "v0.1.0"}
-	if d.cfg.Module != known {
-		if known := d.fetch(ctx, known.Path+"/@v/"+known.Version+".mod", nil); known.err == nil && known.status == http.StatusOK {
-			d.found(s, ModuleNotFound, a.line(), "value", d.cfg.Module.String())
-			return
-		}
+	m, known := d.cfg.Module, wellKnown()
+	// A proxy knows what was asked for.
+	isProxy := a.kind == "text/plain" && strings.Contains(string(a.body), m.Path)
+	if !isProxy && m != known {
+		other := d.fetch(ctx, known.Path+"/@v/"+known.Version+".mod", nil)
+		isProxy = other.err == nil && other.status == http.StatusOK
 	}
-	if a.kind == "text/plain" && strings.Contains(string(a.body), d.cfg.Module.Path) {
-		d.found(s, ModuleNotFound, a.line(), "value", d.cfg.Module.String()) // it knows what was asked for
-		return
+	switch {
+	case isProxy && m == known:
+		d.found(s, WellKnownAbsent, a.line(), "value", m.Path)
+	case isProxy:
+		d.found(s, ModuleNotFound, a.line(), "value", m.String())
+	default:
+		d.found(s, NotAProxy, a.line())
 	}
-	d.found(s, NotAProxy, a.line())
 }
 
 // isList says what is wrong with a list of versions.

@@ -60,11 +60,12 @@ const (
 	GitHub     Place = "GitHub Actions"
 	GitLab     Place = "GitLab CI"
 	Kubernetes Place = "Kubernetes"
+	OnServer   Place = "the machine of a modgate server"
 )
 
 // Table returns all findings that there are, in the order of the steps.
 func Table() []Entry {
-	return slices.Concat(environmentTable, settingsTable, trustTable, networkTable, tlsTable, handshakeTable, httpTable, protocolTable)
+	return slices.Concat(environmentTable, settingsTable, trustTable, networkTable, tlsTable, handshakeTable, httpTable, protocolTable, serverTable, acmeTable)
 }
 
 // lookup returns the entry of code. Every code in this package has one.

@@ -38,12 +38,17 @@ func doctorCommand(p *process) *cobra.Command {
 	var asJSON bool
 	var bundle string
 	cmd := &cobra.Command{
-		Use:   "doctor [URL] [MODULE@VERSION]",
+		Use:   "doctor [URL] [MODULE@VERSION] | doctor --server [PRIVATE-MODULE]",
 		Short: "Find out why modules cannot be had, and what mends it",
 		Long: `Doctor examines the way from this machine to a module proxy: settings of the go
 command, name resolution, connection, certificates, clock, HTTP, the protocol,
 the checksum database, speed. It says what was tried and seen, and the command
 that mends it. Without a URL it takes the first proxy of GOPROXY.
+
+With --server it examines the machine of a server instead, with the same
+configuration file: configuration, files, space, programs, clock, upstreams,
+checksum database, hosts of private modules, certificates, the CA. A private
+module that is named is looked for as the server would.
 
 It changes nothing, prints no secret, and names no private module to a host that
 the go command would not name it to.
@@ -54,7 +59,19 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON.")
 	cmd.Flags().StringVar(&bundle, "bundle", "", "Also write a zip archive for a ticket to this new file. It has no secrets, but names of hosts and of the module.")
+	server := cmd.Flags().Bool("server", false, "Examine the machine of a server, and not the way to one.")
+	settings := addSettings(cmd, p, "admin.listen", "tls.admin_clients")
+	var r remote
+	r.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *server {
+			s, mistakes := settings()
+			report, err := examineServer(cmd.Context(), p, s, mistakes, &r, args)
+			if err != nil {
+				return err
+			}
+			return p.report(report, asJSON, bundle)
+		}
 		c := doctorConfig(p)
 		if err := doctorArgs(&c, args); err != nil {
 			return err

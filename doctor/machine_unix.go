@@ -1,0 +1,27 @@
+//go:build linux || darwin
+
+package doctor
+
+import "golang.org/x/sys/unix"
+
+// volumeOf returns the file system of a directory.
+func volumeOf(dir string) (volume, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return volume{}, err
+	}
+	block := uint64(st.Bsize)
+	return volume{size: st.Blocks * block, free: st.Bavail * block, inodes: st.Files, freeInodes: st.Ffree}, nil
+}
+
+// writable reports why this user may not write into a directory. Nothing is
+// written to find out.
+func writable(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
+
+// openFiles returns how many files this process may open at most. Go raises the
+// soft limit to that by itself.
+func openFiles() (uint64, error) {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	return uint64(limit.Max), err
+}

@@ -1,0 +1,361 @@
+package doctor
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/module"
+
+	"github.com/modgate/modgate/tlsmgr"
+)
+
+// ServerConfig says what a server is configured for, and how this machine is
+// looked at.
+type ServerConfig struct {
+	// Machine is how this machine is looked at. Its URL and Module are not used.
+	Machine Config
+	// Subject names the configuration.
+	Subject string
+	// Mistakes is what is wrong with the configuration; nil: nothing.
+	Mistakes error
+	// Dirs are written by the server.
+	Dirs []Dir
+	// Files are read by the server.
+	Files []File
+	// Upstreams are the URLs of the proxies that public modules come from.
+	Upstreams []string
+	// SumDB is as in GOSUMDB.
+	SumDB string
+	// Private are patterns as in GOPRIVATE.
+	Private string
+	// Hosts are URLs of the hosts that private modules come from: https:// ones
+	// are asked for their certificate, of others only the port is tried.
+	Hosts []string
+	// Trust are files with authorities beside those of the system.
+	Trust []string
+	// Git returns what git --version prints. Nil: git is not needed.
+	Git func(context.Context) (string, error)
+	// Module is a private module that Fetch is tried with. Empty: none.
+	Module string
+	// Fetch lists the versions of a private module, as the server does it.
+	Fetch func(ctx context.Context, path string) ([]string, error)
+	// Certificates is what the server says of its certificates.
+	Certificates []tlsmgr.Status
+	// Down is why the server could not be asked; nil: it was.
+	Down error
+	// ACME is nil if certificates do not come from a CA.
+	ACME *ACME
+}
+
+// Dir is a directory that the server writes.
+type Dir struct {
+	Key, Path string
+	Max       int64 // how much the server may keep there, bytes; 0: no matter
+}
+
+// File is a file that the server reads.
+type File struct {
+	Key, Path string
+	Secret    bool
+}
+
+// ACME is where certificates come from.
+type ACME struct {
+	Directory string
+	Roots     []string // files of authorities that alone are trusted for the CA
+	Names     []string // without wildcards
+	Port      string   // to which the CA comes: 80 or 443; "" with dns-01
+	Local     []netip.Addr
+}
+
+// Server examines the machine of a server. It is used once.
+type Server struct {
+	cfg  ServerConfig
+	base *Doctor
+}
+
+// NewServer checks the configuration.
+func NewServer(c ServerConfig) (*Server, error) {
+	c.Machine.URL, c.Machine.Module = "", module.Version{}
+	// The names of private modules go to no checksum database; everything else
+	// of the go command's settings is not the server's.
+	c.Machine.Environ = append(c.Machine.Environ[:len(c.Machine.Environ):len(c.Machine.Environ)],
+		"GOENV=off", "GOPROXY=", "GOPRIVATE=", "GONOPROXY=none", "GOSUMDB="+c.SumDB, "GONOSUMDB="+c.Private, "GOAUTH=off")
+	base, err := New(c.Machine)
+	if err != nil {
+		return nil, err
+	}
+	base.places = append([]Place{OnServer}, base.places...)
+	base.report.Subject = "server, " + c.Subject
+	return &Server{c, base}, nil
+}
+
+// Examine tries everything and returns what was found.
+func (s *Server) Examine(ctx context.Context) *Report {
+	s.checkConfig()
+	s.checkFiles()
+	s.checkDirs()
+	s.checkLimits()
+	s.checkPrograms(ctx)
+	s.checkClock(ctx)
+	s.base.loadRoots()
+	s.trust(s.cfg.Trust)
+	for _, address := range s.cfg.Upstreams {
+		s.checkUpstream(ctx, address)
+	}
+	for _, address := range s.cfg.Hosts {
+		s.checkHost(ctx, address)
+	}
+	s.checkPrivate(ctx)
+	s.checkCertificates()
+	s.checkACME(ctx)
+	r := s.base.report
+	r.mask(s.base.secrets)
+	r.finish()
+	return r
+}
+
+func (s *Server) checkConfig() {
+	step := s.base.step("configuration", s.cfg.Subject)
+	if s.cfg.Mistakes == nil {
+		return
+	}
+	for line := range strings.Lines(s.cfg.Mistakes.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "→") {
+			s.base.found(step, ConfigMistake, s.cfg.Mistakes.Error(), "value", hidePasswords(line))
+			return
+		}
+	}
+}
+
+// trust adds authorities to those of the system.
+func (s *Server) trust(files []string) {
+	for _, name := range files {
+		data, err := s.base.cfg.readFile(name)
+		if err == nil {
+			s.base.roots.AppendCertsFromPEM(data)
+		}
+	}
+}
+
+// toward returns a Doctor for one address, which writes into the same report.
+func (s *Server) toward(about, address string) (*Doctor, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return nil, fmt.Errorf("%q is no URL with a host", hidePasswords(address))
+	}
+	d := &Doctor{cfg: s.base.cfg, report: s.base.report, places: s.base.places, settings: s.base.settings, roots: s.base.roots, about: about}
+	d.hide(u)
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	d.target = u
+	d.checkHTTPProxy()
+	return d, nil
+}
+
+// leave takes the secrets of d along, to be masked at the end.
+func (s *Server) leave(d *Doctor) { s.base.secrets = append(s.base.secrets, d.secrets...) }
+
+func (s *Server) checkUpstream(ctx context.Context, address string) {
+	if address == "direct" || address == "off" {
+		if address == "direct" {
+			s.base.found(s.base.step("upstream", address), UpstreamDirect, "upstream has "+address, "value", address)
+		}
+		return
+	}
+	u, err := url.Parse(address)
+	if err == nil && u.Scheme == "file" {
+		return // a directory, which no network is between
+	}
+	d, err := s.toward(hostOf(address)+" ", address)
+	if err != nil {
+		s.base.found(s.base.step("upstream", "its URL"), ConfigMistake, err.Error(), "value", err.Error())
+		return
+	}
+	if d.reach(ctx) {
+		d.examineHTTP(ctx)
+	}
+	s.leave(d)
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// checkHost tries the way to a host of private modules.
+func (s *Server) checkHost(ctx context.Context, address string) {
+	d, err := s.toward(hostOf(address)+" ", address)
+	if err != nil {
+		return // a pattern need not name a host
+	}
+	if d.target.Scheme == "https" {
+		d.reach(ctx)
+	} else if d.resolve(ctx) {
+		d.connect(ctx)
+	}
+	s.leave(d)
+}
+
+// checkPrivate lets the server's own code find a private module.
+func (s *Server) checkPrivate(ctx context.Context) {
+	if s.cfg.Module == "" {
+		return
+	}
+	step := s.base.step("private module", "the versions of "+s.cfg.Module+", as the server finds them")
+	if s.cfg.Fetch == nil || !module.MatchPrefixPatterns(s.cfg.Private, s.cfg.Module) {
+		s.base.found(step, PrivateFails, "no pattern under private matches it, or direct.go is off", "value", s.cfg.Module)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*s.base.cfg.Patience)
+	defer cancel()
+	versions, err := s.cfg.Fetch(ctx, s.cfg.Module)
+	if err != nil {
+		s.base.found(step, PrivateFails, hidePasswords(err.Error()), "value", s.cfg.Module)
+		return
+	}
+	step.saw("%d versions", len(versions))
+}
+
+// checkFiles looks at what the server reads.
+func (s *Server) checkFiles() {
+	step := s.base.step("files", "what the server reads, and who else may")
+	for _, f := range s.cfg.Files {
+		info, err := os.Stat(s.base.cfg.file(f.Path))
+		if err == nil && !info.IsDir() {
+			var in *os.File
+			if in, err = os.Open(s.base.cfg.file(f.Path)); err == nil {
+				in.Close()
+			}
+		}
+		switch {
+		case err != nil:
+			s.base.found(step, FileUnreadable, err.Error(), "file", f.Path, "variable", f.Key)
+		case f.Secret && s.base.cfg.OS != "windows" && info.Mode().Perm()&0o004 != 0:
+			s.base.found(step, SecretReadable, fmt.Sprintf("mode %#o", info.Mode().Perm()), "file", f.Path, "variable", f.Key)
+		default:
+			step.saw("%s: %s, mode %#o", f.Key, f.Path, info.Mode().Perm())
+		}
+	}
+}
+
+// checkDirs looks at what the server writes.
+func (s *Server) checkDirs() {
+	step := s.base.step("directories", "what the server writes, and the space there")
+	for _, d := range s.cfg.Dirs {
+		dir, err := existing(s.base.cfg.file(d.Path))
+		if err == nil {
+			err = writable(dir)
+		}
+		if err != nil {
+			s.base.found(step, DirUnwritable, dir+": "+err.Error(), "file", d.Path, "variable", d.Key)
+			continue
+		}
+		v, err := volumeOf(dir)
+		if errors.Is(err, errors.ErrUnsupported) {
+			continue
+		} else if err != nil {
+			step.saw("%s: %s: %v", d.Key, d.Path, err)
+			continue
+		}
+		step.saw("%s: %s, %s free of %s", d.Key, d.Path, bytesText(v.free), bytesText(v.size))
+		s.judgeVolume(step, d, v)
+	}
+}
+
+// existing returns dir, or the nearest one above it that is there.
+func existing(dir string) (string, error) {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && info.IsDir():
+			return dir, nil
+		case err == nil:
+			return dir, errors.New("is no directory")
+		case !errors.Is(err, fs.ErrNotExist) || filepath.Dir(dir) == dir:
+			return dir, err
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// volume is the file system of a directory. Sizes are bytes; without inodes
+// (btrfs, ZFS), both counts are 0.
+type volume struct {
+	size, free         uint64
+	inodes, freeInodes uint64
+}
+
+func (s *Server) judgeVolume(step *Step, d Dir, v volume) {
+	words := []string{"file", d.Path, "variable", d.Key}
+	if v.free < v.size/20 && v.free < 20<<30 || v.free < 256<<20 {
+		text := bytesText(v.free) + " free of " + bytesText(v.size)
+		s.base.found(step, DiskLow, text, append(words, "value", text)...)
+	}
+	if v.inodes > 0 && v.freeInodes < v.inodes/20 {
+		text := fmt.Sprintf("%d free of %d", v.freeInodes, v.inodes)
+		s.base.found(step, InodesLow, text, append(words, "value", text)...)
+	}
+	if d.Max > 0 && uint64(d.Max) > v.size {
+		s.base.found(step, CacheTooBig, bytesText(v.size)+" in all", append(words, "value", bytesText(uint64(d.Max)))...)
+	}
+}
+
+// bytesText prints a size for people.
+func bytesText(n uint64) string {
+	for _, u := range []struct {
+		name string
+		size uint64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}} {
+		if n >= u.size {
+			return fmt.Sprintf("%.1f %s", float64(n)/float64(u.size), u.name)
+		}
+	}
+	return fmt.Sprintf("%d B", n)
+}
+
+// fewFiles is how many open files are too few for a server.
+const fewFiles = 4096
+
+func (s *Server) checkLimits() {
+	step := s.base.step("open files", "how many files this process may open")
+	n, err := openFiles()
+	if err != nil {
+		step.Verdict = Skip
+		return
+	}
+	step.saw("%d", n)
+	if n < fewFiles {
+		s.base.found(step, FewFiles, fmt.Sprintf("the hard limit is %d", n), "value", fmt.Sprint(n))
+	}
+}
+
+// checkClock compares our clock with those of others.
+func (s *Server) checkClock(ctx context.Context) {
+	step := s.base.step("clock", "compared with other hosts")
+	s.base.via = s.directly()
+	if offset, sure := s.base.offset(ctx, step, nil); sure {
+		s.base.clockFound(step, offset)
+	}
+}
+
+// rootsOf returns a pool of the certificates in files alone.
+func (s *Server) rootsOf(files []string) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, name := range files {
+		if data, err := s.base.cfg.readFile(name); err == nil {
+			pool.AppendCertsFromPEM(data)
+		}
+	}
+	return pool
+}
