@@ -11,17 +11,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
-	modzip "golang.org/x/mod/zip"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modgate/modgate/policy"
 )
-
-// refreshPatience is how long a decision waits for a list to become fresh if it
-// has an older one.
-const refreshPatience = time.Second
 
 // learn adds what is missing to facts, as far as it can be had.
 func (s *Server) learn(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, missing policy.Fact) {
@@ -196,147 +190,4 @@ func infoVersion(body []byte) (string, error) {
 		return "", fmt.Errorf("an .info names no version: %w", errors.Join(err, errRequest))
 	}
 	return info.Version, nil
-}
-
-// sibling returns the request for another file of the same module.
-func (r *request) sibling(kind, version string) request {
-	out := request{kind: kind, mod: module.Version{Path: r.mod.Path, Version: version}, from: r.from}
-	path, err := module.EscapePath(r.mod.Path)
-	if err != nil {
-		return out // not possible: the path has been unescaped
-	}
-	switch kind {
-	case kindList:
-		out.name = path + "/@v/list"
-	case kindLatest:
-		out.name = path + "/@latest"
-	default:
-		out.name, _ = fileName(out.mod, kind)
-	}
-	return out
-}
-
-// read returns a small immutable file, fetched if it is not here.
-func (s *Server) read(ctx context.Context, req request) ([]byte, error) {
-	for {
-		obj, err := s.get(ctx, req.name)
-		if err == nil && obj.Attrs.SHA256 != "" {
-			return obj.ReadAll(modzip.MaxGoMod)
-		} else if err == nil {
-			obj.Close()
-		}
-		if s.negative.fresh(req.name, req.from.negative) {
-			return nil, errAbsentBefore
-		}
-		body, err := s.fetchSmall(ctx, req)
-		if !errors.Is(err, errStored) {
-			return body, err
-		}
-	}
-}
-
-func (s *Server) fetchSmall(ctx context.Context, req request) ([]byte, error) {
-	f, _ := s.joinFill(req)
-	defer s.flights.leave(f)
-	if err := wait(ctx, f.done); err != nil {
-		return nil, err
-	}
-	if f.err != nil && s.wasAbsent(req, f.err) {
-		return nil, errAbsentBefore
-	}
-	return f.body, f.err
-}
-
-// current returns an answer that changes with time: fresh if that can be had
-// soon, else the one that is here.
-func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
-	old, have := s.load(ctx, req)
-	age := time.Since(old.attrs.Checked)
-	if have && 0 <= age && age < req.from.list {
-		return old.body, nil
-	}
-	if !have {
-		if l, ok := s.localList(ctx, req); ok {
-			old, have = l, true
-		}
-	}
-	switch absent := s.negative.fresh(req.name, req.from.negative); {
-	case have && (absent || s.tired.fresh(req.name, restFrom)):
-		return old.body, nil
-	case absent:
-		return nil, errAbsentBefore
-	}
-	if have {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, refreshPatience)
-		defer cancel()
-	}
-	f, _ := s.flights.join(req.name, smallLimit, func(ctx context.Context, f *flight) error { return s.refresh(ctx, f, req) })
-	defer s.flights.leave(f)
-	err := wait(ctx, f.done)
-	if err == nil {
-		err = f.err
-	}
-	switch {
-	case err == nil:
-		return f.body, nil
-	case have:
-		s.tired.remember(req.name)
-		return old.body, nil
-	}
-	return nil, err
-}
-
-// newest remembers what go.mod files say about versions of their module. It is
-// bounded: when it is full, all of it is forgotten.
-type newest struct {
-	mu   sync.Mutex
-	says map[module.Version]*policy.Module
-}
-
-// maxNewest is the number of go.mod files remembered.
-const maxNewest = 10_000
-
-func newNewest() *newest { return &newest{says: make(map[module.Version]*policy.Module)} }
-
-// of returns what the go.mod that req is for says; read reads it.
-func (n *newest) of(ctx context.Context, req request, read func(context.Context, request) ([]byte, error)) (*policy.Module, error) {
-	n.mu.Lock()
-	says := n.says[req.mod]
-	n.mu.Unlock()
-	if says != nil {
-		return says, nil
-	}
-	data, err := read(ctx, req)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return new(policy.Module), nil // listed, and yet nothing that could speak
-	case err != nil:
-		return nil, err
-	}
-	says = parseNewest(data)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.says) >= maxNewest {
-		clear(n.says)
-	}
-	n.says[req.mod] = says
-	return says, nil
-}
-
-// parseNewest reads what a go.mod says about versions. One that cannot be read
-// says nothing: the go command cannot read it either.
-func parseNewest(data []byte) *policy.Module {
-	m := new(policy.Module)
-	f, err := modfile.ParseLax("go.mod", data, nil)
-	if err != nil {
-		return m
-	}
-	if f.Module != nil {
-		m.Deprecated = f.Module.Deprecated
-	}
-	for _, r := range f.Retract {
-		m.Retractions = append(m.Retractions, policy.Retraction{Low: r.Low, High: r.High, Rationale: r.Rationale})
-	}
-	return m
 }

@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/mod/module"
+	modzip "golang.org/x/mod/zip"
+)
+
+// refreshPatience is how long a decision waits for a list to become fresh if it
+// has an older one.
+const refreshPatience = time.Second
+
+// sibling returns the request for another file of the same module.
+func (r *request) sibling(kind, version string) request {
+	out := request{kind: kind, mod: module.Version{Path: r.mod.Path, Version: version}, from: r.from}
+	path, err := module.EscapePath(r.mod.Path)
+	if err != nil {
+		return out // not possible: the path has been unescaped
+	}
+	switch kind {
+	case kindList:
+		out.name = path + "/@v/list"
+	case kindLatest:
+		out.name = path + "/@latest"
+	default:
+		out.name, _ = fileName(out.mod, kind)
+	}
+	return out
+}
+
+// read returns a small immutable file, fetched if it is not here.
+func (s *Server) read(ctx context.Context, req request) ([]byte, error) {
+	for {
+		obj, err := s.get(ctx, req.name)
+		if err == nil && obj.Attrs.SHA256 != "" {
+			return obj.ReadAll(modzip.MaxGoMod)
+		} else if err == nil {
+			obj.Close()
+		}
+		if s.negative.fresh(req.name, req.from.negative) {
+			return nil, errAbsentBefore
+		}
+		body, err := s.fetchSmall(ctx, req)
+		if !errors.Is(err, errStored) {
+			return body, err
+		}
+	}
+}
+
+func (s *Server) fetchSmall(ctx context.Context, req request) ([]byte, error) {
+	f, _ := s.joinFill(req)
+	defer s.flights.leave(f)
+	if err := wait(ctx, f.done); err != nil {
+		return nil, err
+	}
+	if f.err != nil && s.wasAbsent(req, f.err) {
+		return nil, errAbsentBefore
+	}
+	return f.body, f.err
+}
+
+// current returns an answer that changes with time: fresh if that can be had
+// soon, else the one that is here.
+func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
+	old, have := s.load(ctx, req)
+	age := time.Since(old.attrs.Checked)
+	if have && 0 <= age && age < req.from.list {
+		return old.body, nil
+	}
+	if !have {
+		if l, ok := s.localList(ctx, req); ok {
+			old, have = l, true
+		}
+	}
+	switch absent := s.negative.fresh(req.name, req.from.negative); {
+	case have && (absent || s.tired.fresh(req.name, restFrom)):
+		return old.body, nil
+	case absent:
+		return nil, errAbsentBefore
+	}
+	if have {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, refreshPatience)
+		defer cancel()
+	}
+	f, _ := s.flights.join(req.name, smallLimit, func(ctx context.Context, f *flight) error { return s.refresh(ctx, f, req) })
+	defer s.flights.leave(f)
+	err := wait(ctx, f.done)
+	if err == nil {
+		err = f.err
+	}
+	switch {
+	case err == nil:
+		return f.body, nil
+	case have:
+		s.tired.remember(req.name)
+		return old.body, nil
+	}
+	return nil, err
+}
