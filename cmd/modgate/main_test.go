@@ -121,7 +121,7 @@ type world struct {
 	log      *sumdbtest.Log
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	log, err := sumdbtest.New("sum.example.com")
 	if err != nil {

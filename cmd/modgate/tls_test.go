@@ -115,6 +115,14 @@ func TestTLSFiles(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, metrics)
 		}
 	}
+	operatorCert, operatorKey := pki.Write(dir, "operator", pki.Issue(tlstest.Leaf{Client: true, Hosts: []string{"operator"}}))
+	out = i.command(t, "tls", "status", "--admin="+admin, "--cacert="+root, "--cert="+operatorCert, "--key="+operatorKey)
+	if !strings.Contains(out, cert) || !strings.Contains(out, "clients that refused") || strings.Contains(out, "ALARM") {
+		t.Errorf("modgate tls status:\n%s", out)
+	}
+	if out = i.command(t, "tls", "status", "--admin="+admin, "--cacert="+root); !strings.Contains(out, "certificate required") && !strings.Contains(out, "broken pipe") && !strings.Contains(out, "reset") {
+		t.Errorf("modgate tls status without a certificate:\n%s", out)
+	}
 	if !strings.Contains(i.log(), "https://localhost:") {
 		t.Errorf("the address is not told with a name of the certificate:\n%s", i.log())
 	}
