@@ -47,9 +47,9 @@ var wellKnown = []struct {
 	{"", regexp.MustCompile(`^([a-z0-9.\-]+\.)+[a-z0-9.\-]+(/~?[\w.\-]+)+?\.(bzr|fossil|git|hg|svn)(/|$)`)},
 }
 
-// staticRoot returns the root that the go command finds in the path. ok is
-// false if it has to ask the host.
-func staticRoot(modulePath string) (root string, ok bool, err error) {
+// staticRoot returns the root that the go command finds in the path, and the
+// host and path where it fetches from. ok is false if it has to ask the host.
+func staticRoot(modulePath string) (root, repo string, ok bool, err error) {
 	for _, k := range wellKnown {
 		if !strings.HasPrefix(modulePath+"/", k.prefix) {
 			continue
@@ -57,15 +57,18 @@ func staticRoot(modulePath string) (root string, ok bool, err error) {
 		m := strings.TrimSuffix(k.root.FindString(modulePath), "/")
 		switch {
 		case m == "" && k.prefix != "":
-			return "", true, troubled(notModule, nil, "a module on this host has more path elements")
+			return "", "", true, troubled(notModule, nil, "a module on this host has more path elements")
 		case m == "":
 			continue
 		case k.prefix == "" && !strings.HasSuffix(m, ".git"):
-			return "", true, troubled(notModule, nil, "modgate fetches from git repositories alone")
+			return "", "", true, troubled(notModule, nil, "modgate fetches from git repositories alone")
 		}
-		return m, true, nil
+		if k.prefix == "" {
+			return m, strings.TrimSuffix(m, ".git"), true, nil
+		}
+		return m, m, true, nil
 	}
-	return "", false, nil
+	return "", "", false, nil
 }
 
 // locate finds the repository of a module: by a rule, by the path, or by
@@ -75,7 +78,7 @@ func (d *Direct) locate(ctx context.Context, modulePath string) (*place, error) 
 	if a, err := netip.ParseAddr(host); err == nil && (a.IsLoopback() || a.IsUnspecified()) {
 		return nil, troubled(forbidden, nil, "%s is this machine: nothing is fetched from there", host)
 	}
-	static, isStatic, err := staticRoot(modulePath)
+	static, repo, isStatic, err := staticRoot(modulePath)
 	root, u, ruleErr := d.current().repository(modulePath)
 	switch {
 	case ruleErr != nil:
@@ -83,11 +86,14 @@ func (d *Direct) locate(ctx context.Context, modulePath string) (*place, error) 
 	case u != nil && isStatic && root != static:
 		return nil, troubled(misconfigured, err, "the rule for repositories says that %s is the repository, but to the go command it is %s", root, static)
 	case u != nil:
-		return &place{root: root, seen: "https://" + root, url: u, static: isStatic}, nil
+		if !isStatic {
+			repo = root
+		}
+		return &place{root: root, seen: "https://" + repo, url: u, static: isStatic}, nil
 	case err != nil:
 		return nil, err
 	case isStatic:
-		u, err := url.Parse("https://" + static)
+		u, err := url.Parse("https://" + repo)
 		if err != nil {
 			return nil, troubled(notModule, err, "not a URL")
 		}

@@ -143,7 +143,10 @@ func TestStaticRoot(t *testing.T) {
 		"git.corp.example/x/y.git": "git.corp.example/x/y.git", "git.corp.example/x/y.git/sub/v2": "git.corp.example/x/y.git", "git.corp.example/x/y.hg": "error",
 		"git.corp.example/x/y.github": "", "git.corp.example/x/y": "", "githubb.com/a/b": "", "git.apache.org/thrift.git/lib": "git.apache.org/thrift.git",
 	} {
-		root, ok, err := staticRoot(path)
+		root, repo, ok, err := staticRoot(path)
+		if want := strings.TrimSuffix(root, ".git"); repo != want && !strings.HasPrefix(path, "git.apache.org") {
+			t.Errorf("%s: fetched from %q, want %q", path, repo, want)
+		}
 		got := root
 		if err != nil {
 			got = "error"

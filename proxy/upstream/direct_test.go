@@ -68,6 +68,50 @@ func TestDirectServesAModule(t *testing.T) {
 
 func fileIn(z *zip.Reader, name string) (io.ReadCloser, error) { return z.Open(name) }
 
+// Repositories are found behind vanity hosts, in groups of groups, by a .git
+// in the path, and by rules, also for hosts that the go command knows itself.
+func TestDirectFindsRepositories(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) {
+		w.cfg.Private = "*.corp.example,github.com/corp"
+		w.cfg.Rules.Repositories = []Repository{
+			{Match: "github.com/corp/*", URL: "https://" + gitHost + "/team/{1}.git"},
+			{Match: "deep.corp.example/*/*/*", URL: "https://" + gitHost + "/team/{3}"},
+		}
+	})
+	goMod := func(path string) map[string]string { return map[string]string{"go.mod": "module " + path + "\n"} }
+	const group = gitHost + "/team/a/b/proj"
+	w.repo(group, tagged("v1.0.0"), gittest.Commit{Files: map[string]string{"sub/go.mod": "module " + group + "/sub\n"}, Tags: []string{"sub/v1.0.0"}})
+	gittest.NewRepo(t, w.root, gitHost+"/team/hub", gittest.Commit{Files: goMod("github.com/corp/hub"), Tags: []string{"v1.0.0"}})
+	gittest.NewRepo(t, w.root, gitHost+"/team/deep", gittest.Commit{Files: goMod("deep.corp.example/x/y/deep"), Tags: []string{"v1.0.0"}})
+	gittest.NewRepo(t, w.root, gitHost+"/team/dot", gittest.Commit{Files: goMod(gitHost + "/team/dot.git"), Tags: []string{"v1.0.0"}})
+	gittest.NewRepo(t, w.root, gitHost+"/team/vanity", gittest.Commit{Files: map[string]string{"go.mod": "module go.corp.example/vanity\n", "in/here/go.mod": "module go.corp.example/inside\n"}, Tags: []string{"v1.0.0", "in/here/v1.0.0"}})
+	w.server.SetImport("go.corp.example/vanity", "git", "https://"+gitHost+"/team/vanity.git")
+	w.server.SetImport("go.corp.example/inside", "git", "https://"+gitHost+"/team/vanity.git in/here")
+	for _, path := range []string{
+		group, group + "/sub", "github.com/corp/hub", "deep.corp.example/x/y/deep", gitHost + "/team/dot.git",
+		"go.corp.example/vanity", "go.corp.example/inside",
+	} {
+		for range 2 { // the second time by git's own protocol
+			if list := must[[]string](t)(w.direct.List(t.Context(), path)); !slices.Equal(list, []string{"v1.0.0"}) {
+				t.Errorf("%s: list %q", path, list)
+			}
+			mod := must[[]byte](t)(w.read(path, "v1.0.0", "mod"))
+			if string(bytes.Fields(mod)[1]) != path {
+				t.Errorf("%s: go.mod is %q", path, mod)
+			}
+			must[[]byte](t)(w.read(path, "v1.0.0", "zip"))
+			must[[]byte](t)(w.direct.Info(t.Context(), path, "main"))
+		}
+	}
+	for _, r := range w.server.Requests() {
+		if strings.HasPrefix(r.Host, "github.com") || strings.HasPrefix(r.Host, "deep.") {
+			t.Errorf("asked %s although there is a rule", r.Host)
+		}
+	}
+	_, err := w.direct.List(t.Context(), gitHost+"/team/a/b/none")
+	wantAbsent(t, "no project", err)
+}
+
 // What is only a directory, or not even that, is no module.
 func TestDirectKnowsWhatIsNoModule(t *testing.T) {
 	w := newGitWorld(t, nil)
