@@ -127,7 +127,9 @@ func (d *Direct) deepen(ctx context.Context, p *place, env []string) {
 		return // the go command is at it
 	}
 	defer lock.Close()
-	_ = d.git(ctx, dir, env, "fetch", "--quiet", "--force", "--unshallow", "origin", "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*")
+	if d.git(ctx, dir, env, "fetch", "--quiet", "--force", "--unshallow", "origin", "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*") == nil {
+		_ = d.git(ctx, dir, d.gitEnv(), "pack-refs", "--all") // thousands of small files otherwise
+	}
 }
 
 // manyPacks is how many packs a kept repository may have. Each fetch adds one,
@@ -146,6 +148,7 @@ func (d *Direct) tidy(ctx context.Context, p *place) {
 		return // in use: another time
 	}
 	defer lock.Close()
+	_ = d.git(ctx, dir, d.gitEnv(), "pack-refs", "--all")
 	_ = d.git(ctx, dir, d.gitEnv(), "repack", "-d", "-q", "--geometric=2")
 }
 

@@ -106,7 +106,7 @@ func (d *Direct) startPacking(w *work) error {
 	// Not the values of the request either: it may be over.
 	ctx, cancel := context.WithCancel(d.life)
 	run := &packing{done: make(chan struct{}), cancel: cancel}
-	r := w.r
+	m, r := w.m, w.r // w belongs to the next request when the run is done
 	r.what = runDownload
 	d.mu.Lock()
 	w.users++
@@ -116,14 +116,14 @@ func (d *Direct) startPacking(w *work) error {
 		defer d.leave(w)
 		defer cancel()
 		run.err = d.goRun(ctx, w, r, func(ctx context.Context, f *goproxy.GoFetcher) error {
-			info, mod, zip, err := f.Download(ctx, w.m.Path, w.m.Version)
+			info, mod, zip, err := f.Download(ctx, m.Path, m.Version)
 			if err != nil {
 				return err
 			}
 			return errors.Join(info.Close(), mod.Close(), zip.Close())
 		})
 		close(run.done)
-		d.tidy(ctx, w.r.place)
+		d.tidy(ctx, r.place)
 	})
 	return nil
 }

@@ -136,10 +136,29 @@ func TestDirectTrouble(t *testing.T) {
 	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
 }
 
+// settle waits until no go command runs, and what it was asked for is dropped.
+func (w *gitWorld) settle() {
+	w.Helper()
+	for {
+		w.direct.dropIdle(time.Now().Add(time.Hour))
+		w.direct.mu.Lock()
+		n := len(w.direct.works)
+		w.direct.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-w.Context().Done():
+			w.Fatal("the go command does not end")
+		}
+	}
+}
+
 // forget removes the kept repositories and what is known of versions.
 func (w *gitWorld) forget() {
 	w.Helper()
-	w.direct.dropIdle(time.Now().Add(time.Hour))
+	w.settle()
 	entries, err := os.ReadDir(filepath.Join(w.cfg.Dir, "vcs"))
 	if err != nil {
 		w.Fatal(err)
@@ -211,6 +230,7 @@ func TestDirectSeesMovedTags(t *testing.T) {
 			must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
 			must[[]byte](t)(w.direct.Info(t.Context(), lib, "main"))
 			r.Tag(t, "v1.0.0", "main")
+			w.settle()
 			after := must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
 			if string(before) == string(after) {
 				t.Error("the tag was moved, and the zip is the same")
@@ -219,6 +239,7 @@ func TestDirectSeesMovedTags(t *testing.T) {
 				t.Error("the other tag is gone")
 			}
 			r.Untag(t, "v1.0.0")
+			w.settle()
 			_, err := w.read(lib, "v1.0.0", "mod")
 			wantAbsent(t, "deleted tag", err)
 			if list := must[[]string](t)(w.direct.List(t.Context(), lib)); len(list) != 1 {
