@@ -168,14 +168,19 @@ func selfSigned(c *x509.Certificate) bool {
 func (d *Doctor) fetchIssuers(ctx context.Context, s *Step, c *x509.Certificate) []*x509.Certificate {
 	var found []*x509.Certificate
 	for range 3 { // intermediates of intermediates are rare
-		if len(c.IssuingCertificateURL) == 0 || selfSigned(c) {
+		// Microsoft's authority names LDAP addresses first, which nobody outside can ask.
+		i := slices.IndexFunc(c.IssuingCertificateURL, func(u string) bool { return strings.HasPrefix(u, "http://") })
+		if i < 0 || selfSigned(c) {
 			break
 		}
-		address := c.IssuingCertificateURL[0]
+		address := c.IssuingCertificateURL[i]
 		data, err := d.fetchSmall(ctx, address)
 		if err != nil {
 			s.saw("the issuer at %s cannot be fetched: %s", oneLine(address), shortError(err))
 			break
+		}
+		if block, _ := pem.Decode(data); block != nil {
+			data = block.Bytes // not as it should be, but it is seen
 		}
 		issuer, err := x509.ParseCertificate(data)
 		if err != nil || c.CheckSignatureFrom(issuer) != nil {

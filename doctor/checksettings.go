@@ -87,7 +87,7 @@ func (d *Doctor) checkPatterns(s *Step) {
 	}
 	for _, name := range []string{"GONOSUMDB", "GONOPROXY"} {
 		if g := d.settings.get(name); d.cfg.envSet(name) && d.cfg.env(name) == "" && g.Value != "" {
-			d.found(s, NosumdbEmpty, name+"= (environment), but "+name+"="+g.Value+" is used ("+g.From+")", "variable", name)
+			d.found(s, VariableEmpty, name+"= (environment), but "+name+"="+g.Value+" is used ("+g.From+")", "variable", name)
 		}
 	}
 }

@@ -6,7 +6,7 @@ const (
 	SumdbOff         Code = "env-gosumdb-off"
 	SumdbInvalid     Code = "env-gosumdb-invalid"
 	NosumdbWide      Code = "env-gonosumdb-wide"
-	NosumdbEmpty     Code = "env-gonosumdb-empty"
+	VariableEmpty    Code = "env-empty-variable"
 	DebugUnknown     Code = "env-godebug-unknown"
 	ToolchainInvalid Code = "env-gotoolchain-invalid"
 	AuthOff          Code = "env-goauth-off"
@@ -33,7 +33,7 @@ var settingsTable = []Entry{
 	{NosumdbWide, Warn, "{variable} covers every module: no checksum is compared with the checksum database", "",
 		"The pattern * matches public modules as well.",
 		[]Remedy{{Do: "go env -w {variable}=your-private-pattern"}}},
-	{NosumdbEmpty, Warn, "{variable} is empty in the environment, which the go command takes for not set", "",
+	{VariableEmpty, Warn, "{variable} is empty in the environment, which the go command takes for not set", "",
 		"An empty variable does not switch the pattern off: the value of go env -w, or of GOPRIVATE, is used.",
 		[]Remedy{{Do: "export {variable}=none"}}},
 	{DebugUnknown, Warn, "GODEBUG has a setting that does not exist: {value}", "",

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/proxy"
 )
 
 // maxAddresses bounds how many addresses of one name are tried.
@@ -166,7 +168,10 @@ func (d *Doctor) open(ctx context.Context) (net.Conn, error) {
 	if via == nil {
 		return d.cfg.Dial(ctx, "tcp", net.JoinHostPort(d.addrs[0].String(), portOf(d.target)))
 	}
-	conn, err := d.dial(ctx, "tcp", net.JoinHostPort(via.Hostname(), cmp.Or(via.Port(), map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[via.Scheme], "80")))
+	if strings.HasPrefix(via.Scheme, "socks5") {
+		return d.openBySocks(ctx, via)
+	}
+	conn, err := d.dial(ctx, "tcp", net.JoinHostPort(via.Hostname(), portOf(via)))
 	if err != nil || d.target.Scheme == "http" {
 		return conn, err
 	}
@@ -181,6 +186,31 @@ func (d *Doctor) open(ctx context.Context) (net.Conn, error) {
 	}
 	return conn, conn.SetDeadline(time.Time{})
 }
+
+// openBySocks opens a connection to the target through a SOCKS proxy, which
+// resolves the name, as net/http lets it.
+func (d *Doctor) openBySocks(ctx context.Context, via *url.URL) (net.Conn, error) {
+	var auth *proxy.Auth
+	if via.User != nil {
+		password, _ := via.User.Password()
+		auth = &proxy.Auth{User: via.User.Username(), Password: password}
+	}
+	dialer, err := proxy.SOCKS5("tcp", net.JoinHostPort(via.Hostname(), portOf(via)), auth, contextDialer(d.dial))
+	if err != nil {
+		return nil, err
+	}
+	return dialer.(proxy.ContextDialer).DialContext(ctx, "tcp", hostPort(d.target))
+}
+
+// contextDialer is a function as x/net/proxy wants one.
+type contextDialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+func (f contextDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return f(ctx, network, address)
+}
+
+// Dial is never called: we have a context.
+func (f contextDialer) Dial(string, string) (net.Conn, error) { return nil, errors.ErrUnsupported }
 
 // askForTunnel sends CONNECT.
 func askForTunnel(conn net.Conn, via *url.URL, target string) error {

@@ -51,6 +51,10 @@ func healthy() []defect {
 			w.set("HTTPS_PROXY", "http://me:t0ken@"+w.tunnel(407, "t0ken"))
 			return strings.Replace(w.secure(w.pki.Issue(tlstest.Leaf{Hosts: []string{"go.corp"}})), "localhost", "go.corp", 1)
 		}},
+		{name: "healthy through a SOCKS proxy", mute: true, start: func(w *world) string {
+			w.set("HTTPS_PROXY", "socks5://"+w.socks())
+			return strings.Replace(w.secure(w.pki.Issue(tlstest.Leaf{Hosts: []string{"go.corp"}})), "localhost", "go.corp", 1)
+		}},
 		{name: "healthy with netrc", mute: true, start: func(w *world) string {
 			url := w.answers(func(out http.ResponseWriter, r *http.Request) {
 				if _, password, _ := r.BasicAuth(); password != "t0ken" && r.URL.Path != doctor.FingerprintPath {
@@ -125,7 +129,9 @@ func certificateDefects() []defect {
 		{name: "self-signed", want: "tls-self-signed", start: leaf(tlstest.Leaf{SelfSigned: true})},
 		{name: "missing intermediate", want: "tls-missing-intermediate", start: func(w *world) string {
 			issuer := w.plain(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { out.Write(w.pki.Intermediate.Cert.Raw) }))
-			return w.secure(w.odd(func(c *x509.Certificate) { c.IssuingCertificateURL = []string{issuer + "/intermediate.cer"} }))
+			return w.secure(w.odd(func(c *x509.Certificate) {
+				c.IssuingCertificateURL = []string{"ldap:///CN=test", issuer + "/intermediate.cer"}
+			}))
 		}},
 		{name: "expired", want: "tls-expired", start: leaf(tlstest.Leaf{From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-25 * time.Hour)})},
 		{name: "not yet valid", want: "tls-not-yet-valid", start: leaf(tlstest.Leaf{From: time.Now().Add(25 * time.Hour), Until: time.Now().Add(48 * time.Hour)})},

@@ -53,7 +53,7 @@ func TestEnvironmentTraps(t *testing.T) {
 		{"GOSUMDB invalid", "GOPROXY=https://go.corp GOSUMDB=sum.corp", nil, "env-gosumdb-invalid"},
 		{"GONOSUMDB all", "GOPROXY=https://go.corp GONOSUMDB=*", nil, "env-gonosumdb-wide"},
 		{"GOPRIVATE all", "GOPROXY=https://go.corp GOPRIVATE=*", nil, "env-gonosumdb-wide"},
-		{"GONOSUMDB empty", "GOPROXY=https://go.corp GOPRIVATE=git.corp GONOSUMDB=", nil, "env-gonosumdb-empty"},
+		{"GONOSUMDB empty", "GOPROXY=https://go.corp GOPRIVATE=git.corp GONOSUMDB=", nil, "env-empty-variable"},
 		{"GONOSUMDB empty, nothing private", "GOPROXY=https://go.corp GONOSUMDB=", nil, ""},
 		{"GODEBUG unknown", "GOPROXY=https://go.corp GODEBUG=x509ignoreCN=0", nil, "env-godebug-unknown"},
 		{"GODEBUG known", "GOPROXY=https://go.corp GODEBUG=netdns=go,http2client=0,madvdontneed=1,cpu.avx2=off", nil, ""},

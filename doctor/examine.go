@@ -177,6 +177,8 @@ func portOf(u *url.URL) string {
 		return "80"
 	case "ssh":
 		return "22"
+	case "socks5", "socks5h":
+		return "1080"
 	case "redis", "rediss":
 		return "6379"
 	default:

@@ -79,6 +79,9 @@ func (d *Doctor) checkGoproxy() {
 		}
 	}
 	d.aim(first)
+	if first != nil && d.cfg.URL == "" && len(entries) > 1 {
+		s.saw("the first proxy is examined; others: modgate doctor URL")
+	}
 	d.checkEntries(s, g, entries)
 	d.checkBypass(s)
 	d.checkModulesOn(s)

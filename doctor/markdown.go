@@ -18,13 +18,13 @@ On the machine of a server, with its configuration file, as its user:
     modgate doctor --server
     modgate doctor --server git.corp.example/team/repo   also look for a private module as the server does
 
-The first form finds out why modules cannot be had and says what mends it: settings, name
-resolution, connection, certificates, clock, HTTP, the module protocol, the
-checksum database, speed. The second looks at configuration, files, space, clock,
-upstreams, the hosts of private modules, certificates and the CA, and asks a
-running server what it knows. Neither changes anything,
-prints a secret, or names a private module to a host that the go command or the
-server would not name it to.
+The first form finds out why modules cannot be had and says what mends it:
+settings, name resolution, connection, certificates, clock, HTTP, the module
+protocol, the checksum database, speed. The second looks at configuration, files,
+space, clock, upstreams, the hosts of private modules, certificates and the CA,
+and asks a running server what it knows. Neither changes anything, prints a
+secret, or names a private module to a host that the go command or the server
+would not name it to.
 
 | exit status | meaning |
 | --- | --- |

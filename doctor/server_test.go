@@ -84,7 +84,7 @@ func TestServer(t *testing.T) {
 		}, ""},
 		{"upstream direct", func(_ *world, c *doctor.ServerConfig) { c.Upstreams = append(c.Upstreams, "direct") }, "server-upstream-direct"},
 		{"upstream wants a password", func(w *world, c *doctor.ServerConfig) {
-			c.Upstreams = []string{w.answers(func(out http.ResponseWriter, _ *http.Request) { http.Error(out, "who?", 401) })}
+			c.Upstreams = []string{w.answers(func(out http.ResponseWriter, _ *http.Request) { http.Error(out, "who?", http.StatusUnauthorized) })}
 		}, "http-unauthorized"},
 		{"clock", func(w *world, c *doctor.ServerConfig) {
 			c.Machine.Now = func() time.Time { return time.Now().Add(20 * time.Minute) }
