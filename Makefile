@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test setup check lint fmt vet staticcheck mod shell unit short cover fuzz bench image clean
+.PHONY: help build test setup check lint fmt vet staticcheck mod shell unit short cover fuzz bench cluster image clean
 
 GO       ?= go
 TOOLS    := $(shell tools/setup.sh dir)
@@ -77,6 +77,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 bench: ## modgate beside its peers, in one run; writes a Markdown table
 	@tools/setup.sh bench
 	$(GO) run ./cmd/modbench compare
+
+cluster: setup build ## three replicas that share a Redis and a bucket, behind nginx, on this machine
+	@tools/cluster.sh
 
 image: ## both container images, with a Docker engine
 	docker build --target modgate -t modgate:latest .
