@@ -21,7 +21,7 @@ import (
 func (s *Server) learn(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, missing policy.Fact) {
 	var errs []error
 	if missing&policy.FactFirstSeen != 0 {
-		facts.FirstSeen = s.firstSeen(ctx, req)
+		facts.FirstSeen = s.servedSince(ctx, req)
 		facts.Known |= policy.FactFirstSeen
 	}
 	if missing&policy.FactVersions != 0 {
@@ -49,18 +49,15 @@ func change(facts *policy.Facts, known policy.Fact, with func(*policy.Module)) {
 	facts.Known |= known
 }
 
-// firstSeen returns when the zip of req's version came here. One that another
-// program has put there is as old as time.
-func (s *Server) firstSeen(ctx context.Context, req request) time.Time {
+// servedSince returns when the zip of req's version came here, zero if it is not
+// here.
+func (s *Server) servedSince(ctx context.Context, req request) time.Time {
 	obj, err := s.get(ctx, req.sibling(KindZip, req.mod.Version).name)
 	if err != nil {
 		return time.Time{}
 	}
 	obj.Close()
-	if obj.Attrs.FirstSeen.IsZero() {
-		return time.Unix(0, 0)
-	}
-	return obj.Attrs.FirstSeen
+	return firstSeen(obj.Attrs)
 }
 
 func (s *Server) learnAllFirstSeen(ctx context.Context, req request, facts *policy.Facts) {
@@ -72,7 +69,7 @@ func (s *Server) learnAllFirstSeen(ctx context.Context, req request, facts *poli
 			return
 		}
 		if r, err := parse(e.Name); err == nil && r.kind == KindZip {
-			seen[r.mod.Version] = s.firstSeen(ctx, r)
+			seen[r.mod.Version] = s.servedSince(ctx, r)
 		}
 	}
 	change(facts, policy.FactFirstSeen, func(m *policy.Module) { m.FirstSeen = seen })

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/policy"
 )
@@ -32,10 +33,11 @@ func (e *deniedError) Public() string { return e.Text }
 func (e *deniedError) unsure() bool { return e.Wants != 0 }
 
 // permit asks whether caller may have req, a version, and answers itself if
-// not. facts are what is known already. A go.mod is refused by strict rules
+// not. A go.mod is refused by strict rules
 // alone: the go command needs those of versions that it does not select (go mod
 // tidy, go list -m all; measured with go1.26), and builds nothing from them.
-func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, facts policy.Facts) bool {
+func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) bool {
+	facts := atHand(req)
 	if req.kind == KindMod && !s.cfg.Policy.Decide(caller, req.mod, facts).Strict {
 		return true
 	}
@@ -46,13 +48,21 @@ func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Ca
 	return s.heed(w, r, caller, req, v)
 }
 
-// atHand are the facts that come with an answer to req. seen is when it was
-// stored, zero if it is not yet.
-func atHand(req request, seen time.Time) policy.Facts {
+// atHand are the facts that come with req.
+func atHand(req request) policy.Facts {
 	if req.kind != KindZip {
 		return policy.Facts{}
 	}
-	return policy.Facts{Known: policy.FactFirstSeen, FirstSeen: seen}
+	return policy.Facts{Known: policy.FactFirstSeen, FirstSeen: req.since}
+}
+
+// firstSeen is when a stored file came here. One that another program has put
+// there is as old as time.
+func firstSeen(stored cache.Attrs) time.Time {
+	if stored.FirstSeen.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return stored.FirstSeen
 }
 
 // permitFetch is permit for a zip that is not here. One that is refused is not
@@ -62,7 +72,7 @@ func (s *Server) permitFetch(w http.ResponseWriter, r *http.Request, caller poli
 	if req.kind != KindZip {
 		return true // as cheap to fetch as to judge; asked when it is here
 	}
-	v := s.judge(r.Context(), caller, req, atHand(req, time.Time{}))
+	v := s.judge(r.Context(), caller, req, atHand(req))
 	if !v.Deny {
 		return true // and noted when it is here
 	}

@@ -239,6 +239,19 @@ func TestNewAndServed(t *testing.T) {
 	w.wantNo(w.get("/example.com/m/@v/v1.1.0.info"), 403, access.Denied)
 }
 
+// A directory that another program has filled is what builds depend on.
+func TestAdoptedIsNotNew(t *testing.T) {
+	t.Parallel()
+	mods := versions(t, "example.com/m", "", "v1.0.0", "v1.1.0")
+	w := newWorld(t, options{
+		adopt:  map[string][]byte{"example.com/m/@v/v1.0.0.zip": mods[0].Zip},
+		config: ruled(t, "", policy.Rule{AppliesTo: "new", Action: deny}),
+	}, mods...)
+	w.want(w.get("/example.com/m/@v/v1.0.0.zip"), mods[0].Zip, access.Miss)
+	w.want(w.get("/example.com/m/@v/v1.0.0.zip"), mods[0].Zip, access.Hit)
+	w.wantNo(w.get("/example.com/m/@v/v1.1.0.zip"), 403, access.Denied)
+}
+
 func TestExplainAsEnforced(t *testing.T) {
 	t.Parallel()
 	mods := versions(t, "example.com/m", "", "v1.0.0", "v1.1.0")

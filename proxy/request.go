@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
@@ -35,6 +36,9 @@ type request struct {
 	name string
 	// from is where the module comes from; nil until its route is known.
 	from *supply
+	// since is when a zip came here, as its request found it: zero if it did
+	// not. To fetch it must not turn a decision about what is new.
+	since time.Time
 }
 
 // immutable reports whether the answer never changes.

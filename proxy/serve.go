@@ -72,7 +72,8 @@ func (s *Server) wasAbsent(req request, cause error) bool {
 // serveObject answers from the store, and closes obj.
 func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, obj *cache.Object) {
 	defer obj.Close()
-	if !s.permit(w, r, caller, req, atHand(req, obj.Attrs.FirstSeen)) {
+	req.since = firstSeen(obj.Attrs)
+	if !s.permit(w, r, caller, req) {
 		return
 	}
 	if obj.Body != nil {
@@ -91,6 +92,9 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 // now.
 func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) (again bool) {
 	rec := access.From(w)
+	if req.kind == KindZip {
+		req.since = s.servedSince(r.Context(), req)
+	}
 	if !s.permitFetch(w, r, caller, req) {
 		return false
 	}
@@ -105,7 +109,7 @@ func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy
 		return false
 	}
 	if f.spool != nil && f.spool.total >= 0 && follows(r) {
-		if s.permit(w, r, caller, req, atHand(req, time.Time{})) {
+		if s.permit(w, r, caller, req) {
 			s.stream(w, r, req, f)
 		}
 		return false
@@ -178,7 +182,7 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 		s.fail(w, r, req, f.err)
 		return false
 	}
-	if !s.permit(w, r, caller, req, atHand(req, time.Time{})) {
+	if !s.permit(w, r, caller, req) {
 		return false
 	}
 	if f.spool == nil {

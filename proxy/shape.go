@@ -26,7 +26,7 @@ func (s *Server) shape(w http.ResponseWriter, r *http.Request, caller policy.Cal
 		return a, false
 	}
 	req.mod.Version = version
-	return a, s.permit(w, r, caller, req, policy.Facts{})
+	return a, s.permit(w, r, caller, req)
 }
 
 func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) (mutable, bool) {
@@ -63,7 +63,7 @@ func (s *Server) shapeLatest(w http.ResponseWriter, r *http.Request, caller poli
 	visible, listed := s.filter(r.Context(), caller, req, &facts)
 	switch {
 	case facts.Known&policy.FactVersions == 0 && listed.Wants == 0, listed.Wants == 0 && !listed.Deny && !hidden(&facts, visible, version):
-		return a, s.permit(w, r, caller, req, policy.Facts{})
+		return a, s.permit(w, r, caller, req)
 	case listed.Wants != 0:
 		return a, s.heed(w, r, caller, asked, unsure(asked, listed))
 	case listed.Deny:
@@ -76,7 +76,7 @@ func (s *Server) shapeLatest(w http.ResponseWriter, r *http.Request, caller poli
 		return a, false
 	}
 	a.body, a.attrs.SHA256 = body, ""
-	return a, s.permit(w, r, caller, req, policy.Facts{})
+	return a, s.permit(w, r, caller, req)
 }
 
 // hidden reports whether version is one that exists and is not visible.
