@@ -140,7 +140,7 @@ func TestGoCommand(t *testing.T) {
 		{good, ""},
 		{evil, "SECURITY ERROR\nThis download does NOT match the one reported by the checksum server."},
 		{missing, "server response: example.com/missing@v1.0.0: not found in sum.test/db"},
-		{secret, "go env -w GONOSUMDB=corp.example,*.internal"},
+		{secret, "go env -w 'GONOSUMDB=corp.example,*.internal'"},
 	}
 	for _, test := range tests {
 		out, err := p.download(log.Key(), test.m.String())

@@ -133,7 +133,7 @@ func TestMirrorPrivate(t *testing.T) {
 	mirror := newMirror(t, d)
 	for _, path := range []string{"corp.example/secret@v1.0.0", "corp.example/!secret/v2@v2.0.0", "git.internal/x@v1.0.0", "corp.example/secret@master", "corp.example/secret@", "corp.example/secret", "corp.example/secret@v1.0.0@v1"} {
 		rec := get(t, mirror, "sum.test/db/lookup/"+path)
-		if rec.Code != 403 || !strings.Contains(rec.Body.String(), "go env -w GONOSUMDB=corp.example,*.internal\n") {
+		if rec.Code != 403 || !strings.Contains(rec.Body.String(), "\tgo env -w 'GONOSUMDB=corp.example,*.internal'\n") {
 			t.Errorf("%s: %d %s", path, rec.Code, rec.Body)
 		}
 		wantText(t, rec)

@@ -55,14 +55,24 @@ func (m *Mirror) fail(w http.ResponseWriter, r *http.Request, d *DB, mod module.
 
 // privateText tells a developer how to stop asking for private modules.
 func (m *Mirror) privateText(d *DB, path string) string {
-	patterns := m.private
-	if patterns == "" || len(patterns) > 250 {
-		patterns = path
+	setting := quote("GONOSUMDB=" + m.private)
+	if m.private == "" || len(setting) > 260 {
+		setting = quote("GONOSUMDB=" + path)
 	}
 	return fmt.Sprintf("%.120s is private here: its name is not told to %s.\n"+
 		"Keep the go command from asking for it:\n"+
-		"\tgo env -w GONOSUMDB=%s\n"+
-		"(if you have set GOPRIVATE or GONOSUMDB, add it there)", path, d.name, patterns)
+		"\tgo env -w %s\n"+
+		"(if you have set GOPRIVATE or GONOSUMDB, add it there)", path, d.name, setting)
+}
+
+// quote protects s from a shell that would expand the patterns in it.
+func quote(s string) string {
+	if !strings.ContainsFunc(s, func(c rune) bool {
+		return !strings.ContainsRune("-_=+./:,@%", c) && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // Bounds of what the go command shows of a text

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/module"
 )
 
 func auditCommand(p *process) *cobra.Command {
@@ -42,6 +43,9 @@ which address, by whom, and how it was answered.
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON lines.")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		path, version, versioned := strings.Cut(args[0], "@")
+		if err := checkAsked(path, version, versioned); err != nil {
+			return err
+		}
 		var fetched, refused int
 		clients := map[string]bool{}
 		for _, name := range args[1:] {
@@ -71,6 +75,17 @@ which address, by whom, and how it was answered.
 		return nil
 	}
 	return cmd
+}
+
+// checkAsked reports what no log can hold: 0 times would be the answer to a slip.
+func checkAsked(path, version string, versioned bool) error {
+	if err := module.CheckPath(path); err != nil {
+		return fmt.Errorf("%w\n  → write MODULE or MODULE@VERSION first, then the logs: github.com/corp/tool@v1.2.3", err)
+	}
+	if versioned && (version == "" || module.CanonicalVersion(version) != version) {
+		return fmt.Errorf("%s@%s: malformed version: write it in full, v1.2.3", path, version)
+	}
+	return nil
 }
 
 func times(n int) string { return counted(n, "time") }
