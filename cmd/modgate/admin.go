@@ -19,6 +19,7 @@ type admin struct {
 	settings *settings
 	started  time.Time
 	explain  explainer
+	reloads  *reloads
 
 	certificates *tlsmgr.Manager // nil without TLS
 }
@@ -67,6 +68,7 @@ type status struct {
 	CacheDir      string             `json:"cache_dir"`
 	Upstream      string             `json:"upstream"`
 	TLS           *tlsStatus         `json:"tls,omitempty"`
+	ReloadFailed  []failedReload     `json:"reload_failed,omitempty"` // as modgate_reload_failed
 	Values        map[string]float64 `json:"values"`
 }
 
@@ -84,6 +86,7 @@ func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
 		CacheDir:      a.settings.Cache.Dir,
 		Upstream:      hideUserinfo(a.settings.Upstream),
 		TLS:           a.tls(),
+		ReloadFailed:  a.reloads.failures(),
 		Values:        map[string]float64{},
 	}
 	families, err := a.registry.Gather()

@@ -23,7 +23,8 @@ func purgeCommand(p *process) *cobra.Command {
 		Short: "Remove modules from the cache",
 		Long: `Purge removes all versions of a module, or one. A pattern as in GOPRIVATE (with
 one of *?[ in it) removes all modules that it matches. The list of versions and
-the answer to @latest go too, and are asked for anew.
+the answer to @latest go too, and are asked for anew. A running server may
+answer what was removed from its memory for up to 15 minutes.
 
 The status is 1 if there is nothing stored for an argument, so that a slip in a
 name does not look like success; the others are removed all the same.
@@ -51,6 +52,9 @@ name does not look like success; the others are removed all the same.
 		}
 		r := remove(cmd.Context(), store, doomed, dry)
 		r.Missing = missing
+		if r.Objects > 0 && !dry {
+			fmt.Fprintln(p.stderr, "modgate: a server that runs on this cache may answer from its memory for up to 15 minutes")
+		}
 		for _, arg := range missing {
 			r.err = errors.Join(r.err, fmt.Errorf("nothing stored for %s", arg))
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -39,9 +40,13 @@ func TestCachePurge(t *testing.T) {
 					t.Errorf("--dry-run has removed %s", name)
 				}
 			}
-			out, err := modgate(t, args...)
-			if err != nil {
+			var stdout, stderr bytes.Buffer
+			if err := run(t.Context(), args, []string{"HOME=" + t.TempDir(), "MODGATE_CONFIG=off"}, &stdout, &stderr); err != nil {
 				t.Fatal(err)
+			}
+			out := stdout.String()
+			if !strings.Contains(stderr.String(), "up to 15 minutes") {
+				t.Errorf("it is not said that a server may know better: %q", &stderr)
 			}
 			for _, name := range c.gone {
 				if exists(dir, name) {

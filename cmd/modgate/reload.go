@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -26,6 +28,7 @@ type reloads struct {
 	failed *prometheus.GaugeVec // by key of the configuration
 	now    chan struct{}        // asks for a look before its time
 	files  []*reloadable
+	mu     sync.Mutex // guards broken and since of files
 }
 
 // reloadable is one file.
@@ -34,6 +37,15 @@ type reloadable struct {
 	apply     func(data []byte) error
 	seen      []byte // what apply was last given, well or not
 	broken    string // why it could not be read or applied, "" if it could
+	since     time.Time
+}
+
+// failedReload is a file that cannot be used as it is now.
+type failedReload struct {
+	Key   string    `json:"key"`
+	File  string    `json:"file"`
+	Error string    `json:"error"` // its first line: the next ones may show what stands in the file
+	Since time.Time `json:"since"`
 }
 
 func newReloads(log *slog.Logger) *reloads {
@@ -102,17 +114,42 @@ func (r *reloads) look(f *reloadable) {
 	}
 	switch {
 	case err == nil:
-		f.broken = ""
+		r.note(f, "")
 		r.failed.WithLabelValues(f.key).Set(0)
 		r.log.Info("reloaded", "key", f.key, "file", f.path)
 	case f.broken != err.Error():
-		f.broken = err.Error()
+		r.note(f, err.Error())
 		f.seen = nil
 		r.failed.WithLabelValues(f.key).Set(1)
 		r.log.Error("a changed file cannot be used; what it said before stays in force", "key", f.key, "file", f.path, "error", err)
 	default:
 		f.seen = nil
 	}
+}
+
+// note keeps why f is broken, for failures.
+func (r *reloads) note(f *reloadable, broken string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.broken == "" {
+		f.since = time.Now()
+	}
+	f.broken = broken
+}
+
+// failures returns the files that cannot be used as they are now. It may be
+// called while run does.
+func (r *reloads) failures() []failedReload {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []failedReload
+	for _, f := range r.files {
+		if f.broken != "" {
+			line, _, _ := strings.Cut(f.broken, "\n")
+			all = append(all, failedReload{f.key, f.path, hideUserinfo(line), f.since})
+		}
+	}
+	return all
 }
 
 // strictYAML decodes the file called name. A key that v does not have, one that

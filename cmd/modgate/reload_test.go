@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A broken file keeps what was there and raises the alarm once; a mended one
@@ -27,7 +28,7 @@ func TestReload(t *testing.T) {
 	)
 	apply := func(data []byte) error {
 		if strings.HasPrefix(string(data), "bad") {
-			return errors.New("line 1: bad")
+			return errors.New("line 1: bad https://u:hush@x/\n  password: hush")
 		}
 		applied = append(applied, string(data))
 		return nil
@@ -44,13 +45,14 @@ func TestReload(t *testing.T) {
 	if err := r.add("policy.file", path, apply); err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range []struct{ content, want, logged string }{
-		{"one", "one", ""},
-		{"bad 1", "one", "stays in force"},
-		{"bad 1", "one", ""},
-		{"", "one", "no such file"},
-		{"two", "one two", "reloaded"},
-		{"two", "one two", ""},
+	var since time.Time
+	for _, step := range []struct{ content, want, logged, status string }{
+		{"one", "one", "", ""},
+		{"bad 1", "one", "stays in force", "line 1: bad https://hidden@x/"},
+		{"bad 1", "one", "", "line 1: bad https://hidden@x/"},
+		{"", "one", "no such file", "no such file"},
+		{"two", "one two", "reloaded", ""},
+		{"two", "one two", "", ""},
 	} {
 		log.Reset()
 		if step.content == "" {
@@ -64,6 +66,18 @@ func TestReload(t *testing.T) {
 		}
 		if !strings.Contains(log.String(), step.logged) || step.logged == "" && log.Len() > 0 {
 			t.Errorf("after %q: logged %q, want %q", step.content, log.String(), step.logged)
+		}
+		switch failed := r.failures(); {
+		case (step.status == "") != (len(failed) == 0):
+			t.Errorf("after %q: failures %+v", step.content, failed)
+		case len(failed) == 1:
+			f := failed[0]
+			if since.IsZero() {
+				since = f.Since
+			}
+			if f.Key != "policy.file" || f.File != path || !strings.Contains(f.Error, step.status) || strings.ContainsAny(f.Error, "\n") || f.Since.IsZero() || !f.Since.Equal(since) {
+				t.Errorf("after %q: %+v, want %q since %s", step.content, f, step.status, since)
+			}
 		}
 	}
 }
