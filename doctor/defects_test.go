@@ -154,6 +154,13 @@ func certificateDefects() []defect {
 				w.mods.Config.Handler.ServeHTTP(out, r)
 			}), w.pki.Issue(tlstest.Leaf{From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-25 * time.Hour)}))
 		}},
+		{name: "the clock of the server is wrong, and nothing else", want: "", mute: true, start: func(w *world) string {
+			w.config.ClockURLs = []string{w.plain(http.NotFoundHandler())}
+			return w.answers(func(out http.ResponseWriter, r *http.Request) {
+				out.Header().Set("Date", time.Now().Add(-30*time.Hour).UTC().Format(http.TimeFormat))
+				w.mods.Config.Handler.ServeHTTP(out, r)
+			})
+		}},
 		{name: "clock a little behind", want: "clock-wrong", mute: true, start: func(w *world) string {
 			w.config.Now = func() time.Time { return time.Now().Add(10 * time.Minute) }
 			w.config.ClockURLs = []string{w.plain(http.NotFoundHandler())}
@@ -294,6 +301,14 @@ func answerDefects() []defect {
 	return []defect{
 		{name: "401", want: "http-unauthorized", start: status(401, "who are you?")},
 		{name: "403", want: "http-forbidden", start: status(403, "refused by rule no-agpl: see https://wiki.corp/go")},
+		{name: "401 that repeats the password", want: "http-unauthorized", mute: true, start: func(w *world) string {
+			url := w.answers(func(out http.ResponseWriter, r *http.Request) {
+				_, password, _ := r.BasicAuth()
+				http.Error(out, "wrong password "+password, http.StatusUnauthorized)
+			})
+			w.netrc("machine " + strings.TrimPrefix(url, "https://") + " login me password t0ken\n")
+			return url
+		}},
 		{name: "404 to everything", want: "http-not-a-proxy", start: status(404, "404 page not found")},
 		{name: "429", want: "http-too-many", start: status(429, "slow down")},
 		{name: "503", want: "http-server-error", start: status(503, "upstream is down")},
