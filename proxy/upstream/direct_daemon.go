@@ -17,9 +17,9 @@ import (
 
 // daemon is a second way for git to the guard: git's own protocol
 // (gitprotocol-pack(5)) over TCP on loopback, which git speaks without the two
-// programs and the TLS that HTTPS costs it, three times in each run. It needs
-// a repository whose host speaks version 2, in which every request stands for
-// itself; that is known once it was visited over HTTPS.
+// programs and the TLS that HTTPS costs it, or its ssh, three times in each
+// run. It needs a repository whose host speaks version 2, in which every
+// request stands for itself; that is known once it was visited.
 //
 // The path in the URL is the token of the job. It is in git's environment
 // alone, and worthless when the job is over.
@@ -130,6 +130,9 @@ func (s *daemon) answer(w io.Writer, j *job, request []byte) error {
 		}
 		_, err = w.Write(known.about(j.only).answer(prefixes))
 		return err
+	}
+	if j.place.url.Scheme == "ssh" {
+		return s.g.d.ssh.request(w, j, request)
 	}
 	u := j.repo.address("/git-upload-pack")
 	req := (&http.Request{

@@ -116,6 +116,13 @@ func (r *repository) capabilities() []byte {
 	return r.caps
 }
 
+// forgetCapabilities is for when a visit failed: the host may be another now.
+func (r *repository) forgetCapabilities() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.caps = nil
+}
+
 // learnCapabilities keeps what is read, if it is the announcement of version 2
 // of the protocol.
 func (r *repository) learnCapabilities(body io.Reader) io.Reader {

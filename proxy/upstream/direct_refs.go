@@ -215,6 +215,8 @@ type repository struct {
 	base *url.URL   // where url redirects to, or url
 	last *refs
 	caps []byte // announcement of version 2 of the protocol, nil if not known
+	// asked is when an ssh host was last asked for it.
+	asked time.Time
 }
 
 // repository returns the one at u.
@@ -268,7 +270,7 @@ func (r *repository) refs(ctx context.Context, notBefore time.Time) (*refs, erro
 		err   error
 	)
 	if r.url.Scheme == "ssh" {
-		fresh, err = r.d.ssh.refs(ctx, r.url)
+		fresh, err = r.refsOverSSH(ctx)
 	} else {
 		fresh, err = r.refsOverHTTP(ctx)
 	}
@@ -280,6 +282,26 @@ func (r *repository) refs(ctx context.Context, notBefore time.Time) (*refs, erro
 	defer r.mu.Unlock()
 	r.last = fresh
 	return fresh, nil
+}
+
+// askAgain is how long it is not asked again whether an ssh host speaks
+// version 2 of the protocol.
+const askAgain = 10 * time.Minute
+
+func (r *repository) refsOverSSH(ctx context.Context) (*refs, error) {
+	r.mu.Lock()
+	whether := r.caps == nil && time.Since(r.asked) > askAgain
+	if whether {
+		r.asked = time.Now()
+	}
+	r.mu.Unlock()
+	fresh, caps, err := r.d.ssh.refs(ctx, r.url, whether)
+	if caps != nil {
+		r.mu.Lock()
+		r.caps = caps
+		r.mu.Unlock()
+	}
+	return fresh, err
 }
 
 func (r *repository) refsOverHTTP(ctx context.Context) (*refs, error) {

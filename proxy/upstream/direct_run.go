@@ -89,6 +89,7 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 func (d *Direct) judge(err error, j *job) error {
 	d.cfg.Logger.Debug("go command", "root", j.place.root, "error", oneLine(err.Error(), 4000))
 	if e := j.failed(); e != nil {
+		j.repo.forgetCapabilities()
 		return e
 	}
 	text := err.Error()
@@ -166,10 +167,10 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 	to := fmt.Sprintf("https://%s/repository", g.git.Addr())
 	instead, protocols := to, "https:ssh"
 	switch {
-	case j.place.url.Scheme == "ssh":
-		instead = j.place.url.String()
 	case j.repo.capabilities() != nil:
 		instead, protocols = fmt.Sprintf("git://%s/%s", g.daemon.listener.Addr(), j.token), "https:ssh:git"
+	case j.place.url.Scheme == "ssh":
+		instead = j.place.url.String()
 	}
 	settings := [][2]string{
 		{"url." + instead + ".insteadOf", j.place.seen},

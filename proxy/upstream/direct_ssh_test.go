@@ -53,6 +53,9 @@ func TestDirectOverSSH(t *testing.T) {
 		t.Errorf("list: %q", list)
 	}
 	must[[]byte](t)(w.direct.Info(t.Context(), lib, "main"))
+	if w.direct.repository(parseURL(t, s.URL(lib+".git"))).capabilities() == nil {
+		t.Error("the host speaks version 2 of the protocol, and nobody noticed")
+	}
 	for _, c := range s.Commands() {
 		if c != "git-upload-pack '/"+lib+".git'" {
 			t.Errorf("command on the host: %q", c)
@@ -64,6 +67,21 @@ func TestDirectOverSSH(t *testing.T) {
 	wantReason(t, "no version", err, unknownVersion, "no such")
 	if len(w.server.Requests()) > 0 {
 		t.Errorf("the host of the module path was asked: %v", w.server.Requests())
+	}
+}
+
+// A host that does not let the version of the protocol through is served by
+// git's own ssh, which is this program.
+func TestDirectOverSSHVersion0(t *testing.T) {
+	w, s := sshWorld(t, nil)
+	w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
+	repo := w.direct.repository(parseURL(t, s.URL(lib+".git")))
+	repo.asked = time.Now() // as if it had not
+	for _, v := range []string{"v1.0.0", "v1.1.0"} {
+		must[[]byte](t)(w.read(lib, v, "zip"))
+	}
+	if repo.capabilities() != nil {
+		t.Error("version 2 was used")
 	}
 }
 
