@@ -97,9 +97,15 @@ func (d *Direct) secret(value string) (string, error) {
 	return value, nil
 }
 
+// authorizer adds credentials to a request. done tells where they come from
+// what the server thought of them.
+type authorizer func(ctx context.Context, req *http.Request) (done func(status int), err error)
+
+// anonymous is an authorizer that shows nothing.
+func anonymous(context.Context, *http.Request) (func(int), error) { return func(int) {}, nil }
+
 // authorize adds what is configured for the request's own URL, and nothing
-// that was configured for another. done tells the credential what the server
-// thought of it.
+// that was configured for another.
 func (d *Direct) authorize(ctx context.Context, req *http.Request) (done func(status int), err error) {
 	done = func(int) {}
 	c := d.current().credentialFor(req.URL)

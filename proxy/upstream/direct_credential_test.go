@@ -110,6 +110,28 @@ func TestCredentialForTheLongestPrefix(t *testing.T) {
 	}
 }
 
+// What a server might take for another path would get the credentials of the
+// wrong one.
+func TestRepoURLsMeanOnePath(t *testing.T) {
+	for _, path := range []string{
+		"/team/../other/x.git", "/team/%2e%2e/other/x.git", "/team/.%2E/other/x.git", "/team%2f..%2fother/x.git", "/team%2Fx.git",
+		"/team/./x.git", "/team/..", "/team/..;/other/x.git", "/team/..;a=b/other", "/team/%5c../other", `/team\..\other`, "/team/%252e%252e/other", "/team/x%",
+	} {
+		u, err := url.Parse("https://git.corp.example" + path)
+		if err == nil {
+			err = checkRepoURL(u)
+		}
+		if err == nil {
+			t.Errorf("%s is taken", path)
+		}
+	}
+	for _, path := range []string{"/team/x.git", "/team/..x/y..git", "/~me/x", "/team/a%20b.git", "/t%C3%A9am/x", "/team/.github"} {
+		if err := checkRepoURL(parseURL(t, "https://git.corp.example"+path)); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 func TestNetrc(t *testing.T) {
 	n := parseNetrc([]byte(`# comment
 machine a.example login me password p1

@@ -145,7 +145,7 @@ func (s *daemon) answer(w io.Writer, j *job, request []byte) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return statusTrouble(u, resp.StatusCode, s.g.d.current().credentialFor(u) != nil)
+		return statusTrouble(u, resp)
 	}
 	out := &writeError{w: w}
 	if _, err := io.Copy(out, j.counted(resp.Body)); err != nil && out.err == nil {

@@ -207,7 +207,7 @@ func (g *guard) exchange(w http.ResponseWriter, r *http.Request, j *job, suffix 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return statusTrouble(last, resp.StatusCode, g.d.current().credentialFor(last) != nil)
+		return statusTrouble(last, resp)
 	}
 	for _, k := range []string{"Content-Type", "Content-Encoding", "Content-Length"} {
 		if v := resp.Header[k]; v != nil {

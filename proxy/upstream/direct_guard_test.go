@@ -307,6 +307,32 @@ func TestDirectCredentialsDoNotFollowRedirects(t *testing.T) {
 	}
 }
 
+// A host that redirects a lookup cannot have one asked for it with the
+// password of a third, nor with its own under another path.
+func TestDirectRedirectsSpendNoCredentials(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) {
+		w.cfg.Rules.Credentials = []Credential{{Match: gitHost, Username: "ci", Password: "secret"}, {Match: "go.corp.example", Password: "vanity"}}
+	})
+	for _, tt := range []struct {
+		to   string
+		want reason
+	}{
+		{"https://" + gitHost + "/team/lib?go-get=1", notModule},
+		{"/y/%2e%2e/z?go-get=1", forbidden}, {"/y%2f..%2fz?go-get=1", forbidden}, {"https://evil.example/back", notModule},
+	} {
+		w.server.Forget()
+		w.server.SetFault("go.corp.example/x", gittest.Meta, proxytest.Redirect(http.StatusFound, tt.to))
+		w.server.SetFault("*", gittest.Other, proxytest.Redirect(http.StatusFound, "https://"+gitHost+"/team/lib?go-get=1")) // evil.example
+		_, err := w.direct.Info(t.Context(), "go.corp.example/x", "latest")
+		wantReason(t, tt.to, err, tt.want, "")
+		for _, r := range w.server.Requests()[1:] {
+			if r.User != "" {
+				t.Errorf("redirected to %s, asked with a password: %+v", tt.to, r)
+			}
+		}
+	}
+}
+
 // The outgoing proxy carries everything; addresses are then its matter, but
 // not those that are written as numbers.
 func TestDirectThroughAnHTTPProxy(t *testing.T) {

@@ -186,7 +186,7 @@ func (d *Direct) goImport(ctx context.Context, path, modulePath string) (goImpor
 	defer resp.Body.Close()
 	tags, err := parseGoImports(io.LimitReader(resp.Body, 1<<20))
 	if len(tags) == 0 && resp.StatusCode != http.StatusOK {
-		e := statusTrouble(last, resp.StatusCode, d.current().credentialFor(last) != nil)
+		e := statusTrouble(last, resp)
 		if e.Is(fs.ErrNotExist) {
 			e.Reason, e.text = string(notModule), fmt.Sprintf("%s knows no such module", last.Host)
 		}

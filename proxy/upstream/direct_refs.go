@@ -313,7 +313,7 @@ func (r *repository) refsOverHTTP(ctx context.Context) (*refs, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, statusTrouble(last, resp.StatusCode, r.d.current().credentialFor(last) != nil)
+		return nil, statusTrouble(last, resp)
 	}
 	if ct := resp.Header.Get("Content-Type"); ct != "application/x-git-upload-pack-advertisement" {
 		if _, err := io.CopyN(io.Discard, resp.Body, 16<<10); err != nil && !errors.Is(err, io.EOF) {

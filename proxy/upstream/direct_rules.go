@@ -190,6 +190,23 @@ func checkRepoURL(u *url.URL) error {
 	case strings.ContainsFunc(u.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\'' || r == '\\' }):
 		return errors.New("the path has characters that do not belong there")
 	}
+	return checkURLPath(u)
+}
+
+// checkURLPath says why a server might take the path of u for another one. The
+// credentials for a URL follow from its path, so what servers disagree about
+// must not be in it: . and .. (also before a semicolon, where some begin
+// parameters), and slashes, backslashes and percent signs that are escaped.
+func checkURLPath(u *url.URL) error {
+	escaped := strings.ToLower(u.EscapedPath())
+	if strings.Contains(escaped, "%2f") || strings.Contains(escaped, "%25") || strings.Contains(u.Path, `\`) {
+		return errors.New("the path has an escaped slash or percent sign or a backslash")
+	}
+	for elem := range strings.SplitSeq(u.Path, "/") {
+		if elem, _, _ = strings.Cut(elem, ";"); elem == "." || elem == ".." {
+			return errors.New("the path has an element . or ..")
+		}
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -37,6 +38,11 @@ func (d *Direct) newTransports() (plain, proxied *http.Transport) {
 // of the answer fails when it brings nothing for NoProgress. The error is a
 // *DirectError.
 func (d *Direct) send(req *http.Request) (*http.Response, error) {
+	return d.sendAs(req, d.authorize)
+}
+
+// sendAs is send with another way to authorize the request.
+func (d *Direct) sendAs(req *http.Request, authorize authorizer) (*http.Response, error) {
 	host := req.URL.Host
 	if req.URL.Scheme != "https" {
 		return nil, troubled(forbidden, nil, "%s is refused: only https is used", host)
@@ -49,7 +55,7 @@ func (d *Direct) send(req *http.Request) (*http.Response, error) {
 	quiet := &watch{window: d.cfg.NoProgress, cancel: cancel, ctx: ctx}
 	quiet.timer = time.AfterFunc(quiet.window, func() { cancel(tooSlow("nothing came for " + quiet.window.String())) })
 	req = req.WithContext(ctx)
-	judge, err := d.authorize(ctx, req)
+	judge, err := authorize(ctx, req)
 	if err != nil {
 		quiet.stop()
 		return nil, explained(err, host)
@@ -132,13 +138,16 @@ func (b *watchedBody) Close() error {
 }
 
 // get asks for u and follows redirects: over HTTPS alone, and to other hosts
-// only where elsewhere allows it. Each hop is judged and authorized by itself.
-// It returns the answer and its URL.
+// only where elsewhere allows it. Each hop is judged by itself. On the host of
+// u it is also authorized by itself; from the first hop to another host on,
+// nothing is shown to anybody, because that host chose what is asked for. It
+// returns the answer and its URL.
 func (d *Direct) get(ctx context.Context, u *url.URL, header http.Header, elsewhere bool) (*http.Response, *url.URL, error) {
+	authorize := authorizer(d.authorize)
 	for range maxHops + 1 {
 		req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: header.Clone()}).WithContext(ctx)
 		req.Header.Set("User-Agent", "modgate")
-		resp, err := d.send(req)
+		resp, err := d.sendAs(req, authorize)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -154,16 +163,28 @@ func (d *Direct) get(ctx context.Context, u *url.URL, header http.Header, elsewh
 			return nil, nil, troubled(broken, err, "%s redirects to nowhere", u.Host)
 		case next.Scheme != "https" || next.User != nil:
 			return nil, nil, troubled(forbidden, nil, "%s redirects to where no connection is made: only https is used", u.Host)
-		case !elsewhere && !strings.EqualFold(next.Host, u.Host):
+		case checkURLPath(next) != nil:
+			return nil, nil, troubled(forbidden, checkURLPath(next), "%s redirects to a path that servers may take for another one", u.Host)
+		case !sameHost(u, next) && !elsewhere:
 			return nil, nil, troubled(forbidden, nil, "%s redirects to another host (%s): name it in a rule for repositories if that is right", u.Host, next.Host)
+		case !sameHost(u, next):
+			authorize = anonymous
 		}
 		u = next
 	}
 	return nil, nil, troubled(broken, nil, "%s redirects more than %d times", u.Host, maxHops)
 }
 
-// statusTrouble says what a status other than 200 means.
-func statusTrouble(u *url.URL, status int, credentials bool) *DirectError {
+// sameHost reports whether two URLs have the same host and port.
+func sameHost(a, b *url.URL) bool {
+	port := func(u *url.URL) string { return cmp.Or(u.Port(), defaultPort(u)) }
+	return strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+// statusTrouble says what a status other than 200 means that u answered with.
+func statusTrouble(u *url.URL, resp *http.Response) *DirectError {
+	status := resp.StatusCode
+	credentials := resp.Request.Header.Get("Authorization") != ""
 	cause := fmt.Errorf("HTTP status %d", status)
 	switch {
 	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && credentials:
