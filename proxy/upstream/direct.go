@@ -62,7 +62,8 @@ type DirectConfig struct {
 	Trust *x509.CertPool
 	// Proxy chooses the HTTP proxy for a request. Default:
 	// http.ProxyFromEnvironment. A host that is reached through a proxy is
-	// resolved by it, so its addresses cannot be judged here.
+	// resolved by it, so its addresses cannot be judged here: only hosts that
+	// the configuration names, and large public ones, are reached so.
 	Proxy func(*http.Request) (*url.URL, error)
 	// Lookup resolves the name of a host. Default: the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)

@@ -83,6 +83,44 @@ func (r *addressRules) allow(host string, a netip.Addr) error {
 	return nil
 }
 
+// codeHosts are public hosts of repositories, whose names resolve to nothing
+// inside wherever they are resolved.
+var codeHosts = []string{"github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "git.sr.ht", "gitea.com", "go.googlesource.com"}
+
+// allowUnresolved says why host must not be reached through an HTTP proxy,
+// which resolves it where nothing can be judged: only hosts that are known are
+// sent there, and none whose name means an address or the proxy's machine.
+func (r *addressRules) allowUnresolved(host string) error {
+	known := r.names(host)
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if a, err := netip.ParseAddr(host); err == nil {
+		if err := r.allow(host, a); err != nil {
+			return err
+		}
+		known = known || slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+	} else if isNumber(last) {
+		return errors.New("it is an address in a form that only some programs understand") // inet_aton(3)
+	}
+	switch {
+	case last == "localhost", host == "ip6-localhost", host == "ip6-loopback":
+		return errors.New("it means the machine of the HTTP proxy")
+	case !known && !slices.Contains(codeHosts, host):
+		return errors.New("the HTTP proxy would resolve it, so its address cannot be judged; to allow it, name the host in a private pattern, or under repositories or credentials in the file of direct.file (docs/private.md)")
+	}
+	return nil
+}
+
+// isNumber reports whether the last label of a name makes the whole an IPv4
+// address (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+func isNumber(label string) bool {
+	hex, ok := strings.CutPrefix(label, "0x")
+	if ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return strings.Trim(label, "0123456789") == ""
+}
+
 // names reports whether the configuration names host.
 func (r *addressRules) names(host string) bool {
 	host = strings.ToLower(host)

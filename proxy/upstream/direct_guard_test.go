@@ -361,4 +361,32 @@ func TestDirectThroughAnHTTPProxy(t *testing.T) {
 	defer cancel()
 	_, err := w.direct.Info(ctx, lib, "latest")
 	wantReason(t, "address", err, forbidden, "169.254.169.254")
+	// Nor does a go-import tag reach what only the proxy would resolve.
+	rules.Repositories, rules.Credentials = nil, nil
+	for _, host := range []string{"localhost", "127.1", "intranet", "meta.internal"} {
+		w.server.SetImport("go.corp.example/"+host, "git", "https://"+host+"/x.git")
+		if err := w.direct.SetRules(rules); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.direct.Info(ctx, "go.corp.example/"+host, "latest")
+		wantReason(t, host, err, forbidden, host+" is refused: ")
+	}
+}
+
+func TestUnresolvedHosts(t *testing.T) {
+	r := must[*rules](t)(Rules{
+		Repositories: []Repository{{Match: "mono.corp.example/*", URL: "https://code-server/{1}.git"}},
+		Credentials:  []Credential{{Match: "10.0.0.5:8443/x", Password: "p"}, {Match: "localhost", Password: "p"}, {Match: "127.1", Password: "p"}},
+		Networks:     []string{"10.99.0.0/16", "127.0.0.2"},
+	}.check("git.corp.example,*.intra.example,*/x"))
+	for host, ok := range map[string]bool{
+		"git.corp.example": true, "GIT.corp.example": true, "a.intra.example": true, "code-server": true, "github.com": true, "10.0.0.5": true, "10.99.1.1": true, "127.0.0.2": true,
+		"evil.example": false, "corp.example": false, "github.com.evil.example": false, "evil-github.com": false,
+		"127.1": false, "2130706433": false, "0x7f.1": false, "0x7f000001": false, "0177.0.0.1": false, "127.0.0.1.": false, "010.99.1.1": false, "8.8.8.8": false, "::1": false, "10.0.0.6": false,
+		"localhost": false, "LocalHost.": false, "a.localhost": false, "ip6-localhost": false, "intranet": false, "metadata.google.internal": false, "": false, ".": false,
+	} {
+		if err := r.addresses.allowUnresolved(host); (err == nil) != ok {
+			t.Errorf("%q: %v, want allowed %v", host, err, ok)
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -86,10 +85,8 @@ func (d *Direct) transport(req *http.Request) (*http.Transport, error) {
 	if proxy == nil {
 		return d.plain, nil
 	}
-	if a, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
-		if err := d.current().addresses.allow(req.URL.Hostname(), a); err != nil {
-			return nil, troubled(forbidden, err, "%s is refused: %v", req.URL.Host, err)
-		}
+	if err := d.current().addresses.allowUnresolved(req.URL.Hostname()); err != nil {
+		return nil, troubled(forbidden, nil, "%s is refused: %v", req.URL.Host, err)
 	}
 	return d.proxied, nil
 }
