@@ -52,7 +52,8 @@ type Verifier interface {
 	// Verify compares hash ("h1:…") with what is known of m's file of this
 	// kind (KindMod or KindZip). nil is proof. An error with a method
 	// Mismatch() (want, got string) says that the bytes are wrong;
-	// fs.ErrNotExist that the authority knows no such version; any other
+	// fs.ErrNotExist that the authority knows no such version; one with
+	// Unkept() bool that the bytes may be served but not kept; any other
 	// error that it cannot be told now, and the bytes must not be completed.
 	Verify(ctx context.Context, m module.Version, kind, hash string) error
 }

@@ -101,7 +101,9 @@ func (s *Server) fillFresh(ctx context.Context, f *flight, r request) error {
 		}
 		// These bytes are wrong. Another upstream may have the right ones, but
 		// the answer, if there is none, is what was wrong with these.
-		s.log.Error("an upstream sent wrong bytes", "module", r.mod.String(), "kind", r.kind, "upstream", o.name(), "error", err)
+		if _, moved := isMismatch(err); !moved || r.from.authority { // else the pin has told it
+			s.log.Error("an upstream sent wrong bytes", "module", r.mod.String(), "kind", r.kind, "upstream", o.name(), "error", err)
+		}
 		if _, able := r.from.source.(reopener); !able || o.name() == "" || r.kind == KindInfo {
 			return err
 		}
@@ -242,7 +244,7 @@ func (s *Server) fillMod(ctx context.Context, f *flight, r request, o origin) er
 		return &badContent{"the go.mod that came has no module line", errRequest}
 	}
 	h1 := ziphash.Mod(data)
-	if err := s.verify(ctx, r, h1); err != nil {
+	if err := f.allow(s.verify(ctx, r, h1)); err != nil {
 		return err
 	}
 	f.body, f.attrs = data, cache.Attrs{Source: o.name(), H1: h1}
@@ -272,7 +274,7 @@ func (s *Server) fillZip(ctx context.Context, f *flight, r request, o origin) er
 	}
 	h1, digest, err := s.receive(ctx, sp, r, o)
 	if err == nil {
-		err = s.verify(ctx, r, h1)
+		err = f.allow(s.verify(ctx, r, h1))
 	}
 	if err != nil {
 		if !streamed {

@@ -39,7 +39,10 @@ type flight struct {
 	done  chan struct{}
 	body  []byte // of small files
 	attrs cache.Attrs
-	err   error
+	// unkept says that what came may be served but not stored; only run looks
+	// at it.
+	unkept bool
+	err    error
 
 	waiters int
 	over    bool        // nobody can join any more

@@ -34,12 +34,18 @@ func (s *Server) dropSpoolFile() func(*os.File) error {
 func (s *Server) put(ctx context.Context, f *flight, class cache.Class) {
 	sum := sha256.Sum256(f.body)
 	f.attrs.Size, f.attrs.SHA256 = int64(len(f.body)), hex.EncodeToString(sum[:])
+	if f.unkept {
+		return
+	}
 	opts := cache.PutOptions{Class: class, Attrs: f.attrs}
 	s.stored(f.name, s.cfg.Store.Put(ctx, f.name, bytes.NewReader(f.body), opts))
 }
 
 // publish stores a proven spool.
 func (s *Server) publish(ctx context.Context, f *flight) {
+	if f.unkept {
+		return
+	}
 	opts := cache.PutOptions{Class: cache.Immutable, Attrs: f.attrs}
 	sp := f.spool
 	if sp.foreign || s.spooler == nil {

@@ -60,7 +60,11 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 	if !first {
 		rec.Outcome = access.Follow
 	}
-	if err := wait(r.Context(), f.done); err != nil {
+	if err := s.waitFresh(r.Context(), f, have && (s.cfg.StaleTTL == 0 || age <= s.cfg.StaleTTL)); err != nil {
+		if errors.Is(err, errSlow) {
+			s.serveStale(w, r, caller, req, err)
+			return
+		}
 		s.fail(w, r, req, err)
 		return
 	}
@@ -69,6 +73,31 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 		return
 	}
 	s.serveStale(w, r, caller, req, f.err)
+}
+
+// stalePatience is how long a client waits for a fresh answer where an old one
+// is here. The source is then in trouble, or so far away that the old one is
+// what a person prefers; asking goes on without the client.
+const stalePatience = 3 * time.Second
+
+// errSlow says that stalePatience is over.
+var errSlow = fmt.Errorf("no answer within %v; the one of before is served", stalePatience)
+
+// waitFresh waits for f: not for long if there is an older answer.
+func (s *Server) waitFresh(ctx context.Context, f *flight, have bool) error {
+	if !have {
+		return wait(ctx, f.done)
+	}
+	timer := time.NewTimer(stalePatience)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		return nil
+	case <-timer.C:
+		return errSlow
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // mutable is an answer that changes with time.

@@ -137,3 +137,31 @@ func (refusing) List(context.Context, string) ([]string, error)       { return n
 func (refusing) Open(context.Context, module.Version, string) (io.ReadCloser, int64, error) {
 	return nil, 0, refusal{}
 }
+
+// What cannot be pinned is served, but not kept: a later request must be able
+// to pin it, before a tag can be moved unnoticed.
+func TestPrivateUnkept(t *testing.T) {
+	t.Parallel()
+	const path = "git.corp.example/team/secret"
+	w, source := newPrivateWorld(t, options{config: func(c *proxy.Config) { c.Pins = unkeeping{} }}, proxytest.Simple(t, path, "v1.0.0"))
+	for _, kind := range []string{"mod", "zip"} {
+		for range 2 {
+			if a := w.get("/" + path + "/@v/v1.0.0." + kind); a.status != 200 || a.outcome != access.Miss {
+				t.Errorf("%s: %d, %v, want it to be served and fetched each time", kind, a.status, a.outcome)
+			}
+		}
+	}
+	if n := source.Count("/" + path + "/@v/v1.0.0.zip"); n != 2 {
+		t.Errorf("the zip was fetched %d times", n)
+	}
+}
+
+// unkeeping are pins on a full disk.
+type unkeeping struct{}
+
+func (unkeeping) Verify(context.Context, module.Version, string, string) error { return unkept{} }
+
+type unkept struct{}
+
+func (unkept) Error() string { return "no space left on device" }
+func (unkept) Unkept() bool  { return true }

@@ -113,6 +113,9 @@ func (s *Server) verify(ctx context.Context, r request, h1 string) error {
 		return nil
 	}
 	err := r.from.verifier.Verify(ctx, r.mod, r.kind, h1)
+	if isUnkept(err) {
+		return err
+	}
 	s.metrics.verified(r.kind, err)
 	switch _, wrong := isMismatch(err); {
 	case err == nil || wrong:
@@ -121,6 +124,23 @@ func (s *Server) verify(ctx context.Context, r request, h1 string) error {
 		return fmt.Errorf("%s is not in the checksum database: %w", r.mod, &unlisted{err})
 	}
 	return &unproven{err: err}
+}
+
+// isUnkept reports whether err says that bytes may be served, and must not be
+// stored.
+func isUnkept(err error) bool {
+	var u interface{ Unkept() bool }
+	return errors.As(err, &u) && u.Unkept()
+}
+
+// allow returns err, the outcome of a proof, unless it forbids only to keep
+// what was proven.
+func (f *flight) allow(err error) error {
+	if isUnkept(err) {
+		f.unkept = true
+		return nil
+	}
+	return err
 }
 
 // unlisted says that the checksum database does not know a version.

@@ -95,11 +95,8 @@ func PinName(m module.Version) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return PinPrefix + path + "/@v/" + version + ".json", nil
+	return "pins/" + path + "/@v/" + version + ".json", nil
 }
-
-// PinPrefix is how the stored names of all pins begin.
-const PinPrefix = "pins/"
 
 // attempts bounds how often a change of a pin is tried again because somebody
 // else was faster.
@@ -107,8 +104,8 @@ const attempts = 8
 
 // Verify implements proxy.Verifier: nil if the file of m is what it was at
 // first, or is the first. Other content is an error with the method Mismatch.
-// A hash that cannot be recorded is an alarm and no error: there is nothing yet
-// that it could contradict.
+// A hash that cannot be recorded is an error with the method Unkept: there is
+// nothing that it could contradict, but the next time must be a first time too.
 func (p *Pins) Verify(ctx context.Context, m module.Version, kind, hash string) error {
 	for range attempts {
 		old, pin, err := p.load(ctx, m)
@@ -131,8 +128,8 @@ func (p *Pins) Verify(ctx context.Context, m module.Version, kind, hash string) 
 			return nil
 		case !errors.Is(err, ErrConflict):
 			p.errors.Inc()
-			p.cfg.Logger.Error("the hash of a private module could not be recorded: if its tag is moved, nobody will notice", "module", m.String(), "kind", kind, "error", err)
-			return nil
+			p.cfg.Logger.Error("the hash of a private module could not be recorded; it is served, and not kept", "module", m.String(), "kind", kind, "error", err)
+			return &unkept{err}
 		}
 	}
 	p.errors.Inc()
@@ -254,6 +251,13 @@ func (e *Moved) Mismatch() (want, got string) { return e.Pinned, e.Received }
 func (e *Moved) Public() string {
 	return fmt.Sprintf("This private version was first fetched here on %s with other content: its tag was moved.\nRelease a new version, or ask the administrator of this server (modgate pin accept).", e.Since.Format(time.DateOnly))
 }
+
+// unkept says that bytes may be served, and must not be stored.
+type unkept struct{ err error }
+
+func (e *unkept) Error() string { return "record the hash: " + e.err.Error() }
+func (e *unkept) Unwrap() error { return e.err }
+func (*unkept) Unkept() bool    { return true }
 
 // unreadablePin says that it cannot be told what a version was.
 type unreadablePin struct {

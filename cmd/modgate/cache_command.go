@@ -11,7 +11,6 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modgate/modgate/cache/disk"
-	"github.com/modgate/modgate/sumdb"
 )
 
 func cacheCommand(p *process) *cobra.Command {
@@ -46,20 +45,17 @@ func openDirectory(load func() (*settings, error)) (*settings, *disk.Store, erro
 type object struct {
 	module  string // path, unescaped; "" if the name is of no module
 	version string // or query; "" for list and latest
-	kind    string // info, mod, zip, list, latest, sumdb, pin or other
+	kind    string // info, mod, zip, list, latest, sumdb or other
 }
 
 // objectKinds are all kinds, in the order in which they are shown.
-var objectKinds = [...]string{"zip", "mod", "info", "list", "latest", "sumdb", "pin", otherKind}
+var objectKinds = [...]string{"zip", "mod", "info", "list", "latest", "sumdb", otherKind}
 
 // parseName takes a stored name apart. The tree is the one that every GOPROXY
 // shares, so this depends on the protocol and not on who wrote it.
 func parseName(name string) object {
-	switch {
-	case strings.HasPrefix(name, "sumdb/"):
+	if strings.HasPrefix(name, "sumdb/") {
 		return object{kind: "sumdb"}
-	case strings.HasPrefix(name, sumdb.PinPrefix):
-		return object{kind: "pin"}
 	}
 	if escaped, ok := strings.CutSuffix(name, "/@latest"); ok {
 		if path, err := module.UnescapePath(escaped); err == nil {

@@ -32,6 +32,7 @@ func (s *settings) check(found mistakes) mistakes {
 		{"base_path", func() error { return checkBasePath(s.BasePath) }},
 		{"upstream", func() error { return checkUpstream(s.Upstream) }},
 		{"private", func() error { return checkPrivate(s.Private.String()) }},
+		{"direct.file", s.checkDirectFile},
 		{"sumdb", func() error { return checkSumDB(s.SumDB) }},
 		{"cache.dir", s.checkDir},
 		{"cache.max_size", s.checkSize},
@@ -98,6 +99,26 @@ func checkUpstream(list string) error {
 		return remedied("is not a list of upstreams: "+err.Error(), "write https://host/path, several with commas between, or off to serve what is stored")
 	}
 	return chain.Close()
+}
+
+// checkDirectFile reads the rules for private modules. One problem is one
+// mistake, without the lines around it: they may hold passwords.
+func (s *settings) checkDirectFile() error {
+	switch {
+	case s.Direct.File == "":
+		return nil
+	case len(s.Private) == 0:
+		return remedied("is for private modules, and private names none", "name their patterns under private")
+	}
+	data, err := readBounded(s.Direct.File, maxConfigFile)
+	if err != nil {
+		return remedied("cannot be read ("+err.Error()+")", "name a file that the server may read")
+	}
+	rules, err := parseDirectFile(s.Direct.File, data)
+	if err == nil {
+		err = rules.Check(s.Private.String())
+	}
+	return err
 }
 
 func checkPrivate(patterns string) error {

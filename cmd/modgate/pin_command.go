@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/user"
 	"slices"
@@ -101,17 +102,25 @@ of the version is removed. Who did it, when and why is kept with the pin.
 
 // withPins opens the pins of the cache directory.
 func withPins(load func() (*settings, error), do func(*sumdb.Pins, cache.Store) error) error {
-	_, d, err := openDirectory(load)
+	s, d, err := openDirectory(load)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	store := cache.NewChecked(d, cache.CheckedConfig{})
-	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: &proofs{store: store}})
+	files, err := openPins(s.Cache.Dir)
 	if err != nil {
 		return err
 	}
-	return do(pins, store)
+	defer files.Close()
+	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: files})
+	if err != nil {
+		return err
+	}
+	err = do(pins, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w\n  → that is what the cache at %s says; name another with --cache-dir, or the server's configuration with --config", err, s.Cache.Dir)
+	}
+	return err
 }
 
 // parseVersion reads MODULE@VERSION.

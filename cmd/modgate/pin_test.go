@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/mod/module"
 
-	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/disk"
 	"github.com/modgate/modgate/sumdb"
 )
@@ -23,7 +22,12 @@ func TestPinCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: &proofs{store: cache.NewChecked(d, cache.CheckedConfig{})}})
+	files, err := openPins(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: files})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +70,7 @@ func TestPinCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, ".modgate", name)); err != nil {
 		t.Errorf("purge has removed the pin: %v", err)
 	}
 }

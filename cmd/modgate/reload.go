@@ -153,7 +153,8 @@ func (r *reloads) failures() []failedReload {
 }
 
 // strictYAML decodes the file called name. A key that v does not have, one that
-// stands twice, and a value of another type are errors that show their line.
+// stands twice, and a value of another type are errors that name line and
+// column, but do not show the lines: the one above may hold a password.
 func strictYAML(name string, data []byte, v any) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -162,7 +163,7 @@ func strictYAML(name string, data []byte, v any) (err error) {
 	}()
 	d := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s:%s", name, yaml.FormatError(err, false, true))
+		return fmt.Errorf("%s:%s", name, yaml.FormatError(err, false, false))
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: a second document begins here: keep one document in one file", name)

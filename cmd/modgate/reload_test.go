@@ -96,9 +96,13 @@ func TestStrictYAML(t *testing.T) {
 		{"name: x\nname: y\n", "f.yaml:[2:1]"},
 		{"name: x\n---\nname: y\n", "second document"},
 		{"{", "f.yaml:"},
+		{"name: canary\nnmae: x\n", "f.yaml:[2:1]"},
 	} {
 		var v file
 		err := strictYAML("f.yaml", []byte(test.data), &v)
+		if err != nil && strings.Contains(err.Error(), "canary") {
+			t.Errorf("%q: the error shows a line of the file: %v", test.data, err)
+		}
 		if test.mistake == "" && err != nil || test.mistake != "" && (err == nil || !strings.Contains(err.Error(), test.mistake)) {
 			t.Errorf("%q: %v, want %q", test.data, err, test.mistake)
 		}

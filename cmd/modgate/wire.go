@@ -34,7 +34,7 @@ const maxInMemory = 128 << 10
 //	                          ├─ proofs: sumdb ──┬─ checked → limit → disk
 //	                          │                  └─ upstream chain
 //	                          └─ private: direct → repositories
-//	                             pins → checked → limit → disk
+//	                             pins → files
 type app struct {
 	handler    http.Handler
 	reloads    *reloads
@@ -84,7 +84,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	if err := a.addSumDB(&p, c, rules, source, durable, registry); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
-	if err := a.addPrivate(&p, c, durable, registry); err != nil {
+	if err := a.addPrivate(&p, c, registry); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
 	server, err := proxy.New(p)
@@ -167,11 +167,16 @@ func (a *app) addSumDB(p *proxy.Config, c *Config, rules *livePolicy, remote sum
 
 // addPrivate gives p the way to the repositories of private modules, and the
 // memory of what they were at first.
-func (a *app) addPrivate(p *proxy.Config, c *Config, store cache.Store, registry *prometheus.Registry) error {
+func (a *app) addPrivate(p *proxy.Config, c *Config, registry *prometheus.Registry) error {
 	if len(c.Private) == 0 || c.Direct.Go == "off" {
 		return nil
 	}
-	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: &proofs{store: store}, Logger: p.Logger})
+	files, err := openPins(c.Cache.Dir)
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, files.Close)
+	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: files, Logger: p.Logger})
 	if err != nil {
 		return err
 	}
