@@ -13,6 +13,9 @@ const (
 	// ariPause is how long the CA is left alone if it does not say when to ask
 	// again, or has no answer.
 	ariPause = 6 * time.Hour
+	// ariRetry is how long the CA is left alone if it had an answer before, and
+	// has none now.
+	ariRetry = time.Hour
 	// ariLeastLife is the life below which certificates are renewed by their
 	// age alone: the CA would not be asked often enough to matter.
 	ariLeastLife = 48 * time.Hour
@@ -45,8 +48,11 @@ func (n *managed) askRenewalInfo(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	known := n.renewalInfo()
-	if known.HasWindow() && !known.NeedsRefresh() || !known.HasWindow() && time.Since(n.asked) < ariPause {
+	known, pause := n.renewalInfo(), ariPause
+	if known.HasWindow() {
+		pause = ariRetry
+	}
+	if known.HasWindow() && !known.NeedsRefresh() || time.Since(n.asked) < pause {
 		return
 	}
 	if stored, ok := n.storedRenewalInfo(ctx); ok && stored.UniqueIdentifier == id && !stored.NeedsRefresh() {

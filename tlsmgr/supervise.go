@@ -2,6 +2,8 @@ package tlsmgr
 
 import (
 	"context"
+	"crypto"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -79,6 +81,9 @@ func (n *managed) renewNow(ctx context.Context) error {
 // look does what is due, and returns how long to wait before the next look.
 func (n *managed) look(ctx context.Context) time.Duration {
 	err := n.reload(ctx)
+	if errors.Is(err, fs.ErrNotExist) && n.unsaved == nil {
+		n.unsaved = n.remembered()
+	}
 	if n.unsaved != nil {
 		err = n.save(ctx)
 	}
@@ -110,6 +115,25 @@ func (n *managed) look(ctx context.Context) time.Duration {
 		return time.Second // and then as the record says
 	}
 	return 0
+}
+
+// remembered returns the certificate that is served, to be stored again, unless
+// it is due or there is none: a storage that was emptied is no reason to order.
+func (n *managed) remembered() *obtained {
+	cert := n.m.served(n.slot)
+	if cert == nil || !time.Now().Before(n.due(false)) {
+		return nil
+	}
+	key, ok := cert.PrivateKey.(crypto.Signer)
+	if !ok {
+		return nil
+	}
+	n.m.cfg.Logger.Warn("the storage has lost the certificate that is served; it is stored again", "name", n.name)
+	var chain []byte
+	for _, der := range cert.Certificate {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return &obtained{chain: chain, key: key}
 }
 
 // courtesy is how much longer the replica waits whose attempt has failed: if the

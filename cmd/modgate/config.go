@@ -15,7 +15,9 @@ import (
 //
 // The tags: key is the element of the name, default the value where nobody
 // says anything, doc one sentence for help and reference, secret marks values
-// that are never printed whole and may be "file:" references.
+// that may be "file:" references and are never printed whole: of "true" the
+// credentials in URLs are left out, of "url" those of the one URL that it is, of
+// "hidden" everything.
 //
 // No key may be called "port" or begin with "service." or "port.": Kubernetes
 // puts MODGATE_PORT and MODGATE_SERVICE_… into the environment of every pod

@@ -68,7 +68,7 @@ func parse(data []byte) (file *ast.File, err error) {
 func hideLines(lines []string) []string {
 	hidden := map[string]bool{}
 	for _, k := range keys() {
-		if k.hidden {
+		if k.hidden || k.url {
 			hidden[k.name[strings.LastIndex(k.name, ".")+1:]] = true
 		}
 	}

@@ -17,6 +17,7 @@ type key struct {
 	oneof  []string // the accepted values, where they are a closed set
 	secret bool     // may be a file: reference, and credentials in URLs are not shown
 	hidden bool     // nothing of it is shown
+	url    bool     // one URL, whose credentials may hold what separates those of a list
 	index  []int    // of the field in Config
 }
 
@@ -43,6 +44,7 @@ func appendKeys(table []key, t reflect.Type, prefix string, index []int) []key {
 			oneof:  strings.Fields(f.Tag.Get("oneof")),
 			secret: f.Tag.Get("secret") != "",
 			hidden: f.Tag.Get("secret") == "hidden",
+			url:    f.Tag.Get("secret") == "url",
 			index:  path,
 		})
 	}
@@ -105,8 +107,11 @@ func (k key) shown(c *Config) string { return k.hide(k.text(c)) }
 
 // hide returns what people may see of a value of the key.
 func (k key) hide(value string) string {
-	if k.hidden && value != "" {
+	switch {
+	case k.hidden && value != "":
 		return "hidden"
+	case k.url:
+		return regexp.MustCompile(`://.*@`).ReplaceAllString(value, "://hidden@")
 	}
 	return hideUserinfo(value)
 }

@@ -189,3 +189,51 @@ func TestEndInTheMiddle(t *testing.T) {
 		})
 	}
 }
+
+// A Redis that is down when a replica starts delays its certificate, and no
+// more; one that goes down later is not noticed by clients.
+func TestRedisDown(t *testing.T) {
+	r := sharedtest.NewRedis(t)
+	r.Kill()
+	f := newFleet(t, "--tls-storage=redis://"+r.Addr, "--tls-storage-key="+strings.Repeat("s3cret", 8), "--tls-profile=default")
+	i := f.start(t, f.pebble.TLSAddr)
+	pool := f.pebble.Pool(t)
+	if _, err := serial(i, pool); err == nil || !strings.Contains(err.Error(), "internal error") {
+		t.Errorf("a handshake without a certificate: %v", err)
+	}
+	i.await(t, "the storage of certificates does not work")
+	if out := i.command(t, "tls", "status", "--admin="+i.admin); !strings.Contains(out, "ALARM") || !strings.Contains(out, "connection refused") {
+		t.Errorf("modgate tls status:\n%s", out)
+	}
+	if n := f.pebble.Orders(); n != 0 {
+		t.Errorf("%d orders that could not be kept", n)
+	}
+	r.Restart()
+	awaitSerial(t, i, pool)
+	awaitStored := func() {
+		t.Helper()
+		for range 600 {
+			if strings.Contains(r.Do("KEYS", "*/localhost.crt"), "localhost.crt") {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Fatalf("not stored:\n%s", i.log())
+	}
+	awaitStored()
+	r.Kill()
+	if _, err := serial(i, pool); err != nil {
+		t.Errorf("with Redis down again: %v", err)
+	}
+	if out := i.command(t, "tls", "renew", "--admin="+i.admin, "localhost"); !strings.Contains(out, "connection refused") {
+		t.Errorf("a renewal that could not be kept: %s", out)
+	}
+	if n := f.pebble.Orders(); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+	r.Restart() // and empty: what is in memory is stored again
+	awaitStored()
+	if n := f.pebble.Orders(); n != 1 {
+		t.Errorf("%d orders after Redis came back empty", n)
+	}
+}
