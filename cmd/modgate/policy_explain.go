@@ -149,6 +149,10 @@ func (a *app) explainAnyway(ctx context.Context, caller policy.Caller, path, que
 // explained answers GET /-/explain/MODULE[@VERSION][?as=GROUP][&format=json].
 func (a *admin) explained(w http.ResponseWriter, r *http.Request) {
 	path, query, _ := strings.Cut(r.PathValue("question"), "@")
+	if err := module.CheckPath(path); err != nil {
+		plain(w, http.StatusBadRequest, err.Error()+"\n")
+		return
+	}
 	e, err := a.explain(r.Context(), policy.Caller{Groups: r.URL.Query()["as"]}, path, query)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
