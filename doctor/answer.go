@@ -128,7 +128,7 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 	switch {
 	case a.err != nil:
 		d.failed(ctx, s, a)
-	case a.isHTML() && a.status != http.StatusNotFound && a.status < 500:
+	case a.isHTML() && a.status == http.StatusOK, a.status == http.StatusNetworkAuthenticationRequired:
 		d.found(s, HTML, a.text+" from "+a.url.Host+", "+a.kind, "value", title(a.body, a.url))
 	case a.status == http.StatusOK, a.status == http.StatusNotFound, a.status == http.StatusGone:
 		return true

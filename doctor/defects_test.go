@@ -271,6 +271,10 @@ func wayDefects() []defect {
 			w.set("HTTPS_PROXY", "http://"+w.tunnel(407, "t0ken"))
 			return "https://go.corp"
 		}},
+		{name: "HTTP proxy wants a password, plain http", want: "http-proxy-auth", start: func(w *world) string {
+			w.set("HTTP_PROXY", "http://"+w.tunnel(407, "t0ken"))
+			return "http://go.corp"
+		}},
 		{name: "HTTP proxy refuses", want: "http-proxy-denied", start: func(w *world) string {
 			w.set("HTTPS_PROXY", "http://"+w.tunnel(403, ""))
 			return "https://go.corp"
@@ -296,11 +300,25 @@ func answerDefects() []defect {
 			return w.answers(func(out http.ResponseWriter, r *http.Request) { http.Redirect(out, r, to(w, r), http.StatusFound) })
 		}
 	}
-	page := "<html><head><title>Sign in to Corp Wi-Fi</title></head></html>"
+	const signIn = "<html><head><title>Sign in to Corp Wi-Fi</title></head></html>"
+	page := func(code int) func(*world) string {
+		return func(w *world) string {
+			return w.answers(func(out http.ResponseWriter, _ *http.Request) {
+				out.Header().Set("Content-Type", "text/html")
+				out.WriteHeader(code)
+				fmt.Fprint(out, signIn)
+			})
+		}
+	}
 	const zip, info, mod, list = "/example.com/m/@v/v1.0.0.zip", "/example.com/m/@v/v1.0.0.info", "/example.com/m/@v/v1.0.0.mod", "/example.com/m/@v/list"
 	return []defect{
 		{name: "401", want: "http-unauthorized", start: status(401, "who are you?")},
 		{name: "403", want: "http-forbidden", start: status(403, "refused by rule no-agpl: see https://wiki.corp/go")},
+		{name: "401 with a page", want: "http-unauthorized", start: page(401)},
+		{name: "403 with a page", want: "http-forbidden", start: page(403)},
+		{name: "404 with a page", want: "http-not-a-proxy", start: page(404)},
+		{name: "502 with a page", want: "http-server-error", start: page(502)},
+		{name: "511", want: "http-html", mute: true, start: page(511)},
 		{name: "401 that repeats the password", want: "http-unauthorized", mute: true, start: func(w *world) string {
 			url := w.answers(func(out http.ResponseWriter, r *http.Request) {
 				_, password, _ := r.BasicAuth()
@@ -314,7 +332,7 @@ func answerDefects() []defect {
 		{name: "503", want: "http-server-error", start: status(503, "upstream is down")},
 		{name: "418", want: "http-status", start: status(418, "teapot")},
 		{name: "captive portal", want: "http-html", start: func(w *world) string {
-			return w.answers(func(out http.ResponseWriter, _ *http.Request) { fmt.Fprint(out, page) })
+			return w.answers(func(out http.ResponseWriter, _ *http.Request) { fmt.Fprint(out, signIn) })
 		}},
 		{name: "captive portal by redirect", want: "http-html", start: func(w *world) string {
 			return w.answers(func(out http.ResponseWriter, r *http.Request) {
@@ -322,7 +340,7 @@ func answerDefects() []defect {
 					http.Redirect(out, r, "/login", http.StatusFound)
 					return
 				}
-				fmt.Fprint(out, page)
+				fmt.Fprint(out, signIn)
 			})
 		}},
 		{name: "redirect loop", want: "http-redirect-loop", start: redirect(func(_ *world, r *http.Request) string { return r.URL.Path })},

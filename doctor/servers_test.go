@@ -281,7 +281,7 @@ func (w *world) tunnel(status int, password string) string {
 		}
 		_, given, _ := strings.Cut(proxyAuth(req), ":")
 		if req.Method != http.MethodConnect || status != http.StatusOK && (password == "" || given != password) {
-			fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n", status, http.StatusText(status))
+			fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nProxy-Authenticate: Basic realm=x\r\nContent-Type: text/html\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>", status, http.StatusText(status))
 			return
 		}
 		_, port, _ := net.SplitHostPort(req.Host)
