@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -76,7 +77,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 		ListTTL:     c.TTL.List.std(),
 		StaleTTL:    c.TTL.Stale.std(),
 		NegativeTTL: c.TTL.Negative.std(),
-		PrivateTTL:  c.TTL.Private.std(),
+		PrivateTTL:  c.TTL.Private.std() - refsTTL(c),
 		LookAhead:   int(c.LookAhead),
 		Settings:    clientSettings(c),
 		Logger:      log,
@@ -165,6 +166,11 @@ func (a *app) addSumDB(p *proxy.Config, c *Config, rules *livePolicy, remote sum
 	return err
 }
 
+// refsTTL is the part of ttl.private for which the tags of a repository are
+// shared by all of its modules. The answers that are made from them are kept for
+// the rest, so that none is older than ttl.private.
+func refsTTL(c *Config) time.Duration { return c.TTL.Private.std() / 5 }
+
 // addPrivate gives p the way to the repositories of private modules, and the
 // memory of what they were at first.
 func (a *app) addPrivate(p *proxy.Config, c *Config, registry *prometheus.Registry) error {
@@ -195,7 +201,7 @@ func (a *app) addPrivate(p *proxy.Config, c *Config, registry *prometheus.Regist
 		Go:        c.Direct.Go,
 		Slots:     int(c.Direct.Fetches),
 		Timeout:   c.Direct.Timeout.std(),
-		RefsTTL:   max(c.TTL.Private.std(), 1), // 0 would be the default
+		RefsTTL:   max(refsTTL(c), 1), // 0 would be the default
 		Trust:     trust,
 		LookupEnv: os.LookupEnv,
 		Logger:    p.Logger,
