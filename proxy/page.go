@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/modgate/modgate/internal/access"
 )
@@ -32,12 +33,17 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	if s.base == "/" {
 		url = scheme + "://" + r.Host
 	}
+	var names []string
+	for _, setting := range s.cfg.Settings {
+		name, _, _ := strings.Cut(strings.TrimPrefix(setting, "'"), "=")
+		names = append(names, name)
+	}
 	var b bytes.Buffer
 	err = page.Execute(&b, struct {
-		URL      string
-		SumDB    bool
-		Settings []string
-	}{url, s.cfg.Verifier != nil, s.cfg.Settings})
+		URL             string
+		SumDB, Private  bool
+		Settings, Names []string
+	}{url, s.cfg.Verifier != nil, s.cfg.Private != nil, s.cfg.Settings, names})
 	if err != nil {
 		s.fail(w, r, request{}, err)
 		return

@@ -49,7 +49,8 @@ type Config struct {
 	// "/".
 	BasePath string
 	// Settings are what clients must set beside GOPROXY, as in
-	// "GOPRIVATE=git.corp.example", for the front page. Default: nothing.
+	// "GOPRIVATE=git.corp.example", for the front page; one that a shell would
+	// change stands in single quotes. Default: nothing.
 	Settings []string
 	// ListTTL is how long list, @latest and queries are answered from the
 	// store before the source is asked again. Zero: every time.

@@ -39,6 +39,9 @@ flags, environment and file.`,
 		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return errors.New("--url: write http://host:port or https://host")
 		}
+		if s.TLS.on() && !s.certifies(address) {
+			fmt.Fprintf(p.stderr, "modgate: warning: clients will refuse the certificate at %s: its name is not in tls.domains (%s)\n", address, strings.Join(s.TLS.domains(), ", "))
+		}
 		lines, err := clientLines(&s.Config, address)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -182,6 +183,25 @@ func (s *settings) hostName(certificates *tlsmgr.Manager) string {
 		}
 	}
 	return ""
+}
+
+// certifies reports whether address, a URL, is one that tls.domains stand for.
+// Modes that get no certificate by them are not judged, nor is plain HTTP.
+func (s *settings) certifies(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || !oneOf(s.TLS.Mode, []string{"acme", "internal"}) {
+		return true
+	}
+	var names x509.Certificate
+	for _, word := range s.TLS.domains() {
+		name, err := tlsmgr.ParseDomain(word)
+		if ip := net.ParseIP(name); ip != nil {
+			names.IPAddresses = append(names.IPAddresses, ip)
+		} else if err == nil {
+			names.DNSNames = append(names.DNSNames, name)
+		}
+	}
+	return names.VerifyHostname(u.Hostname()) == nil
 }
 
 // poolOf adds the certificates in files to pool.

@@ -75,7 +75,11 @@ func fingerprint(data []byte) string {
 
 // trustLines say how a developer's machine learns to trust our own authority.
 func trustLines(c *Config) []clientLine {
-	if c.TLS.Mode != "internal" {
+	switch c.TLS.Mode {
+	case "internal":
+	case "files":
+		return []clientLine{{why: "If no public authority has signed the certificate of this server, each machine has to trust the one that has: in its system, or on Linux by SSL_CERT_FILE."}}
+	default:
 		return nil
 	}
 	how := []string{
