@@ -137,7 +137,7 @@ func TestCacheVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := modgate(t, "cache", "verify", "--keep", "--cache-dir", dir)
-		if err == nil || !exists(dir, "example.com/greet/@v/v1.0.0.zip") {
+		if err == nil || !exists(dir, "example.com/greet/@v/v1.0.0.zip") || strings.Contains(out, "quarantine") {
 			t.Error("--keep:", err, out)
 		}
 		out, err = modgate(t, "cache", "verify", "--cache-dir", dir)
@@ -145,6 +145,9 @@ func TestCacheVerify(t *testing.T) {
 			if err == nil || !strings.Contains(out, "corrupt example.com/"+name+": ") || exists(dir, "example.com/"+name) {
 				t.Errorf("%s: %v\n%s", name, err, out)
 			}
+		}
+		if !exists(dir, ".modgate/quarantine") || !strings.Contains(out, "what was corrupt is in "+filepath.Join(dir, ".modgate", "quarantine")) {
+			t.Errorf("it is not said where the files are:\n%s", out)
 		}
 		if out, err := modgate(t, "cache", "verify", "--cache-dir", dir); err != nil {
 			t.Error("after it was mended:", err, out)

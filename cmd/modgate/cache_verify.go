@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -63,6 +64,9 @@ The status is 1 if anything was wrong.`,
 		v.progress = newProgress(p.stderr, "verify", -1)
 		err = v.run(cmd.Context())
 		v.progress.end()
+		if len(v.report.Corrupt) > 0 && !keep {
+			v.report.Aside = filepath.Join(s.Cache.Dir, ".modgate", "quarantine")
+		}
 		if asJSON {
 			err = errors.Join(err, writeJSON(p.stdout, &v.report))
 		} else {
@@ -111,6 +115,7 @@ type verifyReport struct {
 	Proven   int       `json:"proven_online"`       // by the checksum database, in this run
 	NoDigest int       `json:"without_digest"`      // put there by another program, not proven
 	Corrupt  []finding `json:"corrupt,omitempty"`   // and put aside
+	Aside    string    `json:"put_aside,omitempty"` // the directory for those
 	Unproven []finding `json:"unproven,omitempty"`  // the checksum database does not know it or cannot be asked
 	Failed   []finding `json:"unreadable,omitzero"` // could not be read or put aside
 }
@@ -135,6 +140,9 @@ func (r *verifyReport) print(w io.Writer) {
 		fmt.Fprintf(w, ", %d by another program and without a digest", r.NoDigest)
 	}
 	fmt.Fprintln(w)
+	if r.Aside != "" {
+		fmt.Fprintf(w, "what was corrupt is in %s now, each with its reason\n", r.Aside)
+	}
 }
 
 // verification is one run of verify.

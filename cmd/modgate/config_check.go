@@ -55,7 +55,7 @@ func (s *settings) where(k key) string {
 	if origin := s.origin[k.name]; origin != "" {
 		return origin
 	}
-	return "default"
+	return defaultOrigin
 }
 
 func find(name string) key {

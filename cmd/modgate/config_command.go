@@ -24,7 +24,7 @@ are not shown.`,
 		Args: cobra.NoArgs,
 	}
 	settings := addSettings(cmd, p)
-	cmd.Flags().BoolVar(&check, "check", false, "Print nothing but mistakes; exit 1 if there are any.")
+	cmd.Flags().BoolVar(&check, "check", false, "Check only: print the mistakes and exit 1, or say that there are none.")
 	cmd.Flags().BoolVar(&reference, "reference", false, "Print the reference of all keys as Markdown.")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		if reference {

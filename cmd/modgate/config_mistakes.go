@@ -10,12 +10,15 @@ import (
 // is, and what to do about it.
 type mistake struct {
 	key     string // "" where no key is concerned
-	origin  string // file:line, --flag or VARIABLE
+	origin  string // file:line, --flag, VARIABLE or defaultOrigin
 	value   string // as found
 	problem string
 	advice  string
 	snippet string // lines of the file
 }
+
+// defaultOrigin is the origin of what is not set anywhere.
+const defaultOrigin = "default"
 
 // mistakes are all things wrong at once.
 type mistakes []mistake
@@ -35,6 +38,9 @@ func (m *mistakes) add(err error, at mistake) {
 	at.problem = err.Error()
 	if r := (*remedy)(nil); errors.As(err, &r) {
 		at.problem, at.advice = fmt.Sprintf("%q %s", hideUserinfo(at.value), r.problem), r.advice
+		if at.origin == defaultOrigin && at.value == "" {
+			at.problem = r.problem // nobody has written ""
+		}
 	}
 	*m = append(*m, at)
 }
@@ -48,9 +54,13 @@ func (m mistakes) Error() string {
 	}
 	fmt.Fprintf(&b, "%d %s in the configuration", len(m), noun)
 	for _, one := range m {
-		b.WriteString("\n\n  " + one.origin)
-		if one.key != "" {
-			b.WriteString(": " + one.key)
+		switch {
+		case one.key == "":
+			b.WriteString("\n\n  " + one.origin)
+		case one.origin == defaultOrigin:
+			b.WriteString("\n\n  " + one.key + " (default)")
+		default:
+			b.WriteString("\n\n  " + one.origin + ": " + one.key)
 		}
 		b.WriteString(": " + hideUserinfo(one.problem))
 		for line := range strings.Lines(one.snippet) {

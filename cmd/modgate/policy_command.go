@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -53,6 +54,9 @@ func (p *process) checkRules(ctx context.Context, s *settings) error {
 		return errors.New("there is no file of rules: name one, or set policy.file")
 	}
 	data, err := readBounded(s.Policy.File, maxConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no file %s\n  → name the file of rules, or leave the name out to check that of policy.file", s.Policy.File)
+	}
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -25,6 +26,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	explainArgs(root)
 	err := root.ExecuteContext(ctx)
 	var status exitStatus
 	if err != nil && !errors.Is(err, errReported) && !errors.As(err, &status) {
@@ -44,7 +46,9 @@ Start it, and paste the line that it prints:
   modgate serve`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       buildInfo().Version,
 	}
+	root.SetVersionTemplate("modgate {{.Version}}\n")
 	root.AddCommand(
 		serveCommand(p),
 		envCommand(p),
@@ -60,6 +64,30 @@ Start it, and paste the line that it prints:
 		versionCommand(p),
 	)
 	return root
+}
+
+// explainArgs makes cmd and those below it say what arguments they take, where
+// these are wrong.
+func explainArgs(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		explainArgs(c)
+	}
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		switch {
+		case err == nil:
+			return nil
+		case cmd.HasSubCommands():
+			return fmt.Errorf("%w\n  → modgate help%s lists those that there are", err, strings.TrimPrefix(cmd.CommandPath(), "modgate"))
+		case len(args) == 0 || check(cmd, append(args[:len(args):len(args)], "one more")) == nil:
+			return fmt.Errorf("an argument is missing\n  → usage: %s", cmd.UseLine())
+		}
+		return fmt.Errorf("there is an argument too many: %q\n  → usage: %s", args[len(args)-1], cmd.UseLine())
+	}
 }
 
 // addSettings gives cmd the flag --config and those of the named keys (all

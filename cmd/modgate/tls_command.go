@@ -17,6 +17,8 @@ func caCommand(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
 		Short: "Show our own authority (tls.mode: internal)",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root := &cobra.Command{
 		Use:   "root",

@@ -44,6 +44,8 @@ func tlsCommand(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tls",
 		Short: "Look at the certificates of a running server, and renew them",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(tlsStatusCommand(p), tlsRenewCommand(p))
 	return cmd
