@@ -23,6 +23,28 @@ var errClosed = errors.New("server is ending")
 // errAbsentBefore says that a source has said so a moment ago.
 var errAbsentBefore = fmt.Errorf("absent a moment ago: %w", fs.ErrNotExist)
 
+// remembered is an absence that was proven before, in place of what cannot be
+// told now because of cause.
+type remembered struct {
+	what  string // that is in trouble
+	cause error
+}
+
+func (s *Server) remembered(req request, cause error) error {
+	if req.from == s.private {
+		return &remembered{"the repository", cause}
+	}
+	return &remembered{"the upstream", cause}
+}
+
+func (e *remembered) Error() string {
+	return "absent when it was last asked for: now " + e.cause.Error()
+}
+func (e *remembered) Is(target error) bool { return target == fs.ErrNotExist }
+func (e *remembered) Public() string {
+	return "not found (remembered: " + e.what + " cannot be reached now)"
+}
+
 // notCached is the error for what a client wants from the cache alone.
 type notCached struct{}
 

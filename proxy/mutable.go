@@ -141,7 +141,7 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 		return
 	}
 	if s.wasAbsent(req, cause) {
-		s.fail(w, r, req, fs.ErrNotExist)
+		s.fail(w, r, req, s.remembered(req, cause))
 		rec.Outcome, rec.Err = access.Stale, cause
 		return
 	}
@@ -279,6 +279,22 @@ func (s *Server) localVersions(ctx context.Context, req request) ([]string, erro
 		}
 	}
 	return versions, nil
+}
+
+// holds reports whether anything is stored of the module that req, for a file of
+// a version, asks about: a version, or a list that names one.
+func (s *Server) holds(ctx context.Context, req request) bool {
+	prefix := req.name[:strings.LastIndexByte(req.name, '/')+1]
+	for e, err := range s.cfg.Store.List(ctx, prefix) {
+		if err != nil {
+			break
+		}
+		if r, err := parse(e.Name); err == nil && r.immutable() {
+			return true
+		}
+	}
+	list, _ := s.load(ctx, request{kind: kindList, name: prefix + "list"})
+	return len(bytes.TrimSpace(list.body)) > 0
 }
 
 // localList makes a list of what is stored; ok is false if req is not for a

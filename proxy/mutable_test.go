@@ -189,7 +189,7 @@ func TestAbsent(t *testing.T) {
 			w.wantNo(w.get(path), 404, access.Absent)
 			w.up.SetFault("*", proxytest.Status(500, "x"))
 			a := w.get(path)
-			w.wantNo(a, 404, access.Stale)
+			w.wantNo(a, 404, access.Stale, "(remembered: the upstream cannot be reached now)")
 			if a.cause == nil {
 				t.Error("the record does not say why")
 			}

@@ -114,6 +114,43 @@ func TestPrivateTrouble(t *testing.T) {
 	}
 }
 
+// Who asked for a version before its tag was pushed is not told that it is
+// absent while the repository is in trouble. A path that may be no module at all
+// is, or builds would fail that need nothing of it.
+func TestPrivateAbsenceInTrouble(t *testing.T) {
+	t.Parallel()
+	const secret, pseudo = "git.corp.example/team/secret", "v0.0.0-20240102030405-0123456789ab"
+	remembered := "(remembered: the repository cannot be reached now)"
+	for name, test := range map[string]struct {
+		module  *proxytest.Module
+		before  string // is fetched
+		path    string // is absent, then in trouble
+		status  int
+		outcome access.Outcome
+		says    string
+	}{
+		"a version is stored": {proxytest.Simple(t, secret, "v1.0.0"), secret + "/@v/v1.0.0.mod", secret + "/@v/v1.0.1.info", 502, access.Trouble, "500 Internal Server Error"},
+		"a commit is stored":  {proxytest.Simple(t, secret, pseudo), secret + "/@v/" + pseudo + ".mod", secret + "/@v/v1.0.1.info", 502, access.Trouble, "500 Internal Server Error"},
+		"a list is stored":    {proxytest.Simple(t, secret, "v1.0.0"), secret + "/@v/list", secret + "/@v/v1.0.1.info", 502, access.Trouble, "500 Internal Server Error"},
+		"a parent":            {proxytest.Simple(t, secret, "v1.0.0"), secret + "/@v/v1.0.0.mod", "git.corp.example/team/@v/v1.0.0.info", 404, access.Stale, remembered},
+		"a child":             {proxytest.Simple(t, secret, "v1.0.0"), secret + "/@v/v1.0.0.mod", secret + "/cmd/@v/v1.0.0.info", 404, access.Stale, remembered},
+		"a list of nothing":   {proxytest.Simple(t, secret, "v1.0.0"), secret + "/@v/v1.0.0.mod", "git.corp.example/team/none/@v/list", 404, access.Stale, remembered},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, source := newPrivateWorld(t, options{config: func(c *proxy.Config) { c.PrivateTTL = 0 }}, test.module)
+			if a := w.get("/" + test.before); a.status != 200 {
+				t.Fatalf("%d %q", a.status, a.body)
+			}
+			w.wantNo(w.get("/"+test.path), 404, access.Absent)
+			source.SetFault("*", proxytest.Status(500, "x"))
+			w.wantNo(w.get("/"+test.path), test.status, test.outcome, test.says)
+			if kind, ok := strings.CutSuffix(test.path, ".info"); ok { // the rest of a version is never remembered
+				w.wantNo(w.get("/"+kind+".zip"), 502, access.Trouble)
+			}
+		})
+	}
+}
+
 func newChain(t *testing.T, list string) *upstream.Chain {
 	t.Helper()
 	chain, err := upstream.New(upstream.Config{List: list, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }, Retries: -1})

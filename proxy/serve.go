@@ -171,10 +171,12 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 	if errors.Is(f.err, errStored) {
 		return true
 	}
-	if f.err != nil && req.kind == KindInfo && s.wasAbsent(req, f.err) {
+	if f.err != nil && req.kind == KindInfo && s.wasAbsent(req, f.err) && (req.from != s.private || !s.holds(r.Context(), req)) {
 		// The go command asks for the .info of every path that a package could
 		// be in, and a build must not fail because of one that is not a module.
-		s.fail(w, r, req, fs.ErrNotExist)
+		// But who waits for a tag of a private module must hear that its
+		// repository is in trouble.
+		s.fail(w, r, req, s.remembered(req, f.err))
 		access.From(w).Outcome, access.From(w).Err = access.Stale, f.err
 		return false
 	}
