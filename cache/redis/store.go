@@ -51,11 +51,12 @@ func (s *Store) load(ctx context.Context, name string) (*record, error) {
 	key := s.key('o', name)
 	var value []byte
 	err := s.ask(ctx, func(ctx context.Context) (err error) {
-		value, err = s.client.Get(ctx, key).Bytes()
+		// No more than we would have put there: it may be hostile.
+		value, err = s.client.GetRange(ctx, key, 0, maxHeader+s.c.MaxObject).Bytes()
 		return err
 	})
 	switch {
-	case errors.Is(err, goredis.Nil):
+	case err == nil && len(value) == 0:
 		return nil, fs.ErrNotExist
 	case err != nil && strings.Contains(err.Error(), "WRONGTYPE"):
 		return nil, s.condemn(ctx, key, "", fmt.Errorf("%w: the key holds no string", cache.ErrCorrupt))

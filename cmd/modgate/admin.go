@@ -17,6 +17,7 @@ type admin struct {
 	health   *health
 	registry *prometheus.Registry
 	settings *settings
+	app      *app
 	started  time.Time
 	explain  explainer
 	reloads  *reloads
@@ -31,13 +32,14 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /-/status", a.status)
 	mux.HandleFunc("GET /-/ca.pem", a.caPEM)
 	mux.HandleFunc("GET /-/explain/{question...}", a.explained)
+	mux.Handle("POST /-/purge", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.purged)))
 	mux.Handle("POST /-/tls/renew", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.renewCertificate)))
 	mux.HandleFunc("GET /-/pprof/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "profiles: allocs block cmdline goroutine heap mutex profile threadcreate trace\n")
 	})
 	mux.HandleFunc("GET /-/pprof/{name}", profile)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/ca.pem /-/explain/MODULE@VERSION /-/pprof/\n")
+		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/ca.pem /-/explain/MODULE@VERSION /-/purge /-/pprof/\n")
 	})
 	return a.health.front(mux)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path"
 	"slices"
 	"strings"
@@ -26,6 +27,9 @@ one of *?[ in it) removes all modules that it matches. The list of versions and
 the answer to @latest go too, and are asked for anew. A running server may
 answer what was removed from its memory for up to 15 minutes.
 
+Where replicas share a bucket or a Redis that the configuration names, it is
+removed there and from all replicas. Those that Redis tells know at once.
+
 The status is 1 if there is nothing stored for an argument, so that a slip in a
 name does not look like success; the others are removed all the same.
 
@@ -37,31 +41,30 @@ name does not look like success; the others are removed all the same.
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		targets, err := purgeTargets(args)
+		if _, err := purgeTargets(args); err != nil {
+			return err
+		}
+		s, directory, err := openDirectory(settings)
 		if err != nil {
 			return err
 		}
-		_, store, err := openDirectory(settings)
+		defer directory.Close()
+		store, lists, leave, err := joinFleet(cmd.Context(), s, directory, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}
-		defer store.Close()
-		doomed, missing, err := aim(cmd.Context(), store, targets)
+		defer leave()
+		r, err := purge(cmd.Context(), store, lists, args, dry)
 		if err != nil {
 			return err
 		}
-		r := remove(cmd.Context(), store, doomed, dry)
-		r.Missing = missing
-		if r.Objects > 0 && !dry {
+		if r.Objects > 0 && !dry && !s.Cache.Redis.on() {
 			fmt.Fprintln(p.stderr, "modgate: a server that runs on this cache may answer from its memory for up to 15 minutes")
-		}
-		for _, arg := range missing {
-			r.err = errors.Join(r.err, fmt.Errorf("nothing stored for %s", arg))
 		}
 		if asJSON {
 			return errors.Join(r.err, writeJSON(p.stdout, r))
 		}
-		if len(missing) < len(targets) {
+		if len(r.Missing) < len(args) {
 			r.print(p.stdout)
 		}
 		return r.err
@@ -105,16 +108,20 @@ func purgeTargets(args []string) ([]*target, error) {
 
 // aim returns the entries that targets mean, and the arguments for which there
 // are none: a list alone is nothing of a version, and stays.
-func aim(ctx context.Context, store cache.Store, targets []*target) (doomed []cache.Entry, missing []string, err error) {
-	for e, err := range store.List(ctx, "") {
-		if err != nil {
-			return nil, nil, err
-		}
-		o := parseName(e.Name)
-		for _, t := range targets {
-			if o.module != "" && t.matches(o) {
-				t.entries = append(t.entries, e)
-				t.found = t.found || t.version == "" || o.version == t.version
+// An error says that one of the stores could not be listed to its end.
+func aim(ctx context.Context, stores []cache.Store, targets []*target) (doomed []cache.Entry, missing []string, err error) {
+	for _, store := range stores {
+		for e, failed := range store.List(ctx, "") {
+			if failed != nil {
+				err = errors.Join(err, failed)
+				break
+			}
+			o := parseName(e.Name)
+			for _, t := range targets {
+				if o.module != "" && t.matches(o) {
+					t.entries = append(t.entries, e)
+					t.found = t.found || t.version == "" || o.version == t.version
+				}
 			}
 		}
 	}
@@ -131,7 +138,7 @@ func aim(ctx context.Context, store cache.Store, targets []*target) (doomed []ca
 			seen[e.Name] = true
 		}
 	}
-	return doomed, missing, nil
+	return doomed, missing, err
 }
 
 func trimCommand(p *process) *cobra.Command {

@@ -131,7 +131,7 @@ func (v *service) listen(ctx context.Context, registry *prometheus.Registry) (er
 	if v.settings.Admin.Listen == "" {
 		return nil
 	}
-	v.admin = &admin{health: v.health, registry: registry, settings: v.settings, started: time.Now(), explain: v.app.server.Explain, reloads: v.app.reloads}
+	v.admin = &admin{health: v.health, registry: registry, settings: v.settings, app: v.app, started: time.Now(), explain: v.app.server.Explain, reloads: v.app.reloads}
 	v.private = newServer(v.admin.handler(), v.log)
 	v.privateAddr, err = listen(ctx, "admin.listen", v.settings.Admin.Listen)
 	return err

@@ -39,6 +39,7 @@ func (a *app) openShared(ctx context.Context, c *Config, near stores, registry *
 			return nil, nil, err
 		}
 	}
+	a.fast = shared.Fast
 	s, err := cache.NewShared(near.store, shared)
 	if err != nil {
 		return nil, nil, err

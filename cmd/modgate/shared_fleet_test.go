@@ -210,6 +210,72 @@ func TestFleetShares(t *testing.T) {
 	}
 }
 
+// What is purged by one replica, or by a command beside one, is gone from all of
+// them, from their memory, the bucket and Redis.
+func TestFleetPurge(t *testing.T) {
+	f := newSharingFleet(t)
+	everywhere := func(path string, want int) {
+		t.Helper()
+		for _, i := range f.replicas {
+			for range 2 {
+				if err := f.fetch(t.Context(), i.url, path); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if n := f.upstream.Count(path); n != want {
+			t.Errorf("%s was fetched %d times, want %d", path, n, want)
+		}
+	}
+	const mod, zip = "/example.com/fleet0/@v/v1.0.0.mod", "/example.com/big/@v/v1.0.0.zip"
+	everywhere(mod, 1)
+	everywhere(zip, 1)
+	f.written(f.replicas...)
+	resp, err := http.Post(f.replicas[2].admin+"/-/purge?module=example.com/fleet0@v1.0.0&module=example.com/big", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "big/@v/v1.0.0.zip") {
+		t.Errorf("%s: %s", resp.Status, body)
+	}
+	<-time.After(300 * time.Millisecond) // they are told within a second
+	everywhere(mod, 2)
+	everywhere(zip, 2)
+	f.written(f.replicas...)
+
+	// The same command as on a machine alone, with the configuration of the server.
+	cmd := exec.Command("modgate", "cache", "purge", "example.com/big", "--cache-dir="+f.replicas[0].dir)
+	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "MODGATE_CONFIG=off"}
+	for _, arg := range f.args {
+		if name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "="); strings.HasPrefix(name, "cache-") {
+			cmd.Env = append(cmd.Env, "MODGATE_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"="+value)
+		}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "big/@v/v1.0.0.zip") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	<-time.After(300 * time.Millisecond)
+	everywhere(zip, 3)
+	if status := purgeStatus(t, f.replicas[0], "example.com/nothing"); status != http.StatusNotFound {
+		t.Errorf("what is not there: %d", status)
+	}
+	if status := purgeStatus(t, f.replicas[0], ""); status != http.StatusBadRequest {
+		t.Errorf("nothing named: %d", status)
+	}
+}
+
+func purgeStatus(t *testing.T, i *instance, module string) int {
+	t.Helper()
+	resp, err := http.Post(i.admin+"/-/purge?module="+module, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
 // written waits until the replicas have written all to the bucket.
 func (f *sharingFleet) written(replicas ...*instance) {
 	f.t.Helper()

@@ -36,11 +36,16 @@ const maxInMemory = 128 << 10
 //	                          │                  └─ upstream chain
 //	                          └─ private: direct → repositories
 //	                             pins → files
+//
+// Where replicas share something, a shared store stands before tiered, and takes
+// the place of checked for proofs; see openShared.
 type app struct {
 	handler    http.Handler
 	reloads    *reloads
 	rules      *livePolicy
 	server     *proxy.Server
+	store      cache.Store                   // what the server serves from
+	fast       cache.Store                   // Redis; nil without
 	background []func(context.Context) error // run until their context ends
 	closers    []func() error                // in the order of opening
 }
@@ -65,6 +70,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	if store, durable, err = a.openShared(ctx, c, stores{store, durable}, registry, log); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
+	a.store = store
 	source, err := a.openSource(c, registry, log)
 	if err != nil {
 		return nil, errors.Join(err, a.close())

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/modgate/modgate/cache"
+)
+
+// joinFleet puts a directory in front of what replicas share, if there is any,
+// for one command. What is removed from the store is removed everywhere, and
+// the replicas that run are told. The caller calls leave.
+func joinFleet(ctx context.Context, s *settings, directory cache.Store, log *slog.Logger) (store cache.Store, lists []cache.Store, leave func() error, err error) {
+	a := &app{}
+	store, _, err = a.openShared(ctx, &s.Config, stores{directory, directory}, prometheus.NewRegistry(), log)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, a.close())
+	}
+	return store, a.listable(store), a.close, nil
+}
+
+// listable are the stores that list, between them, whatever there is.
+func (a *app) listable(store cache.Store) []cache.Store {
+	if a.fast == nil {
+		return []cache.Store{store}
+	}
+	return []cache.Store{store, a.fast}
+}
+
+// purge removes what args mean from everywhere.
+func purge(ctx context.Context, store cache.Store, lists []cache.Store, args []string, dry bool) (*removal, error) {
+	targets, err := purgeTargets(args)
+	if err != nil {
+		return nil, err
+	}
+	doomed, missing, err := aim(ctx, lists, targets)
+	r := remove(ctx, store, doomed, dry)
+	r.Missing, r.err = missing, errors.Join(r.err, err)
+	for _, arg := range missing {
+		r.err = errors.Join(r.err, fmt.Errorf("nothing stored for %s", arg))
+	}
+	return r, nil
+}
+
+// purged answers POST /-/purge?module=MODULE[@VERSION]|PATTERN&dry_run=true, with
+// several modules if need be.
+func (a *admin) purged(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil || len(r.Form["module"]) == 0 {
+		plain(w, http.StatusBadRequest, "say what to remove: ?module=MODULE[@VERSION], or a pattern as in GOPRIVATE\n")
+		return
+	}
+	gone, err := purge(r.Context(), a.app.store, a.app.listable(a.app.store), r.Form["module"], r.Form.Get("dry_run") == "true")
+	if err != nil {
+		plain(w, http.StatusBadRequest, err.Error()+"\n")
+		return
+	}
+	var text strings.Builder
+	gone.print(&text)
+	status := http.StatusOK
+	switch {
+	case gone.err != nil && len(gone.Missing) > 0 && gone.Objects == 0:
+		status = http.StatusNotFound
+	case gone.err != nil:
+		status = http.StatusBadGateway
+	}
+	if gone.err != nil {
+		_, _ = io.WriteString(&text, gone.err.Error()+"\n")
+	}
+	plain(w, status, text.String())
+}
