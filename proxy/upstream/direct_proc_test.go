@@ -280,3 +280,22 @@ func TestDirectKeepsOrder(t *testing.T) {
 	}
 	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
 }
+
+// A run that takes too long is ended, and who waits for a slot does not wait
+// longer than they want.
+func TestDirectTimeoutAndSlots(t *testing.T) {
+	needProc(t)
+	w := newGitWorld(t, func(w *gitWorld) { w.cfg.Timeout, w.cfg.Slots = 4*time.Second, 1 })
+	w.repo(lib, tagged("v1.0.0"))
+	w.repo(gitHost+"/team/other", tagged("v1.0.0"))
+	result := w.hang(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := w.direct.List(ctx, gitHost+"/team/other")
+	wantReason(t, "no slot", err, timedOut, "")
+	wantReason(t, "too long", <-result, timedOut, "did not answer in time")
+	if left := w.alive(); len(left) > 0 {
+		t.Errorf("still alive: %q", left)
+	}
+	must[[]string](t)(w.direct.List(t.Context(), gitHost+"/team/other"))
+}
