@@ -237,7 +237,7 @@ func (d *Direct) current() *rules { return d.rules.Load() }
 func (d *Direct) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	files, err := openWorkFiles(d.cfg.Dir, d.cfg.Logger)
+	files, err := openWorkFiles(ctx, d.cfg.Dir, d.cfg.Logger)
 	if err != nil {
 		return fmt.Errorf("private modules: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,6 +179,34 @@ func TestDirectAfterKill(t *testing.T) {
 	must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
 	if left := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(w.cfg.Dir, "run"))); len(left) != 2 {
 		t.Errorf("run: %v, want those of the two that live", left)
+	}
+}
+
+// Processes that share a directory and start or end at the same time leave
+// each other alone.
+func TestDirectStartsTogether(t *testing.T) {
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20 {
+				f, err := openWorkFiles(t.Context(), dir, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := f.module(); err != nil {
+					t.Error(err)
+				}
+				if err := f.close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if left := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(dir, "run"))); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -204,7 +204,7 @@ func checkURLPath(u *url.URL) error {
 	}
 	for elem := range strings.SplitSeq(u.Path, "/") {
 		if elem, _, _ = strings.Cut(elem, ";"); elem == "." || elem == ".." {
-			return errors.New("the path has an element . or ..")
+			return errors.New("the path has a . or .. element")
 		}
 	}
 	return nil

@@ -17,10 +17,15 @@ import (
 // again, and so never see that a tag was moved.
 const workIdle = 20 * time.Second
 
+// errLocked is why a lock was not had: another process, or another part of
+// this one, has it.
+var errLocked = errors.New("locked")
+
 // workFiles is the directory of this process below DirectConfig.Dir. A lock on
 // it says that the process lives; what dead ones left is removed at start.
 //
 //	vcs/          repositories, as in GOMODCACHE/cache/vcs; kept, shared by all processes
+//	run.lock      held while run/ is cleaned and until a new directory there has its lock
 //	run/<name>/   of one process
 //	    lock      held while the process lives
 //	    home/     an empty home for go, git and ssh
@@ -32,21 +37,13 @@ type workFiles struct {
 	log                          *slog.Logger
 }
 
-func openWorkFiles(dir string, log *slog.Logger) (*workFiles, error) {
-	runs := filepath.Join(dir, "run")
-	if err := os.MkdirAll(runs, 0o700); err != nil {
-		return nil, err
-	}
-	removeDead(runs, log)
-	root, err := os.MkdirTemp(runs, "")
+func openWorkFiles(ctx context.Context, dir string, log *slog.Logger) (*workFiles, error) {
+	root, lock, err := newRunDir(ctx, dir, log)
 	if err != nil {
 		return nil, err
 	}
 	f := &workFiles{vcs: filepath.Join(dir, "vcs"), root: root, home: filepath.Join(root, "home"), work: filepath.Join(root, "work"),
-		empty: filepath.Join(root, "empty"), log: log}
-	if f.lock, err = lockFile(filepath.Join(root, "lock")); err != nil {
-		return nil, err
-	}
+		empty: filepath.Join(root, "empty"), lock: lock, log: log}
 	telemetry := filepath.Join(f.home, ".config", "go", "telemetry")
 	for _, d := range []string{f.work, f.empty, telemetry} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -59,6 +56,43 @@ func openWorkFiles(dir string, log *slog.Logger) (*workFiles, error) {
 	}
 	mendAll(f.vcs, log)
 	return f, nil
+}
+
+// newRunDir makes the directory of this process and takes the lock in it. A
+// process that starts at the same time must not see it without one.
+func newRunDir(ctx context.Context, dir string, log *slog.Logger) (root string, lock *os.File, err error) {
+	runs := filepath.Join(dir, "run")
+	if err := os.MkdirAll(runs, 0o700); err != nil {
+		return "", nil, err
+	}
+	all, err := waitForLock(ctx, runs+".lock")
+	if err != nil {
+		return "", nil, err
+	}
+	defer all.Close()
+	removeDead(runs, log)
+	if root, err = os.MkdirTemp(runs, ""); err != nil {
+		return "", nil, err
+	}
+	lock, err = lockFile(filepath.Join(root, "lock"))
+	return root, lock, err
+}
+
+// waitForLock is lockFile for a lock that others hold for a short time.
+func waitForLock(ctx context.Context, name string) (*os.File, error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		f, err := lockFile(name)
+		if !errors.Is(err, errLocked) {
+			return f, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // removeDead removes the directories of processes that have ended.
