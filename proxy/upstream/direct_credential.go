@@ -17,8 +17,8 @@ type credential struct {
 	Credential
 	host, path string // path without slashes at its ends
 
-	mu     sync.Mutex
-	answer map[string]helperLogin // of the helper, by host and path
+	mu      sync.Mutex
+	answers map[string]*helperAnswer // of the helper, by host and path
 }
 
 // login is what an HTTPS server is shown.
@@ -45,7 +45,7 @@ func (c Credential) check() (*credential, error) {
 	case c.Username != "" && c.Password == "":
 		return nil, errors.New("a user name goes with a password")
 	}
-	return &credential{Credential: c, host: strings.ToLower(host), path: path, answer: make(map[string]helperLogin)}, nil
+	return &credential{Credential: c, host: strings.ToLower(host), path: path, answers: make(map[string]*helperAnswer)}, nil
 }
 
 // matches reports whether u lies below what the credential is for.
@@ -131,6 +131,9 @@ func (d *Direct) authorize(ctx context.Context, req *http.Request) (done func(st
 		if l.username, err = d.secret(c.Username); err == nil {
 			l.password, err = d.secret(c.Password)
 		}
+	}
+	if ctx.Err() != nil {
+		return done, context.Cause(ctx)
 	}
 	if err != nil {
 		return done, troubled(misconfigured, err, "the credentials configured for %s cannot be read", c.Match)

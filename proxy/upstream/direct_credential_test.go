@@ -1,11 +1,14 @@
 package upstream
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -235,6 +238,41 @@ func TestDirectAsksACredentialHelper(t *testing.T) {
 	_, _ = w.direct.Info(t.Context(), lib, "latest")
 	_, err = w.direct.Info(t.Context(), lib, "latest")
 	wantReason(t, "no answer", err, misconfigured, "cannot be read")
+}
+
+// A helper that does not answer is killed with its children when nobody waits
+// any more, and holds up nobody else.
+func TestDirectKillsACredentialHelper(t *testing.T) {
+	needProc(t)
+	w := newGitWorld(t, func(w *gitWorld) {
+		helper := filepath.Join(w.TempDir(), "helper")
+		script := fmt.Sprintf("#!/bin/sh\ncase \"$(cat)\" in *path=team/quick*) printf 'username=ci\\npassword=secret\\n';; *) OF=%s sh -c 'sleep 300 & wait' & wait;; esac\n", w.cfg.Dir)
+		if err := os.WriteFile(helper, []byte(script), 0o700); err != nil {
+			w.Fatal(err)
+		}
+		w.cfg.Rules.Credentials = []Credential{{Match: gitHost + "/team", Helper: helper}}
+	})
+	w.repo(lib, tagged("v1.0.0"))
+	w.repo(gitHost+"/team/quick", tagged("v1.0.0"))
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 2 { // one asks the helper, one waits for its answer
+		all.Go(func() {
+			_, err := w.direct.Info(ctx, lib, "v1.0.0")
+			wantReason(t, "cancelled", err, stopped, "")
+		})
+	}
+	for begin := time.Now(); len(w.alive()) == 0; runtime.Gosched() {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal("the helper was not asked")
+		}
+	}
+	must[[]byte](t)(w.direct.Info(t.Context(), gitHost+"/team/quick", "v1.0.0"))
+	cancel()
+	all.Wait()
+	if left := w.alive(); len(left) > 0 {
+		t.Errorf("still alive: %q", left)
+	}
 }
 
 func TestParseHelper(t *testing.T) {

@@ -17,13 +17,16 @@ const helperTimeout = 30 * time.Second
 
 // askHelper asks a git credential helper (gitcredentials(7), the protocol of
 // git-credential(1)). The answer is kept until the server refuses it, the
-// helper says that it expires, or the rules are set anew.
+// helper says that it expires, or the rules are set anew. Requests for one
+// repository share a question.
 func (d *Direct) askHelper(ctx context.Context, c *credential, u *url.URL) (login, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := repositoryOf(u)
-	if l, ok := c.answer[key]; ok && (l.expiry.IsZero() || time.Now().Before(l.expiry)) {
-		return l.login, nil
+	a := c.answerFor(repositoryOf(u))
+	if err := a.busy.lock(ctx); err != nil {
+		return login{}, err
+	}
+	defer a.busy.unlock()
+	if a.password != "" && (a.expiry.IsZero() || time.Now().Before(a.expiry)) {
+		return a.login, nil
 	}
 	out, err := d.runHelper(ctx, c, "get", u, login{})
 	if err != nil {
@@ -33,24 +36,48 @@ func (d *Direct) askHelper(ctx context.Context, c *credential, u *url.URL) (logi
 	if l.password == "" {
 		return login{}, errors.New("the credential helper gave no password")
 	}
-	c.answer[key] = l
+	a.helperLogin = l
 	return l.login, nil
 }
 
 // rejectHelper tells the helper that l was refused.
 func (d *Direct) rejectHelper(ctx context.Context, c *credential, u *url.URL, l login) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := repositoryOf(u)
-	if c.answer[key].login != l {
+	a := c.answerFor(repositoryOf(u))
+	if err := a.busy.lock(ctx); err != nil {
+		return // the next one to be refused sees to it
+	}
+	defer a.busy.unlock()
+	if a.login != l {
 		return // another request was faster
 	}
-	delete(c.answer, key)
+	a.helperLogin = helperLogin{}
 	if _, err := d.runHelper(ctx, c, "erase", u, l); err != nil {
 		d.cfg.Logger.Debug("credential helper", "action", "erase", "host", u.Host, "error", err)
 	}
 }
 
+// helperAnswer is what a helper said about one repository.
+type helperAnswer struct {
+	busy        lock // held while the helper is asked
+	helperLogin      // guarded by busy; without a password if there is none
+}
+
+func (c *credential) answerFor(repository string) *helperAnswer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.answers[repository]
+	if a == nil {
+		if len(c.answers) >= maxRemembered {
+			clear(c.answers)
+		}
+		a = &helperAnswer{busy: newLock()}
+		c.answers[repository] = a
+	}
+	return a
+}
+
+// runHelper runs the helper, in a process group of its own: what it started is
+// killed with it when nobody waits any more.
 func (d *Direct) runHelper(ctx context.Context, c *credential, action string, u *url.URL, l login) ([]byte, error) {
 	args := strings.Fields(c.Helper)
 	if !strings.ContainsAny(args[0], `/\`) {
@@ -66,6 +93,11 @@ func (d *Direct) runHelper(ctx context.Context, c *credential, action string, u 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], append(args[1:], action)...)
 	cmd.WaitDelay = time.Second
+	ownGroup(cmd)
+	cmd.Cancel = func() error {
+		killGroup(cmd.Process.Pid)
+		return nil
+	}
 	var in bytes.Buffer
 	fmt.Fprintf(&in, "protocol=%s\nhost=%s\npath=%s\n", u.Scheme, u.Host, strings.TrimPrefix(repositoryOf(u), u.Host+"/"))
 	if l != (login{}) {
@@ -74,6 +106,10 @@ func (d *Direct) runHelper(ctx context.Context, c *credential, action string, u 
 	in.WriteString("\n")
 	cmd.Stdin = &in
 	out, err := cmd.Output()
+	if ctx.Err() != nil && cmd.Process != nil {
+		buryGroup(cmd.Process.Pid)
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("credential helper %s: %w", action, err)
 	}
