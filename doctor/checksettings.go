@@ -29,9 +29,9 @@ func (d *Doctor) checkSettings() {
 	sumdb := d.settings.get("GOSUMDB")
 	s.saw("GOSUMDB=%s (%s)", hidePasswords(sumdb.Value), sumdb.From)
 	if sumdb.Value == "off" {
-		d.found(s, SumdbOff, "GOSUMDB=off ("+sumdb.From+")")
+		d.found(s, SumdbOff, "GOSUMDB=off ("+sumdb.From+")", "from", sumdb.From)
 	} else if !validSumdb(sumdb.Value) {
-		d.found(s, SumdbInvalid, "GOSUMDB="+hidePasswords(sumdb.Value)+" ("+sumdb.From+")")
+		d.found(s, SumdbInvalid, "GOSUMDB="+hidePasswords(sumdb.Value)+" ("+sumdb.From+")", "from", sumdb.From)
 	}
 	d.checkPatterns(s)
 	d.checkInsecure(s)
@@ -39,7 +39,7 @@ func (d *Doctor) checkSettings() {
 	tc := d.settings.get("GOTOOLCHAIN")
 	s.saw("GOTOOLCHAIN=%s (%s)", tc.Value, tc.From)
 	if !validToolchain(tc.Value) {
-		d.found(s, ToolchainInvalid, "GOTOOLCHAIN="+tc.Value+" ("+tc.From+")", "value", tc.Value)
+		d.found(s, ToolchainInvalid, "GOTOOLCHAIN="+tc.Value+" ("+tc.From+")", "value", tc.Value, "from", tc.From)
 	}
 }
 
@@ -81,9 +81,9 @@ func (d *Doctor) checkPatterns(s *Step) {
 	}
 	switch {
 	case wide(private.Value) && private.Value == nosum.Value:
-		d.found(s, NosumdbWide, "GOPRIVATE="+private.Value+" ("+private.From+")", "variable", "GOPRIVATE")
+		d.found(s, NosumdbWide, "GOPRIVATE="+private.Value+" ("+private.From+")", "variable", "GOPRIVATE", "from", private.From)
 	case wide(nosum.Value):
-		d.found(s, NosumdbWide, "GONOSUMDB="+nosum.Value+" ("+nosum.From+")", "variable", "GONOSUMDB")
+		d.found(s, NosumdbWide, "GONOSUMDB="+nosum.Value+" ("+nosum.From+")", "variable", "GONOSUMDB", "from", nosum.From)
 	}
 	for _, name := range []string{"GONOSUMDB", "GONOPROXY"} {
 		if g := d.settings.get(name); d.cfg.envSet(name) && d.cfg.env(name) == "" && g.Value != "" {
@@ -102,7 +102,7 @@ func (d *Doctor) checkInsecure(s *Step) {
 	for pattern := range strings.SplitSeq(g.Value, ",") {
 		host, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(pattern, "https://"), "http://"), "/")
 		if pattern == "*" || d.target != nil && (host == d.target.Host || host == d.target.Hostname()) {
-			d.found(s, InsecureUseless, "GOINSECURE="+g.Value+" ("+g.From+")")
+			d.found(s, InsecureUseless, "GOINSECURE="+g.Value+" ("+g.From+")", "from", g.From)
 		}
 	}
 }
@@ -250,7 +250,7 @@ func (d *Doctor) checkNetrc(s *Step, file string, auth setting) {
 	switch {
 	case !has(host) && !has(d.target.Host):
 	case auth.Value == "off":
-		d.found(s, AuthOff, "GOAUTH=off ("+auth.From+"), and "+file+" has a machine "+host)
+		d.found(s, AuthOff, "GOAUTH=off ("+auth.From+"), and "+file+" has a machine "+host, "from", auth.From)
 	case d.target.Scheme == "http":
 		d.found(s, NetrcPlain, file+" has a machine "+host)
 	case port != "" && port != "443" && !has(d.target.Host):
@@ -266,7 +266,7 @@ func (d *Doctor) checkAuth(s *Step, auth setting) {
 		switch {
 		case len(words) == 0, words[0] == "off" && len(commands) > 1,
 			words[0] == "git" && (len(words) != 2 || !filepath.IsAbs(words[1]) || !d.isDir(words[1])):
-			d.found(s, AuthInvalid, "GOAUTH="+firstWords(auth.Value)+" ("+auth.From+")")
+			d.found(s, AuthInvalid, "GOAUTH="+firstWords(auth.Value)+" ("+auth.From+")", "from", auth.From)
 		case words[0] == "off", words[0] == "netrc", words[0] == "git":
 		case !d.isCommand(words[0]):
 			d.found(s, AuthCommand, "GOAUTH="+firstWords(auth.Value)+" ("+auth.From+")", "value", words[0])

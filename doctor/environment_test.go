@@ -130,6 +130,31 @@ func TestAdviceIsForThisMachine(t *testing.T) {
 	}
 }
 
+// What changes a value depends on where it is from, and on the shell.
+func TestAdviceChangesTheValueWhereItIsFrom(t *testing.T) {
+	bundle := []string{"/etc/ssl/certs/ca-certificates.crt", someRoot(t)}
+	first := func(system string, environ []string, files ...string) string {
+		c := machine(t, environ, append(files, bundle...)...)
+		c.OS = system
+		if f := examine(t, c).Findings[0]; len(f.Mend) > 0 {
+			return f.Mend[0]
+		}
+		return ""
+	}
+	for _, test := range []struct{ got, want string }{
+		{first("linux", []string{"GOPROXY=off"}), "export GOPROXY=https://your-proxy.example"},
+		{first("linux", nil, "/home/dev/.config/go/env", "GOPROXY=off\n"), "go env -w GOPROXY=https://your-proxy.example"},
+		{first("darwin", nil, "/home/dev/Library/Application Support/go/env", "GOPROXY=off\n"), "go env -w GOPROXY=https://your-proxy.example"},
+		{first("windows", []string{"GOPROXY=off"}), `$env:GOPROXY = "https://your-proxy.example"`},
+		{first("windows", []string{"GOPROXY=http://[::1]:1", "GO111MODULE=off"}), "Remove-Item Env:GO111MODULE"},
+		{first("windows", []string{"AppData=/appdata"}, "/appdata/go/env", "GOPROXY=off\n"), "go env -w GOPROXY=https://your-proxy.example"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%q, want %q", test.got, test.want)
+		}
+	}
+}
+
 // checkTexts looks for secrets and for words in braces that nobody replaced.
 func checkTexts(t *testing.T, r *doctor.Report) {
 	t.Helper()

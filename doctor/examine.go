@@ -95,16 +95,39 @@ func (d *Doctor) found(s *Step, code Code, seen string, with ...string) {
 	}
 	f := Finding{Code: code, Severity: e.Severity, Title: fill(e.Title, words), Seen: seen, Cause: fill(e.Cause, words), Mend: []string{}}
 	for _, m := range e.Mend {
-		if !d.applies(m.On) {
-			continue
+		switch m.On {
+		case InEnvironment, ByGoEnv:
+			if strings.HasSuffix(words["from"], fromEnvironment) != (m.On == InEnvironment) {
+				continue
+			}
+		default:
+			if !d.applies(m.On) {
+				continue
+			}
 		}
-		do := fill(m.Do, words)
+		do := inShell(d.cfg.OS, fill(m.Do, words))
 		if m.On == Docker || m.On == GitHub || m.On == GitLab || m.On == Kubernetes {
 			do = string(m.On) + ": " + do
 		}
 		f.Mend = append(f.Mend, do)
 	}
 	d.report.add(s, f)
+}
+
+// inShell writes a command that changes the environment for the shell of the
+// system.
+func inShell(system, do string) string {
+	if system != "windows" {
+		return do
+	}
+	if assignment, ok := strings.CutPrefix(do, "export "); ok {
+		name, value, _ := strings.Cut(assignment, "=")
+		return `$env:` + name + ` = "` + strings.ReplaceAll(strings.Trim(value, `"`), "$"+name, "$env:"+name) + `"`
+	}
+	if name, ok := strings.CutPrefix(do, "unset "); ok {
+		return "Remove-Item Env:" + name
+	}
+	return do
 }
 
 func (d *Doctor) applies(p Place) bool {

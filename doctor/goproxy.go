@@ -66,7 +66,7 @@ func (d *Doctor) checkGoproxy() {
 	s.saw("GOPROXY=%s (%s)", hidePasswords(g.Value), g.From)
 	entries := splitGoproxy(g.Value)
 	if len(entries) == 0 {
-		d.found(s, GoproxyEmpty, "GOPROXY="+g.Value+" ("+g.From+")")
+		d.found(s, GoproxyEmpty, "GOPROXY="+g.Value+" ("+g.From+")", "from", g.From)
 	}
 	var first *url.URL
 	for _, e := range entries {
@@ -123,20 +123,20 @@ func (d *Doctor) checkEntries(s *Step, g setting, entries []proxyEntry) {
 		u := proxyURL(e.text)
 		switch {
 		case e.text == "off" && i == 0:
-			d.found(s, GoproxyOff, seen)
+			d.found(s, GoproxyOff, seen, "from", g.From)
 		case e.text == "direct" && i == 0:
-			d.found(s, GoproxyNone, seen)
+			d.found(s, GoproxyNone, seen, "from", g.From)
 		case e.text == "direct" && own && entries[i-1].next == ',':
-			d.found(s, GoproxyDirect, seen, "url", d.firstEntry(entries))
+			d.found(s, GoproxyDirect, seen, "url", d.firstEntry(entries), "from", g.From)
 		case e.text == "direct" || e.text == "off":
 		case word:
 			d.found(s, GoproxyWord, seen, "value", e.text)
 		case u == nil:
-			d.found(s, GoproxyInvalid, seen, "value", hidePasswords(e.text))
+			d.found(s, GoproxyInvalid, seen, "value", hidePasswords(e.text), "from", g.From)
 		default:
 			own = own || u.Hostname() != publicMirror
 			if e.next == '|' && i+1 < len(entries) && u.Hostname() != publicMirror {
-				d.found(s, GoproxyPipe, seen, "url", d.firstEntry(entries))
+				d.found(s, GoproxyPipe, seen, "url", d.firstEntry(entries), "from", g.From)
 			}
 			if _, password := u.User.Password(); password && u.Scheme == "http" {
 				d.found(s, GoproxyPassword, seen, "url", u.Scheme+"://"+u.Host)
@@ -166,7 +166,7 @@ func (d *Doctor) checkBypass(s *Step) {
 
 func (d *Doctor) checkModulesOn(s *Step) {
 	if g := d.settings.get("GO111MODULE"); g.Value == "off" {
-		d.found(s, ModulesOff, "GO111MODULE=off ("+g.From+")")
+		d.found(s, ModulesOff, "GO111MODULE=off ("+g.From+")", "from", g.From)
 	}
 	g := d.settings.get("GOFLAGS")
 	if g.Value == "" {
@@ -177,7 +177,7 @@ func (d *Doctor) checkModulesOn(s *Step) {
 	for _, flag := range flags {
 		name := strings.TrimPrefix(strings.TrimPrefix(flag, "-"), "-")
 		if name == "insecure" || strings.HasPrefix(name, "insecure=") {
-			d.found(s, FlagsInsecure, "GOFLAGS="+g.Value+" ("+g.From+")")
+			d.found(s, FlagsInsecure, "GOFLAGS="+g.Value+" ("+g.From+")", "from", g.From)
 		}
 		if name == "mod=vendor" {
 			d.found(s, FlagsVendor, "GOFLAGS="+g.Value+" ("+g.From+")")

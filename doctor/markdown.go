@@ -35,8 +35,9 @@ would not name it to.
 ` + "`--json`" + ` prints the same for scripts; the codes below stay. ` + "`--bundle FILE`" + ` writes an
 archive for a ticket, with the certificates that were sent.
 
-What the go command prints stands behind *go says*, without the module's name and
-the address in front; words in braces differ from case to case.
+What the go command prints is given without the module's name and the address in
+front; words in braces differ from case to case. One message can have many causes:
+that is what doctor is for.
 
 `
 
@@ -44,7 +45,8 @@ the address in front; words in braces differ from case to case.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString(markdownHead)
-	b.WriteString("| code | |\n| --- | --- |\n")
+	symptoms(&b)
+	b.WriteString("\n| code | |\n| --- | --- |\n")
 	for _, e := range Table() {
 		fmt.Fprintf(&b, "| [%s](#%s) | %s |\n", e.Code, e.Code, cell(e.Title))
 	}
@@ -59,13 +61,47 @@ func Markdown() string {
 		}
 		for _, m := range e.Mend {
 			if m.On == Anywhere {
-				fmt.Fprintf(&b, "- %s\n", escapeBraces(m.Do))
+				fmt.Fprintf(&b, "- %s\n", step(m.Do))
 			} else {
-				fmt.Fprintf(&b, "- %s: `%s`\n", m.On, m.Do)
+				fmt.Fprintf(&b, "- %s: %s\n", m.On, step(m.Do))
 			}
 		}
 	}
 	return b.String()
+}
+
+// symptoms writes a table of what the go command prints.
+func symptoms(b *strings.Builder) {
+	b.WriteString("| go says | look at |\n| --- | --- |\n")
+	codes := map[string][]string{}
+	var order []string
+	for _, e := range Table() {
+		if e.Symptom == "" {
+			continue
+		}
+		if codes[e.Symptom] == nil {
+			order = append(order, e.Symptom)
+		}
+		codes[e.Symptom] = append(codes[e.Symptom], fmt.Sprintf("[%s](#%s)", e.Code, e.Code))
+	}
+	for _, text := range order {
+		fmt.Fprintf(b, "| `%s` | %s |\n", text, strings.Join(codes[text], ", "))
+	}
+}
+
+// commands are the programs that remedies call.
+const commands = " go unset export sudo apk apt-get dnf openssl ls cat chmod df ping ip modgate kubectl docker getent dscacheutil scutil certutil w32tm date install "
+
+// step writes a remedy; a command in it as code.
+func step(do string) string {
+	command, note, noted := strings.Cut(do, "   (")
+	if word, _, _ := strings.Cut(command, " "); !strings.Contains(commands, " "+word+" ") || strings.Contains(command, ", and ") {
+		return escapeBraces(do)
+	}
+	if noted {
+		return "`" + command + "` (" + escapeBraces(note)
+	}
+	return "`" + command + "`"
 }
 
 func severityWord(s Severity) string {

@@ -61,7 +61,24 @@ const (
 	GitLab     Place = "GitLab CI"
 	Kubernetes Place = "Kubernetes"
 	OnServer   Place = "the machine of a modgate server"
+
+	// Where the value of a variable is from decides what changes it.
+	InEnvironment Place = "set in the environment"
+	ByGoEnv       Place = "set by go env -w, or a default"
 )
+
+// setTo are the remedies that give a variable of the go command a value.
+func setTo(name, value string) []Remedy {
+	return []Remedy{{InEnvironment, "export " + name + "=" + value}, {ByGoEnv, "go env -w " + name + "=" + value}}
+}
+
+// unset are the remedies that take the value of a variable away.
+func unset(name string) []Remedy {
+	return []Remedy{{InEnvironment, "unset " + name}, {ByGoEnv, "go env -u " + name}}
+}
+
+// also appends further remedies.
+func also(first []Remedy, more ...Remedy) []Remedy { return append(first, more...) }
 
 // Table returns all findings that there are, in the order of the steps.
 func Table() []Entry {
