@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -177,6 +178,10 @@ func TestEndInTheMiddle(t *testing.T) {
 			hanging.cmd.Process.Signal(c.signal)
 			<-hanging.ended
 			next := f.start(t, f.pebble.TLSAddr)
+			// What was begun is remembered, so the next one does not begin at once.
+			if out := next.command(t, "tls", "status", "--admin="+next.admin); !regexp.MustCompile(`failures +1\b`).MatchString(out) || f.pebble.Orders() != 0 {
+				t.Errorf("%d orders\n%s", f.pebble.Orders(), out)
+			}
 			begin := time.Now()
 			// What was begun counts as an attempt, so the wait is for the lock
 			// alone if it is asked for by hand.

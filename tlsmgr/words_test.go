@@ -1,0 +1,77 @@
+package tlsmgr
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// certmagic logs its storage with all that is in it, and words of others.
+func TestZapLogger(t *testing.T) {
+	var log text
+	z := zapLogger(log.logger()).With(zap.Any("storage", struct{ Password string }{"pa55w0rd"}), zap.String("ca", "x"))
+	z.Warn("trouble", zap.Any("storage", map[string]string{"Password": "pa55w0rd"}), zap.String("name", "a\nlevel=ERROR b"), zap.Error(errors.New("first\nsecond")), zap.Int("n", 7))
+	z.Info("chatter")
+	got := log.String()
+	if strings.Contains(got, "pa55w0rd") || strings.Count(got, "\n") != 2 {
+		t.Error(got)
+	}
+	for _, want := range []string{`level=WARN msg="certmagic: trouble" ca=x`, "error=first", "n=7", `level=DEBUG msg="certmagic: chatter"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		p    Problem
+		want time.Duration
+	}{
+		{Problem{Type: "rateLimited", Status: 429, Detail: "too many, retry after 2026-11-22 15:00:00 UTC: see https://x"}, 3 * time.Hour},
+		{Problem{Type: "rateLimited", Status: 429, Detail: "too many, retry after 2026-11-22T15:00:00Z"}, 3 * time.Hour},
+		{Problem{Type: "rateLimited", Status: 429, Detail: "too many"}, time.Hour},
+		{Problem{Status: 429, Detail: "too many"}, time.Hour},
+		{Problem{Type: "rateLimited", Status: 429, Detail: "retry after 2099-01-01 00:00:00 UTC"}, time.Hour}, // not for ever
+		{Problem{Type: "rateLimited", Status: 429, Detail: "retry after 2026-99-99 00:00:00 UTC"}, time.Hour},
+		{Problem{Type: "rateLimited", Status: 503, Detail: "Service busy; retry later."}, 0},
+		{Problem{Type: "connection", Status: 400, Detail: "retry after 2026-11-22 15:00:00 UTC"}, 0},
+	} {
+		got := c.p.retryAfter(now)
+		if c.want == 0 != got.IsZero() || c.want != 0 && got.Sub(now) != c.want {
+			t.Errorf("%+v: %v", c.p, got)
+		}
+	}
+}
+
+// What a CA or a user's program writes stays on one line of bearable length.
+func TestFirstLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"  one \ntwo": "one ", "a\x1b[31mb\rc": "a [31mb c", "": "", strings.Repeat("é", 2000): strings.Repeat("é", 500) + "…",
+	} {
+		if got := firstLine(text); got != want {
+			t.Errorf("%.20q: %.40q", text, got)
+		}
+	}
+}
+
+// Lines that are not about handshakes pass as they are; handshakes are told
+// only to who wants to know everything.
+func TestErrorLog(t *testing.T) {
+	m := &Manager{metrics: newMetrics()}
+	var log text
+	l := slog.NewLogLogger(m.ErrorLog(slog.NewTextHandler(&log, nil)).WithAttrs([]slog.Attr{slog.String("part", "http")}), slog.LevelWarn)
+	l.Print("http: panic serving 192.0.2.1:9: boom")
+	l.Print("http: TLS handshake error from 192.0.2.1:9: EOF")
+	l.Print("http: TLS handshake error from [2001:db8::1]:9: remote error: tls: bad certificate")
+	l.Print("http: TLS handshake error from [2001:db8::1]:10: remote error: tls: bad certificate")
+	got := log.String()
+	if strings.Count(got, "\n") != 2 || !strings.Contains(got, `level=WARN msg="http: panic serving 192.0.2.1:9: boom" part=http`) || !strings.Contains(got, "client=2001:db8::1 cause=refused") {
+		t.Error(got)
+	}
+}
