@@ -488,3 +488,19 @@ func TestSharedFetchesOnce(t *testing.T) {
 		t.Errorf("%d times", n)
 	}
 }
+
+func BenchmarkSharedGet(b *testing.B) {
+	near := cache.NewTiered(openMem(b), openDisk(b, b.TempDir()), cache.TieredConfig{})
+	s, err := cache.NewShared(near, cache.SharedConfig{Bucket: newFar(b)})
+	must(b, err)
+	put(b, s, aList, random(2000), cache.Mutable)
+	ctx := context.Background()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := s.Get(ctx, aList); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
