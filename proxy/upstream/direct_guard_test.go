@@ -136,7 +136,7 @@ func TestDirectRefusesNames(t *testing.T) {
 		_, err := w.direct.Info(t.Context(), path, "v1.0.0")
 		wantReason(t, path, err, notModule, "")
 	}
-	for _, query := range []string{"", "-v", "--upload-pack=touch", "a b", "a\nb", "v1.0.0^{}", "a..b", "@{u}", "<v1", ">=v1.0.0", "a:b", "refs/heads/x^", "~1", "*", strings.Repeat("x", 300)} {
+	for _, query := range []string{"", "-v", "--upload-pack=touch", "a b", "a\nb", "v1.0.0^{}", "a..b", "@{u}", "<v1", ">=v1.0.0", "a:b", "refs/heads/x^", "refs/heads/main", "refs/tags/v1.0.0", "~1", "*", strings.Repeat("x", 300)} {
 		_, err := w.direct.Info(t.Context(), lib, query)
 		wantReason(t, query, err, unknownVersion, "")
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goproxy/goproxy"
 )
@@ -23,7 +24,8 @@ type run struct {
 }
 
 // goRun runs the go command in the module cache of w. If the kept repository
-// proves useless, it is fetched anew, once.
+// proves useless, it is fetched anew, once; but first with newer refs, if there
+// are any: what the old ones name may be gone from the host since.
 func (d *Direct) goRun(ctx context.Context, w *work, r run, do func(context.Context, *goproxy.GoFetcher) error) error {
 	select {
 	case d.slots <- struct{}{}:
@@ -31,12 +33,36 @@ func (d *Direct) goRun(ctx context.Context, w *work, r run, do func(context.Cont
 	case <-ctx.Done():
 		return explained(context.Cause(ctx), "")
 	}
+	useless := func(err error) bool {
+		var e *DirectError
+		return errors.As(err, &e) && reason(e.Reason) == spoilt
+	}
 	err := d.goOnce(ctx, w, r, do)
-	var e *DirectError
-	if errors.As(err, &e) && reason(e.Reason) == spoilt && d.abandon(r.place) {
+	if useless(err) {
+		if newer := d.newerRefs(ctx, r); newer != nil {
+			r.refs = promised(newer)
+			err = d.goOnce(ctx, w, r, do)
+		}
+	}
+	if useless(err) && d.abandon(r.place) {
 		err = d.goOnce(ctx, w, r, do)
 	}
 	return err
+}
+
+// newerRefs returns the refs of the repository as they are now, nil if they
+// are as r has them or cannot be had.
+func (d *Direct) newerRefs(ctx context.Context, r run) *refs {
+	old, err := r.refs.get(ctx)
+	if err != nil {
+		return nil
+	}
+	now, err := d.repository(r.place.url).refs(ctx, time.Now())
+	if err != nil || now.digest == old.digest {
+		return nil
+	}
+	d.forgetMoved(ctx, r.place, now)
+	return now
 }
 
 func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Context, *goproxy.GoFetcher) error) error {

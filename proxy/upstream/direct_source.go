@@ -167,7 +167,7 @@ func (d *Direct) check(path, query string) error {
 		return nil
 	}
 	// As cmd/go/internal/modload does with the names of branches and commits.
-	if query == "" || len(query) > 200 || strings.HasPrefix(query, "-") || strings.ContainsAny(query, "\\:*?[~^@{} \t") || strings.Contains(query, "..") ||
+	if query == "" || len(query) > 200 || strings.HasPrefix(query, "-") || strings.HasPrefix(query, "refs/") || strings.ContainsAny(query, "\\:*?[~^@{} \t") || strings.Contains(query, "..") ||
 		strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r == 0x7f }) || strings.ContainsAny(query[:1], "<>=/") {
 		return troubled(unknownVersion, nil, "not a version, a branch or a commit")
 	}

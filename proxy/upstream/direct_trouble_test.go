@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/modgate/modgate/proxy/proxytest"
 	"github.com/modgate/modgate/proxy/upstream/gittest"
 )
@@ -272,6 +274,27 @@ func TestDirectSharesRefs(t *testing.T) {
 	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.1.0"))
 	if list := must[[]string](t)(w.direct.List(t.Context(), lib)); len(list) != 2 {
 		t.Errorf("after the fetch of a new version, the list is %q", list)
+	}
+}
+
+// What a branch was a moment ago may be gone from the host: then it is asked
+// again, and what is kept stays.
+func TestDirectSeesForcedPushes(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) { w.cfg.RefsTTL = time.Hour })
+	r := w.repo(lib, tagged("v1.0.0"))
+	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+	r.Commit(t, gittest.Commit{Branch: "topic", From: "main", Files: map[string]string{"a.go": "package lib\n"}})
+	must[*refs](t)(w.direct.repository(parseURL(t, "https://"+lib+".git")).refs(t.Context(), time.Now()))
+	r.Git(t, "branch", "-D", "topic")
+	r.Git(t, "reflog", "expire", "--expire=now", "--all")
+	r.Git(t, "gc", "--quiet", "--prune=now")
+	hash := r.Commit(t, gittest.Commit{Branch: "topic", From: "main", Files: map[string]string{"b.go": "package lib\n"}})[0]
+	info := must[[]byte](t)(w.direct.Info(t.Context(), lib, "topic"))
+	if !strings.Contains(string(info), hash) {
+		t.Errorf("got %s, want %s", info, hash)
+	}
+	if n := testutil.ToFloat64(w.direct.metrics.healed); n != 0 {
+		t.Errorf("%v kept repositories were given up", n)
 	}
 }
 
