@@ -213,7 +213,7 @@ func (cfg DirectConfig) withDefaults() DirectConfig {
 // changes.
 func (d *Direct) SetRules(r Rules) error {
 	checked, err := r.check(d.cfg.Private)
-	if err != nil {
+	if err := errors.Join(err, r.missing()); err != nil {
 		return err
 	}
 	d.rules.Store(checked)

@@ -75,9 +75,9 @@ func (r *addressRules) allow(host string, a netip.Addr) error {
 			return fmt.Errorf("address %v: nothing is fetched from there", a)
 		case slices.ContainsFunc(r.networks, in):
 		case a.IsLoopback(), a.IsLinkLocalUnicast():
-			return fmt.Errorf("address %v is of this machine or its link, which no configured network covers", a)
+			return fmt.Errorf("address %v is of this machine or its link; to allow it, add it under networks in the file of direct.file (docs/private.md)", a)
 		case (a.IsPrivate() || slices.ContainsFunc(internal, in)) && !r.names(host):
-			return fmt.Errorf("address %v is internal, and neither a private pattern nor a rule names the host %s, nor a configured network the address", a, host)
+			return fmt.Errorf("address %v is internal, and neither a private pattern nor a rule names the host %s; to allow it, add the address under networks in the file of direct.file (docs/private.md)", a, host)
 		}
 	}
 	return nil
@@ -130,11 +130,6 @@ func (r *addressRules) names(host string) bool {
 	})
 }
 
-// errAddress is why a connection was refused before it was made.
-type errAddress struct{ err error }
-
-func (e errAddress) Error() string { return e.err.Error() }
-
 // dial connects to address if the rules allow it. The name is resolved here
 // and the connection goes to what was judged, so that a second answer of the
 // resolver changes nothing.
@@ -171,5 +166,5 @@ func (d *Direct) dial(ctx context.Context, network, address string) (net.Conn, e
 	if failed != nil {
 		return nil, failed
 	}
-	return nil, troubled(forbidden, errAddress{refused}, "%s is refused: %v", host, refused)
+	return nil, troubled(forbidden, nil, "%s is refused: %v", host, refused)
 }

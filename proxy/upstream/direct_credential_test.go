@@ -36,13 +36,13 @@ func TestRulesReportAllMistakes(t *testing.T) {
 			{Match: "", Password: "pw-canary"}, {Match: "a.example"}, {Match: "b.example", Password: "pw-canary", Netrc: "/x"},
 			{Match: "c.example", SSHKey: "/k"}, {Match: "d.example", KnownHosts: "/k", Password: "p"}, {Match: "e.example", Username: "u", Netrc: "/x"}, {Match: "*.example", Password: "p"},
 		},
-		Networks: []string{"10.0.0.0/33", "host"},
+		Networks: []string{"10.0.0.0/33", "host", "127.0.0.0"},
 	}.check("git.corp.example"))
 	if err == nil {
 		t.Fatal("no mistakes found")
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 17 {
-		t.Errorf("%d mistakes, want 17:\n%v", n, err)
+	if n := strings.Count(err.Error(), "\n") + 1; n != 18 {
+		t.Errorf("%d mistakes, want 18:\n%v", n, err)
 	}
 	if strings.Contains(err.Error(), "pw-canary") {
 		t.Errorf("a secret is shown: %v", err)
@@ -132,6 +132,54 @@ func TestRepoURLsMeanOnePath(t *testing.T) {
 		if err := checkRepoURL(parseURL(t, "https://git.corp.example"+path)); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+func TestCredentialsNameFilesThatExist(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	absent := file + "-not"
+	for _, c := range []Credential{{Password: "file:" + absent}, {Username: "file:" + absent, Password: "p"}, {SSHKey: absent, KnownHosts: file}, {SSHKey: "file:" + absent, KnownHosts: file}, {SSHKey: file, KnownHosts: absent}, {Netrc: absent}} {
+		c.Match = gitHost
+		if err := (Rules{Credentials: []Credential{c}}).Check(gitHost); err == nil || !strings.Contains(err.Error(), absent) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	for _, c := range []Credential{{Password: "file:" + file}, {Password: "env:X"}, {Password: "/x"}, {SSHKey: "env:X", KnownHosts: file}, {SSHKey: file, KnownHosts: "file:" + file}, {Netrc: file}, {Helper: "absent"}} {
+		c.Match = gitHost
+		if err := (Rules{Credentials: []Credential{c}}).Check(gitHost); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// A path above repositories is absent, and nobody is asked for it.
+func TestDirectAboveRepositories(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) {
+		w.cfg.Rules.Repositories = []Repository{{Match: gitHost + "/team/*/*", URL: "https://" + gitHost + "/{1}/{2}.git"}}
+	})
+	for _, path := range []string{gitHost, gitHost + "/team", gitHost + "/team/sub"} {
+		_, err := w.direct.Info(t.Context(), path, "latest")
+		wantReason(t, path, err, notModule, "repositories below it")
+	}
+	if len(w.looked) > 0 {
+		t.Errorf("looked up %q", w.looked)
+	}
+	_, _ = w.direct.Info(t.Context(), gitHost+"/other", "latest")
+	if len(w.looked) == 0 {
+		t.Error("a path that no rule is below was not asked for")
+	}
+}
+
+// A refusal says once what to do.
+func TestDirectRefusalsSayWhatToDo(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) { w.cfg.Rules.Networks = nil })
+	_, err := w.direct.Info(t.Context(), lib, "v1.0.0")
+	wantReason(t, "loopback", err, forbidden, "add it under networks in the file of direct.file (docs/private.md)")
+	if n := strings.Count(err.Error(), "of this machine"); n != 1 {
+		t.Errorf("the log says it %d times: %v", n, err)
 	}
 }
 

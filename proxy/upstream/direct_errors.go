@@ -55,7 +55,7 @@ type DirectError struct {
 
 // Error describes the failure for a log.
 func (e *DirectError) Error() string {
-	if e.Err == nil {
+	if e.Err == nil || strings.Contains(e.text, e.Err.Error()) {
 		return e.Public()
 	}
 	return e.Public() + ": " + oneLine(e.Err.Error(), 2000)

@@ -98,6 +98,8 @@ func (d *Direct) locate(ctx context.Context, modulePath string) (*place, error) 
 			return nil, troubled(notModule, err, "not a URL")
 		}
 		return &place{root: static, seen: u.String(), url: u, static: true}, nil
+	case d.current().aboveRepositories(modulePath):
+		return nil, troubled(notModule, nil, "the rules for repositories have repositories below it, and none there")
 	}
 	d.mu.Lock()
 	f, ok := d.found[modulePath]

@@ -117,6 +117,10 @@ func (r Rules) check(private string) (*rules, error) {
 	for _, n := range r.Networks {
 		p, err := netip.ParsePrefix(n)
 		if a, err2 := netip.ParseAddr(n); err2 == nil {
+			if strings.HasSuffix(n, ".0") {
+				mistakes = append(mistakes, fmt.Errorf("network %q: looks like a range without its size: write %[1]s/8 or %[1]s/24, or %[1]s/32 if this one address is meant", n))
+				continue
+			}
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil {
@@ -238,6 +242,25 @@ rules:
 		return replace[1], u, nil
 	}
 	return "", nil, nil
+}
+
+// aboveRepositories reports whether a rule says that there are repositories
+// below modulePath, so that it is none itself.
+func (r *rules) aboveRepositories(modulePath string) bool {
+	elems := strings.Split(modulePath, "/")
+rules:
+	for _, rule := range r.repositories {
+		if len(elems) >= len(rule.elems) {
+			continue
+		}
+		for i, e := range elems {
+			if ok, _ := path.Match(rule.elems[i], e); !ok {
+				continue rules
+			}
+		}
+		return true
+	}
+	return false
 }
 
 // isPrivate reports whether a module may be fetched from its repository. Case

@@ -187,7 +187,7 @@ func statusTrouble(u *url.URL, resp *http.Response) *DirectError {
 	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && credentials:
 		return troubled(unauthorized, cause, "%s refuses the credentials that are configured for it", u.Host)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return troubled(unauthorized, cause, "%s wants credentials, and none are configured for it", u.Host)
+		return troubled(unauthorized, cause, "%s wants credentials, and none are configured for it: add some under credentials in the file of direct.file (docs/private.md); their match is compared with the URL of the repository, port included", u.Host)
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return troubled(noRepository, cause, "%s has no such repository, or none that modgate may see", u.Host)
 	case status == http.StatusProxyAuthRequired:

@@ -58,7 +58,7 @@ func (c *sshConn) shut() {
 func (p *sshPool) session(ctx context.Context, u *url.URL) (s *ssh.Session, done func(), err error) {
 	cred := p.d.current().credentialFor(u)
 	if cred == nil {
-		return nil, nil, troubled(unauthorized, nil, "%s wants an SSH key, and none is configured for it", u.Host)
+		return nil, nil, troubled(unauthorized, nil, "%s wants an SSH key, and none is configured for it: add one under credentials in the file of direct.file (docs/private.md); its match is compared with the URL of the repository, port included", u.Host)
 	}
 	key := fmt.Sprintf("%s@%s/%p", u.User.Username(), u.Host, cred)
 	p.mu.Lock()

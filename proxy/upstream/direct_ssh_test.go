@@ -104,7 +104,7 @@ func TestDirectSSHTrouble(t *testing.T) {
 			}
 		}, hostKey, "another than the known one"},
 		{"another key", func(t *testing.T, c *Credential) { c.SSHKey = gittest.StartSSH(t, t.TempDir()).KeyFile }, unauthorized, "refuses the SSH key"},
-		{"no key file", func(t *testing.T, c *Credential) { c.SSHKey = "/nowhere/key" }, misconfigured, "cannot be read"},
+		{"no key", func(t *testing.T, c *Credential) { c.SSHKey = "env:NOWHERE" }, misconfigured, "cannot be read"},
 		{"a key file that is none", func(t *testing.T, c *Credential) { c.SSHKey = c.KnownHosts }, misconfigured, "cannot be used"},
 		{"another host", func(t *testing.T, c *Credential) { c.Match = "elsewhere.corp.example" }, unauthorized, "wants an SSH key"},
 	} {

@@ -83,8 +83,8 @@ func TestDirectTrouble(t *testing.T) {
 	}{
 		{"unknown version", nil, unknownVersion, "no such tag"},
 		{"expired token", func() { w.server.SetAccounts(gittest.Account{Prefix: ci.Prefix, User: "ci", Password: "another"}) }, unauthorized, "refuses the credentials"},
-		{"no credentials", credentials(), unauthorized, "none are configured"},
-		{"unreadable credentials", credentials(Credential{Match: gitHost, Password: "file:/nowhere/at/all"}), misconfigured, "cannot be read"},
+		{"no credentials", credentials(), unauthorized, "under credentials in the file of direct.file"},
+		{"unreadable credentials", credentials(Credential{Match: gitHost, Password: "env:NOWHERE"}), misconfigured, "cannot be read"},
 		{"not a git server", fault(gittest.Refs, proxytest.HTML()), noRepository, "not as a git server"},
 		{"server in trouble", fault(gittest.Refs, proxytest.Status(503, "busy")), unreachable, "503"},
 		{"server in trouble while fetching", fault(gittest.Fetch, proxytest.Status(500, "oops")), unreachable, "500"},
