@@ -32,6 +32,11 @@ func (s *Store) Get(ctx context.Context, name string) (*cache.Object, error) {
 // attempts bounds how often a name is read again because it changed meanwhile.
 const attempts = 10
 
+// sweptAttempts bounds how often a directory is made again because another
+// process sweeps empty ones away. It gives up only where that happens so often
+// that something is wrong.
+const sweptAttempts = 200
+
 // load opens name and finds the attributes of exactly the bytes it opened.
 func (s *Store) load(name string) (*os.File, *meta, error) {
 	for range attempts {

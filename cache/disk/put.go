@@ -229,12 +229,12 @@ func (s *Store) writeAttr(name string, recs []record, o durable.Options) error {
 // also be pruned by a Delete in the meantime.
 func (s *Store) place(name string, o durable.Options, publish func() error) error {
 	dir := path.Dir(name)
-	for try := range attempts {
+	for try := range sweptAttempts {
 		err := s.checkDir(dir)
 		if err == nil {
 			err = publish()
 		}
-		if !errors.Is(err, fs.ErrNotExist) || try == attempts-1 {
+		if !errors.Is(err, fs.ErrNotExist) || try == sweptAttempts-1 {
 			return err
 		}
 		if err := durable.MkdirAll(s.root, dir, o); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -61,13 +61,13 @@ func (s *Store) waitStart(start *os.File) {
 // process that looks for abandoned ones may take it away: then there is a next
 // one.
 func (s *Store) claimSpool() error {
-	for try := range attempts {
+	for try := range sweptAttempts {
 		name := spoolDir + "/" + rand.Text()
 		if err := s.root.MkdirAll(name, 0o700); err != nil {
 			return err
 		}
 		d, err := s.root.Open(name)
-		if errors.Is(err, fs.ErrNotExist) && try < attempts-1 {
+		if errors.Is(err, fs.ErrNotExist) && try < sweptAttempts-1 {
 			continue
 		}
 		if err != nil {
