@@ -8,12 +8,14 @@ import (
 	"time"
 )
 
-// backlog is what waits to be written to the bucket, in the order of coming.
+// backlog is what waits to be written to the bucket, in the order of coming. What
+// has just been put goes before what is caught up on: other replicas wait for it.
 type backlog struct {
 	mu sync.Mutex
 	// All below is guarded by mu.
 	items map[string]*backlogItem
 	queue []*backlogItem // those that nobody works on
+	later []*backlogItem // the same, of what is caught up on
 	most  int
 	// behind says that objects did not fit, so that there are more.
 	behind bool
@@ -44,8 +46,13 @@ func (b *backlog) init(most int) {
 	b.items, b.most, b.wake = make(map[string]*backlogItem), most, make(chan struct{}, 1)
 }
 
-// add reports whether there is room for name.
-func (b *backlog) add(name string, class Class) bool {
+// add reports whether there is room for name, which has just been put.
+func (b *backlog) add(name string, class Class) bool { return b.insert(name, class, &b.queue) }
+
+// catchUp is add for what was put long ago.
+func (b *backlog) catchUp(name string, class Class) bool { return b.insert(name, class, &b.later) }
+
+func (b *backlog) insert(name string, class Class, queue *[]*backlogItem) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if it := b.items[name]; it != nil {
@@ -59,7 +66,7 @@ func (b *backlog) add(name string, class Class) bool {
 	}
 	it := &backlogItem{name: name, class: class}
 	b.items[name] = it
-	b.queue = append(b.queue, it)
+	*queue = append(*queue, it)
 	b.signal()
 	return true
 }
@@ -77,14 +84,7 @@ func (b *backlog) signal() {
 func (b *backlog) next(ctx context.Context, ending <-chan struct{}) (*backlogItem, Class) {
 	for ctx.Err() == nil {
 		b.mu.Lock()
-		if len(b.queue) > 0 {
-			it := b.queue[0]
-			b.queue[0] = nil
-			b.queue = b.queue[1:]
-			it.busy = true
-			if len(b.queue) > 0 {
-				b.signal()
-			}
+		if it := b.first(); it != nil {
 			class := it.class
 			b.mu.Unlock()
 			return it, class
@@ -100,6 +100,24 @@ func (b *backlog) next(ctx context.Context, ending <-chan struct{}) (*backlogIte
 	return nil, 0
 }
 
+// first takes the first item, nil if there is none. It is called with mu held.
+func (b *backlog) first() *backlogItem {
+	for _, queue := range []*[]*backlogItem{&b.queue, &b.later} {
+		if len(*queue) == 0 {
+			continue
+		}
+		it := (*queue)[0]
+		(*queue)[0] = nil
+		*queue = (*queue)[1:]
+		it.busy = true
+		if len(b.queue)+len(b.later) > 0 {
+			b.signal()
+		}
+		return it
+	}
+	return nil
+}
+
 // finish ends the work on an item. failed says that it is to be written again;
 // idle that this is no fault of the item.
 func (b *backlog) finish(it *backlogItem, failed, idle bool) {
@@ -111,8 +129,12 @@ func (b *backlog) finish(it *backlogItem, failed, idle bool) {
 	switch {
 	case b.items[it.name] != it: // removed
 	case it.again, failed && it.fails < maxFails:
+		if it.again {
+			b.queue = append(b.queue, it)
+		} else {
+			b.later = append(b.later, it) // nobody waits for it any more
+		}
 		it.again = false
-		b.queue = append(b.queue, it)
 		b.signal()
 	default:
 		b.behind = b.behind || failed
@@ -161,8 +183,10 @@ func (b *backlog) remove(ctx context.Context, name string) {
 	}
 	it.removed.Store(true)
 	delete(b.items, name)
-	if i := slices.Index(b.queue, it); i >= 0 {
-		b.queue = slices.Delete(b.queue, i, i+1)
+	for _, queue := range []*[]*backlogItem{&b.queue, &b.later} {
+		if i := slices.Index(*queue, it); i >= 0 {
+			*queue = slices.Delete(*queue, i, i+1)
+		}
 	}
 	written := make(chan struct{})
 	if it.busy {

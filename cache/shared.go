@@ -33,7 +33,7 @@ type SharedConfig struct {
 	// Writers is how many are written at once. Default 8.
 	Writers int
 	// Visible is how long a lease is kept for an object that is on its way to
-	// the bucket. Default 1 minute.
+	// the bucket. Default 20 seconds.
 	Visible time.Duration
 	// Logger receives what the shared tier could not do. nil discards.
 	Logger *slog.Logger
@@ -78,7 +78,7 @@ func NewShared(near Store, c SharedConfig) (*Shared, error) {
 		c.Writers = 8
 	}
 	if c.Visible == 0 {
-		c.Visible = time.Minute
+		c.Visible = 20 * time.Second
 	}
 	s := &Shared{wrapped: wrapped{near}, c: c, log: c.Logger}
 	if s.log == nil {

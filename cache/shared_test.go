@@ -429,6 +429,39 @@ func TestSharedLease(t *testing.T) {
 	})
 }
 
+// What is caught up on is not in the way of what other replicas wait for.
+func TestSharedWritesTheNewFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		near := openMem(t)
+		for i := range 1000 {
+			put(t, near, fmt.Sprintf("m/@v/v1.%d.0.zip", i), random(10), cache.Immutable)
+		}
+		f.bucket.slow.Store(int64(time.Second))
+		a := f.replica(t, near, cache.SharedConfig{MaxFast: 1, Writers: 2})
+		time.Sleep(10 * time.Second)
+		release, _, _ := a.Lease(t.Context(), aZip)
+		put(t, a, aZip, random(100), cache.Immutable)
+		release()
+		time.Sleep(3 * time.Second)
+		if _, err := read(f.bucket, aZip); err != nil {
+			t.Error(err)
+		}
+		if r, _, err := a.Lease(t.Context(), aZip); r == nil || err != nil {
+			t.Errorf("the lease is kept: %v", err)
+		}
+		time.Sleep(20 * time.Minute)
+		n := 0
+		for range f.bucket.Store.List(t.Context(), "") {
+			n++
+		}
+		if n != 1001 {
+			t.Errorf("%d objects in the bucket", n)
+		}
+		a.end()
+	})
+}
+
 // A body that proves wrong on the way is not stored, and is no error.
 func TestSharedDamagedFarObject(t *testing.T) {
 	f := newFleet(t)

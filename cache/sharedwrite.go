@@ -140,7 +140,7 @@ func (s *Shared) restore(ctx context.Context) bool {
 		s.log.Warn("the backlog of the last run cannot be read; the store is walked instead", "error", err)
 	}
 	for name, class := range saved.Names {
-		s.backlog.add(name, class)
+		s.backlog.catchUp(name, class)
 	}
 	if err := s.keep(ctx, savedBacklog{}); err != nil {
 		s.log.Warn("a crash of this process may not be noticed by the next", "error", err)
@@ -293,7 +293,7 @@ func (s *Shared) walk(ctx context.Context) error {
 			case <-time.After(100 * time.Millisecond):
 			}
 		}
-		s.backlog.add(e.Name, e.Class)
+		s.backlog.catchUp(e.Name, e.Class)
 		n++
 	}
 	if n > 0 {
