@@ -244,11 +244,7 @@ func handshakeDefects() []defect {
 
 func wayDefects() []defect {
 	return []defect{
-		{name: "refused", want: "tcp-refused", start: func(w *world) string {
-			l := w.listen()
-			defer l.Close()
-			return "https://localhost:" + portOf(l)
-		}},
+		{name: "refused", want: "tcp-refused", start: func(*world) string { return "https://localhost:" + closedPort }},
 		{name: "filtered", want: "tcp-filtered", mute: true, start: func(w *world) string {
 			w.config.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 				<-ctx.Done() // as where packets are dropped
@@ -262,9 +258,7 @@ func wayDefects() []defect {
 		}},
 		{name: "no such name", want: "dns-not-found", mute: true, start: func(*world) string { return "https://nowhere.example" }},
 		{name: "HTTP proxy down", want: "http-proxy-down", start: func(w *world) string {
-			l := w.listen()
-			defer l.Close()
-			w.set("HTTPS_PROXY", "http://"+l.Addr().String())
+			w.set("HTTPS_PROXY", "http://127.0.0.1:"+closedPort)
 			return "https://go.corp"
 		}},
 		{name: "HTTP proxy wants a password", want: "http-proxy-auth", start: func(w *world) string {

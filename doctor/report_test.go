@@ -46,7 +46,7 @@ func machine(t *testing.T, environ []string, files ...string) doctor.Config {
 	}
 	return doctor.Config{
 		Environ: append([]string{"HOME=/home/dev", "PATH=/usr/bin"}, environ...), OS: "linux", Root: root,
-		Resolver: noNetwork{}, Dial: noNetwork{}.dial, Now: time.Now, ClockURLs: []string{}, Timeout: time.Second, Patience: 3 * time.Second,
+		Resolver: noNetwork{}, Dial: noNetwork{}.dial, Now: time.Now, ClockURLs: []string{}, Timeout: 3 * time.Second, Patience: 3 * time.Second,
 	}
 }
 

@@ -94,11 +94,7 @@ func TestServer(t *testing.T) {
 			issuer := w.plain(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { out.Write(w.pki.Intermediate.Cert.Raw) }))
 			c.Hosts = []string{w.secure(w.odd(func(c *x509.Certificate) { c.IssuingCertificateURL = []string{issuer} }))}
 		}, "tls-missing-intermediate"},
-		{"ssh host down", func(w *world, c *doctor.ServerConfig) {
-			l := w.listen()
-			l.Close()
-			c.Hosts = []string{"ssh://" + l.Addr().String()}
-		}, "tcp-refused"},
+		{"ssh host down", func(_ *world, c *doctor.ServerConfig) { c.Hosts = []string{"ssh://127.0.0.1:" + closedPort} }, "tcp-refused"},
 		{"private module fails", func(_ *world, c *doctor.ServerConfig) {
 			c.Module = "git.corp/a/b"
 			c.Fetch = func(context.Context, string) ([]string, error) {
@@ -134,9 +130,7 @@ func TestServer(t *testing.T) {
 		}, ""},
 		{"port closed", func(w *world, c *doctor.ServerConfig) {
 			c.ACME = w.acme()
-			l := w.listen()
-			l.Close()
-			c.ACME.Port = portOf(l)
+			c.ACME.Port = closedPort
 		}, "acme-port"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

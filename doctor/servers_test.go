@@ -72,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	w.names = map[string]string{"localhost": "127.0.0.1"}
 	w.config = doctor.Config{
 		Module: asked, OS: "linux", Resolver: hosts(w.names), Now: time.Now, ClockURLs: []string{}, Dial: new(net.Dialer).DialContext,
-		Timeout: 2 * time.Second, Patience: 2 * time.Second,
+		Timeout: 4 * time.Second, Patience: 4 * time.Second, // a busy machine must not look like a silent server
 		Environ: []string{
 			"PATH=" + os.Getenv("PATH"), "HOME=" + home, "GOENV=off", "GOROOT=", "GOTOOLCHAIN=local", "GOFLAGS=-modcacherw",
 			"GOSUMDB=" + w.sums.Key(), "SSL_CERT_FILE=" + w.trusted, "SSL_CERT_DIR=" + certs,
@@ -146,6 +146,9 @@ func (w *world) listen() net.Listener {
 	w.t.Cleanup(func() { l.Close() })
 	return l
 }
+
+// closedPort is one that nobody listens on, and that no other test can get.
+const closedPort = "1"
 
 func portOf(l net.Listener) string {
 	_, port, _ := net.SplitHostPort(l.Addr().String())

@@ -93,7 +93,7 @@ func (p *printer) finding(f Finding) {
 	for i, do := range f.Mend {
 		label := "do"
 		if i > 0 {
-			label = "or"
+			label = ""
 		}
 		// Commands are not wrapped: they are there to be copied.
 		p.line("    %-5s %s", label, do)
