@@ -76,8 +76,14 @@ func (s *Server) learnAllFirstSeen(ctx context.Context, req request, facts *poli
 }
 
 func (s *Server) learnVersions(ctx context.Context, req request, facts *policy.Facts) error {
-	body, err := s.current(ctx, req.sibling(kindList, ""))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // where nothing is listed, nothing is
+	list := req.sibling(kindList, "")
+	body, err := s.current(ctx, list)
+	if errors.Is(err, fs.ErrNotExist) { // where nothing is listed, there is what is here
+		var versions []string
+		versions, err = s.localVersions(ctx, list)
+		body = listBody(versions)
+	}
+	if err != nil {
 		return err
 	}
 	change(facts, policy.FactVersions, func(m *policy.Module) { m.Versions = strings.Fields(string(body)) })

@@ -69,7 +69,7 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 		return
 	}
 	if f.err == nil {
-		s.serveAnswer(w, r, caller, req, mutable{f.body, f.attrs, req.from.list})
+		s.serveAnswer(w, r, caller, req, mutable{body: f.body, attrs: f.attrs, ttl: req.from.list})
 		return
 	}
 	s.serveStale(w, r, caller, req, f.err)
@@ -105,6 +105,7 @@ type mutable struct {
 	body  []byte
 	attrs cache.Attrs
 	ttl   time.Duration // how long clients may keep it
+	part  bool          // a list of what is stored: there may be more
 }
 
 // load reads the stored answer, fresh or not.
@@ -307,7 +308,7 @@ func (s *Server) localList(ctx context.Context, req request) (l mutable, ok bool
 	if err != nil || len(versions) == 0 {
 		return mutable{}, false
 	}
-	return mutable{body: listBody(versions)}, true
+	return mutable{body: listBody(versions), part: true}, true
 }
 
 // addToList makes a version that was just fetched appear in the stored list.

@@ -62,18 +62,14 @@ func (s *Server) fetchSmall(ctx context.Context, req request) ([]byte, error) {
 	return f.body, f.err
 }
 
-// current returns an answer that changes with time: fresh if that can be had
-// soon, else the one that is here.
+// current returns an answer of the source that changes with time: fresh if that
+// can be had soon, else the one that is stored. A list of the files that happen to
+// be here is none: rules would be held against a part of the truth.
 func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
 	old, have := s.load(ctx, req)
 	age := time.Since(old.attrs.Checked)
 	if have && 0 <= age && age < req.from.list {
 		return old.body, nil
-	}
-	if !have {
-		if l, ok := s.localList(ctx, req); ok {
-			old, have = l, true
-		}
 	}
 	switch absent := s.negative.fresh(req.name, req.from.negative); {
 	case have && (absent || s.tired.fresh(req.name, restFrom)):

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy
 	}
 	versions := strings.Fields(string(a.body))
 	change(&facts, policy.FactVersions, func(m *policy.Module) { m.Versions = versions })
-	visible, v := s.filter(r.Context(), caller, req, &facts)
+	visible, v := s.filterAnswer(r.Context(), caller, req, &facts, a)
 	if v.Wants != 0 {
 		v = unsure(req, v)
 	}
@@ -47,6 +48,16 @@ func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy
 		a.body, a.attrs.SHA256 = listBody(visible), ""
 	}
 	return a, true
+}
+
+// filterAnswer is filter for the list a. If that is a part of the list, the newest
+// version in it does not speak for the module.
+func (s *Server) filterAnswer(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, a mutable) ([]string, policy.Verdict) {
+	if !a.part {
+		return s.filter(ctx, caller, req, facts)
+	}
+	s.learnAllFirstSeen(ctx, req, facts)
+	return s.cfg.Policy.Filter(caller, req.mod.Path, *facts)
 }
 
 // shapeLatest answers with what the go command would choose from the list that
