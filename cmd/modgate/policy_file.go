@@ -100,7 +100,11 @@ func readRulesAt(name string, data []byte, private string) (*policy.Policy, line
 	}
 	lines := lineFinder{tree}
 	p, err := policy.New(policy.Config{Private: private, Rules: f.rules(lines)})
-	return p, lines, lines.locate(name, err)
+	err = lines.locate(name, err)
+	for _, m := range findEmptyKeys(tree) {
+		err = errors.Join(err, fmt.Errorf("%s:%d: %w", name, m.Line, &policy.Mistake{Path: m.Path, Problem: m.Problem, Advice: m.Advice}))
+	}
+	return p, lines, err
 }
 
 func (f *policyFile) rules(lines lineFinder) policy.Rules {

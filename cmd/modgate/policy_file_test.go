@@ -87,6 +87,37 @@ func TestRuleMistakesHaveLines(t *testing.T) {
 	}
 }
 
+// A key that says nothing would make the rule mean all.
+func TestEmptyKeysAreMistakes(t *testing.T) {
+	t.Parallel()
+	const rule = "rules:\n- name: a\n  action: deny\n  reason: b\n"
+	for _, test := range []struct{ data, want string }{
+		{rule + "  modules:\n", "f:5: rules[0].modules: the key is there and says nothing"},
+		{rule + "  modules: []\n", "f:5: rules[0].modules:"},
+		{rule + "  versions: null\n  modules: example.com\n", "f:5: rules[0].versions:"},
+		{rule + "  versions:\n    # - v1.1.0\n  modules: example.com\n", "f:5: rules[0].versions:"},
+		{rule + "  modules: example.com\n  groups: ~\n", "f:6: rules[0].groups:"},
+		{rule + "  when:\n", "f:5: rules[0].when:"},
+		{rule + "  when: {}\n", "f:5: rules[0].when:"},
+		{rule + "  when: {retracted: }\n", "f:5: rules[0].when.retracted:"},
+		{rule + "  when:\n    toolchain: \"\"\n", "f:6: rules[0].when.toolchain:"},
+		{rule + "  applies_to:\n", "f:5: rules[0].applies_to:"},
+		{rule + "  modules: &none []\n", "f:5: rules[0].modules:"},
+		{rule + "  modules: &none []\n  groups: *none\n", "f:6: rules[0].groups:"},
+		{rule + "  exemptions:\n  - groups: []\n    reason: x\n    approver: y\n    expires: 2027-01-31\n", "f:6: rules[0].exemptions[0].groups:"},
+		{"default:\n" + rule, "f:1: default:"},
+	} {
+		if _, err := readRules("f", []byte(test.data), ""); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.data, err, test.want)
+		}
+	}
+	for _, data := range []string{"default: allow\nrules: []\n", "default: allow\nrules:\n", rule + "  modules: &m [example.com]\n  groups: *m\n"} {
+		if _, err := readRules("f", []byte(data), ""); err != nil {
+			t.Errorf("%s: %v", data, err)
+		}
+	}
+}
+
 func FuzzReadRules(f *testing.F) {
 	f.Add(goodRules)
 	f.Add("default: deny\nrules:\n- {name: a, action: allow, modules: x}\n")
