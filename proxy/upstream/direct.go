@@ -57,6 +57,9 @@ type DirectConfig struct {
 	// Keep is how long a repository is kept that no module is fetched from.
 	// Default: 30 days.
 	Keep time.Duration
+	// MaxKept bounds what all kept repositories take, in bytes. Those that
+	// were not used for longest go first, none that is in use. Default: 10 GiB.
+	MaxKept int64
 	// Trust are the authorities that may sign the certificates of hosts.
 	// Default: those of the system.
 	Trust *x509.CertPool
@@ -98,6 +101,7 @@ type Direct struct {
 	metrics *directMetrics
 	slots   chan struct{}
 	jobs    jobs
+	room    room
 
 	ready chan struct{}   // closed when Run has set up what is below
 	life  context.Context // ends with Run
@@ -125,6 +129,7 @@ func NewDirect(cfg DirectConfig) (*Direct, error) {
 		found:   make(map[string]found),
 		memo:    make(map[string]remembered),
 		jobs:    jobs{byToken: make(map[string]*job)},
+		room:    room{sizes: make(map[string]int64)},
 	}
 	d.slots = make(chan struct{}, max(d.cfg.Slots, 1))
 	var mistakes []error
@@ -149,7 +154,7 @@ func NewDirect(cfg DirectConfig) (*Direct, error) {
 	}
 	for name, v := range map[string]int64{
 		"slots": int64(cfg.Slots), "no-progress timeout": int64(cfg.NoProgress), "timeout": int64(cfg.Timeout),
-		"largest fetch": cfg.MaxFetch, "time that refs are shared": int64(cfg.RefsTTL), "time that repositories are kept": int64(cfg.Keep),
+		"largest fetch": cfg.MaxFetch, "largest size of kept repositories": cfg.MaxKept, "time that refs are shared": int64(cfg.RefsTTL), "time that repositories are kept": int64(cfg.Keep),
 	} {
 		if v < 0 {
 			mistake("%s: must not be negative", name)
@@ -181,6 +186,9 @@ func (cfg DirectConfig) withDefaults() DirectConfig {
 	}
 	if cfg.MaxFetch == 0 {
 		cfg.MaxFetch = 500 << 20
+	}
+	if cfg.MaxKept == 0 {
+		cfg.MaxKept = 10 << 30
 	}
 	if cfg.Keep == 0 {
 		cfg.Keep = 30 * 24 * time.Hour
@@ -268,12 +276,14 @@ func (d *Direct) sweep(ctx context.Context) {
 	day := time.NewTicker(24 * time.Hour)
 	defer day.Stop()
 	d.evict(time.Now().Add(-d.cfg.Keep))
+	d.makeRoom()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-day.C:
 			d.evict(time.Now().Add(-d.cfg.Keep))
+			d.makeRoom()
 		case <-tick.C:
 			d.dropIdle(time.Now().Add(-workIdle))
 			d.ssh.dropIdle(time.Now().Add(-sshIdle))

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -189,14 +188,8 @@ func (d *Direct) evict(since time.Time) {
 		if err != nil || st.ModTime().After(since) {
 			continue
 		}
-		dir := strings.TrimSuffix(name, ".info")
-		lock, err := lockFile(dir + ".lock")
-		if err != nil {
-			continue // in use
-		}
-		d.cfg.Logger.Info("removing a kept repository that nobody asks for", "dir", dir)
-		if err := errors.Join(os.Remove(name), removeAll(dir), lock.Close()); err != nil {
-			d.cfg.Logger.Warn("a kept repository stays", "error", err)
+		if d.drop(name, "nobody asks for it") {
+			d.room.weighed(strings.TrimSuffix(name, ".info"), 0)
 		}
 	}
 }

@@ -210,6 +210,66 @@ func TestDirectStartsTogether(t *testing.T) {
 	}
 }
 
+// What is kept has an upper bound: the repository that was not used for
+// longest goes first, and none that is in use.
+func TestDirectMakesRoom(t *testing.T) {
+	w := newGitWorld(t, func(w *gitWorld) { w.cfg.MaxKept = 500 << 10 })
+	dirs := map[string]string{}
+	fetch := func(name string) {
+		path := gitHost + "/team/" + name
+		must[[]byte](t)(w.read(path, "v1.0.0", "zip"))
+		dirs[name] = w.direct.kept(&place{seen: "https://" + path + ".git"})
+	}
+	there := func(name string) bool {
+		_, err := os.Stat(dirs[name])
+		return err == nil
+	}
+	for i, name := range []string{"a", "b", "c"} {
+		w.repo(gitHost+"/team/"+name, gittest.Commit{Files: map[string]string{"big": gittest.Random(200<<10, uint64(i))}, Tags: []string{"v1.0.0"}})
+	}
+	fetch("a")
+	fetch("b")
+	if !there("a") || !there("b") {
+		t.Fatal("gone although there is room")
+	}
+	for name, ago := range map[string]time.Duration{"a": time.Hour, "b": time.Minute} {
+		if err := os.Chtimes(dirs[name]+".info", time.Time{}, time.Now().Add(-ago)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fetch("c")
+	gone := func(name string) {
+		for begin := time.Now(); there(name); runtime.Gosched() {
+			if time.Since(begin) > 10*time.Second {
+				t.Fatalf("%s is there", name)
+			}
+		}
+	}
+	gone("a")
+	if !there("b") || !there("c") {
+		t.Errorf("there: b %v, c %v; want both", there("b"), there("c"))
+	}
+	w.cfg.MaxKept = 1
+	w.direct, _ = startDirect(t, w.cfg)
+	gone("b")
+	gone("c")
+	p := &place{seen: "https://" + gitHost + "/team/a.git"}
+	end := w.direct.jobs.start(&job{place: p})
+	err := errors.Join(os.Mkdir(dirs["a"], 0o700), os.WriteFile(dirs["a"]+".info", []byte("git3:"+p.seen), 0o600), os.WriteFile(filepath.Join(dirs["a"], "pack"), []byte("xx"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.direct.makeRoom()
+	if !there("a") {
+		t.Error("dropped although it was in use")
+	}
+	end()
+	w.direct.makeRoom()
+	if there("a") {
+		t.Error("kept although there is no room")
+	}
+}
+
 func TestDirectVictim(t *testing.T) {
 	dir := os.Getenv("VICTIM_DIR")
 	if dir == "" {

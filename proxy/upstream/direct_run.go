@@ -101,6 +101,9 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 		buryGroup(n)
 	}
 	_ = os.Remove(filepath.Join(d.kept(r.place), "FETCH_HEAD")) // it names the guard
+	if j.got.Load() > 0 {
+		d.weigh(r.place)
+	}
 	if ctx.Err() != nil {
 		d.mendPlace(r.place)
 		return explained(context.Cause(ctx), r.place.url.Host)
