@@ -446,13 +446,12 @@ func (f *sharingFleet) round(t *testing.T, id string, trouble trouble) {
 	for i := range 12 {
 		f.add(proxytest.Simple(f.t, "example.com/round"+id, fmt.Sprintf("v1.%d.0", i)))
 	}
-	with := append(f.paths(), slices.Collect(func(yield func(string) bool) {
-		for p := range f.want { // the new ones more often than the others
-			if strings.Contains(p, "round"+id) && !(yield(p) && yield(p)) {
-				return
-			}
+	with := f.paths()
+	for _, p := range f.paths() { // the new ones more often than the others
+		if strings.Contains(p, "round"+id) {
+			with = append(with, p, p)
 		}
-	})...)
+	}
 	paths.Store(&with)
 	<-time.After(1200 * time.Millisecond)
 	trouble.end(f)
