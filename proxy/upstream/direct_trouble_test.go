@@ -2,13 +2,24 @@ package upstream
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
+	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -201,6 +212,64 @@ func TestDirectTellsCertificatesApart(t *testing.T) {
 				t.Errorf("the log does not have the x509 cause: %v", err)
 			}
 		})
+	}
+}
+
+func TestDirectExpiredCertificate(t *testing.T) {
+	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{gitHost}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key))
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	w := newGitWorld(t, func(w *gitWorld) {
+		w.cfg.Trust = x509.NewCertPool()
+		w.cfg.Trust.AddCert(must[*x509.Certificate](t)(x509.ParseCertificate(der)))
+		w.cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return loopbackOnly(ctx, network, server.Listener.Addr().String())
+		}
+	})
+	_, err := w.direct.Info(t.Context(), lib, "v1.0.0")
+	wantReason(t, "expired", err, certificate, "has expired")
+}
+
+// No configuration of git or go that lies where this process finds its own has
+// an effect: here, every program that reads one fails.
+func TestDirectReadsNoConfiguration(t *testing.T) {
+	w := newGitWorld(t, nil)
+	w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
+	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+	home := t.TempDir()
+	for _, name := range []string{".gitconfig", ".config/git/config", ".config/go/env"} {
+		for _, dir := range []string{home, w.direct.files.home} {
+			name := filepath.Join(dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte("GOPROXY=off\n[ not a configuration"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
+	t.Setenv("GIT_CONFIG_GLOBAL", filepath.Join(home, ".gitconfig"))
+	t.Setenv("GOENV", filepath.Join(home, ".config/go/env"))
+	must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "main"))
+	must[[]string](t)(w.direct.List(t.Context(), lib))
+	p := &place{seen: "https://" + lib + ".git"}
+	w.direct.forgetMoved(t.Context(), p, &refs{})
+	if tags := keptTags(w.direct.kept(p)); len(tags) > 0 {
+		t.Errorf("git without a network did nothing: %v", tags)
+	}
+	j := &job{place: &place{url: parseURL(t, "https://"+lib)}, repo: w.direct.repository(parseURL(t, "https://"+lib))}
+	for _, env := range [][]string{w.direct.gitEnv(), w.direct.childEnv(&work{}, j, "")} {
+		if !slices.Contains(env, "GIT_CONFIG_NOSYSTEM=1") {
+			t.Errorf("the system's configuration is read: %q", env)
+		}
 	}
 }
 
