@@ -27,7 +27,8 @@ type Verdict struct {
 	// With Deny it cannot be told yet, which must not be taken for a "yes" and
 	// is no refusal either; without, some note is missing.
 	Wants Fact `json:"wants,omitempty"`
-	// Strict says that the go.mod is refused too.
+	// Strict says that the go.mod is refused too; where it cannot be told yet,
+	// that it may be.
 	Strict bool `json:"strict,omitempty"`
 	// Note says which rule denies; the zero Note if none does.
 	Note
@@ -75,11 +76,12 @@ type finding struct {
 
 // decision is what came of all rules.
 type decision struct {
-	rule  *rule // that decides
-	by    string
-	wants Fact
-	sure  bool // or wants stands in the way
-	notes []*rule
+	rule   *rule // that decides
+	by     string
+	wants  Fact
+	sure   bool // or wants stands in the way
+	strict bool // is the rule, or while not sure one that may decide
+	notes  []*rule
 }
 
 // Decide says whether caller may have m. It is asked for hits and misses
@@ -99,7 +101,7 @@ func (p *Policy) verdict(q *question, d *decision) Verdict {
 	for _, r := range d.notes {
 		v.Notes = append(v.Notes, newNote(r, q.mod))
 	}
-	v.Strict = d.rule.Strict
+	v.Strict = d.strict
 	switch {
 	case !d.sure:
 		v.Deny, v.Text = true, unsureText(q, d.rule)
@@ -120,6 +122,7 @@ func (p *Policy) decide(q *question, see func(*rule, finding)) decision {
 	d := decision{rule: &p.otherwise, sure: true}
 	var open [Deny + 1]*rule // that may decide, by action
 	var wants Fact           // of those
+	strict := false          // is one of those
 	decided := false
 	for _, i := range p.candidates(q.mod.Path, room[:0]) {
 		r := &p.rules[i]
@@ -132,6 +135,7 @@ func (p *Policy) decide(q *question, see func(*rule, finding)) decision {
 		case decided, f.outcome != applies && f.outcome != cannotTell:
 		case f.outcome == cannotTell && decides:
 			wants |= f.wants
+			strict = strict || r.Strict
 			if open[r.action] == nil {
 				open[r.action] = r
 			}
@@ -146,11 +150,16 @@ func (p *Policy) decide(q *question, see func(*rule, finding)) decision {
 			break
 		}
 	}
+	d.strict = d.rule.Strict
 	for action, r := range open {
-		if r != nil && Action(action) != d.rule.action {
+		// What is refused in any case may yet be refused strictly.
+		if r != nil && (Action(action) != d.rule.action || strict && !d.strict) {
 			d.rule, d.sure = r, false
 			d.wants |= wants
 		}
+	}
+	if !d.sure {
+		d.strict = d.strict || strict
 	}
 	return d
 }

@@ -131,6 +131,34 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// Of what cannot be told yet, the go.mod is open only if no rule that may decide
+// is strict.
+func TestStrict(t *testing.T) {
+	t.Parallel()
+	retracted := policy.When{Retracted: &isTrue}
+	loose, strict := policy.Rule{Action: "deny"}, policy.Rule{Action: "deny", Strict: true}
+	looseFact, strictFact := policy.Rule{Action: "deny", When: retracted}, policy.Rule{Action: "deny", When: retracted, Strict: true}
+	known := policy.Facts{Known: policy.FactNewest, Module: &policy.Module{}}
+	for _, test := range []struct {
+		name  string
+		rules []policy.Rule
+		facts policy.Facts
+		want  bool
+	}{
+		{"strict", []policy.Rule{strict}, policy.Facts{}, true},
+		{"loose first", []policy.Rule{loose, strict}, policy.Facts{}, false},
+		{"loose perhaps, then strict", []policy.Rule{looseFact, strict}, policy.Facts{}, true},
+		{"loose perhaps, then strict perhaps", []policy.Rule{looseFact, strictFact}, policy.Facts{}, true},
+		{"strict perhaps, then loose", []policy.Rule{strictFact, loose}, policy.Facts{}, true},
+		{"not the strict one", []policy.Rule{strictFact, loose}, known, false},
+		{"loose perhaps", []policy.Rule{looseFact}, policy.Facts{}, false},
+	} {
+		if v := rules(t, "", "", test.rules...).Decide(policy.Caller{}, version(t, "example.com/a@v1.0.0"), test.facts); v.Strict != test.want {
+			t.Errorf("%s: strict %v", test.name, v.Strict)
+		}
+	}
+}
+
 func TestIDsAreStable(t *testing.T) {
 	t.Parallel()
 	p := rules(t, "", "", policy.Rule{Name: "stable", Action: "deny"})

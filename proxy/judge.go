@@ -2,7 +2,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/modgate/modgate/cache"
@@ -76,11 +80,43 @@ func (s *Server) permitFetch(w http.ResponseWriter, r *http.Request, caller poli
 	if !v.Deny {
 		return true // and noted when it is here
 	}
-	if _, err := s.read(r.Context(), req.sibling(KindInfo, req.mod.Version)); err != nil {
+	if _, err := s.read(r.Context(), req.sibling(KindInfo, req.mod.Version)); err != nil && !(errors.Is(err, fs.ErrNotExist) && s.knows(r.Context(), req)) {
 		s.fail(w, r, req, err)
 		return false
 	}
 	return s.heed(w, r, caller, req, v)
+}
+
+// refusesKnown refuses a file that cannot be had, if it is of a version that is
+// known here and denied: "not found" would send a client whose GOPROXY goes on
+// behind a comma around the rule. It reports whether it has answered.
+func (s *Server) refusesKnown(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) bool {
+	now := policy.Facts{Now: time.Now()}
+	if !s.cfg.Policy.Decide(caller, req.mod, now).Deny || !s.knows(r.Context(), req) {
+		return false
+	}
+	if req.kind == KindZip {
+		req.since = s.servedSince(r.Context(), req)
+	}
+	v := s.judge(r.Context(), caller, req, atHand(req))
+	if !v.Deny || req.kind == KindMod && !v.Strict {
+		return false
+	}
+	s.heed(w, r, caller, req, v)
+	return true
+}
+
+// knows reports whether the version that req is about is known here without
+// asking anybody: a file of it is stored, or the stored list names it.
+func (s *Server) knows(ctx context.Context, req request) bool {
+	for _, kind := range [...]string{KindInfo, KindMod, KindZip} {
+		if obj, err := s.get(ctx, req.sibling(kind, req.mod.Version).name); err == nil {
+			obj.Close()
+			return true
+		}
+	}
+	list, _ := s.load(ctx, req.sibling(kindList, ""))
+	return slices.Contains(strings.Fields(string(list.body)), req.mod.Version)
 }
 
 // heed does what v says to the answer, and reports whether there may be one.

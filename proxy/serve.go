@@ -35,11 +35,14 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, caller policy
 		case err == nil:
 			obj.Close() // not proven yet
 		}
-		if cacheOnly(r) {
+		absent := s.negative.fresh(req.name, req.from.negative)
+		switch {
+		case (cacheOnly(r) || absent) && s.refusesKnown(w, r, caller, req):
+			return
+		case cacheOnly(r):
 			s.fail(w, r, req, notCached{})
 			return
-		}
-		if s.negative.fresh(req.name, req.from.negative) {
+		case absent:
 			s.failNegative(w, r, req)
 			return
 		}
@@ -170,6 +173,9 @@ func wait(ctx context.Context, done <-chan struct{}) error {
 func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, f *flight) (again bool) {
 	if errors.Is(f.err, errStored) {
 		return true
+	}
+	if f.err != nil && answerFor(f.err).status != http.StatusForbidden && s.refusesKnown(w, r, caller, req) {
+		return false
 	}
 	if f.err != nil && req.kind == KindInfo && s.wasAbsent(req, f.err) && (req.from != s.private || !s.holds(r.Context(), req)) {
 		// The go command asks for the .info of every path that a package could
