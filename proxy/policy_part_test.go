@@ -85,3 +85,48 @@ func TestPartOfAListIsFiltered(t *testing.T) {
 		}
 	}
 }
+
+// A refused version that is known here is refused also where a file of it is
+// missing: "not found" would send clients to the next entry of GOPROXY.
+func TestKnownAndRefusedIsNotAbsent(t *testing.T) {
+	t.Parallel()
+	mods := versions(t, "example.com/m", "", "v1.0.0", "v1.1.0")
+	for _, known := range []string{"list", "v1.1.0.mod", ""} {
+		w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"v1.1.0"}, Action: deny})}, mods...)
+		for _, up := range []*proxytest.Server{w.up, w.up2} {
+			up.SetFault("/example.com/m/@v/v1.1.0.info", proxytest.Status(404, "not found"))
+			if known != "list" {
+				up.SetFault("/example.com/m/@v/list", proxytest.Status(404, "not found"))
+			}
+		}
+		if known != "" {
+			w.get("/example.com/m/@v/" + known)
+		}
+		for _, header := range [][]string{nil, nil, {"Disable-Module-Fetch", "true"}} {
+			for _, kind := range []string{"info", "zip"} {
+				switch a := w.get("/example.com/m/@v/v1.1.0."+kind, header...); {
+				case known == "":
+					w.wantNo(a, 404, a.outcome)
+				default:
+					w.wantNo(a, 403, access.Denied, "blocked: example.com/m@v1.1.0")
+				}
+			}
+		}
+		w.wantNo(w.get("/example.com/m/@v/v1.7.0.info"), 404, access.Absent)
+	}
+}
+
+// A rule that may decide before a strict one does not open its go.mod.
+func TestStrictBehindWhatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	yes := true
+	malware := policy.Rule{Name: "malware", Versions: []string{"v1.1.0"}, Action: deny, Strict: true}
+	mods := append(versions(t, "example.com/m", "", "v1.0.0", "v1.1.0"), proxytest.Simple(t, "example.com/m", aliasOf))
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Name: "retracted", When: policy.When{Retracted: &yes}, Action: deny}, malware)}, mods...)
+	w.up.SetFile("/example.com/m/@v/v1.1.0.info", taggedInfo("v1.1.0"))
+	w.wantNo(w.get("/example.com/m/@v/"+aliasOf+".mod"), 403, access.Denied, "by rule malware")
+	w.wantNo(w.get("/example.com/m/@v/v1.1.0.mod"), 403, access.Denied, "by rule malware")
+	if a := w.get("/example.com/m/@v/v1.0.0.mod"); a.status != 200 {
+		t.Errorf("another go.mod: %d", a.status)
+	}
+}
