@@ -199,7 +199,7 @@ func (r *rule) judge(q *question) finding {
 // judgeAs is judge for one of the names of a version.
 func (r *rule) judgeAs(q *question, version string) finding {
 	f := finding{by: version}
-	if len(r.ranges) > 0 && !contains(r.ranges, version) {
+	if len(r.ranges) > 0 && !contains(r.ranges, q.mod.Path, version) {
 		f.outcome = otherVersion
 		return f
 	}
@@ -254,13 +254,15 @@ func (e *exemption) covers(q *question, version string) bool {
 // means is covers without the time.
 func (e *exemption) means(q *question, version string) bool {
 	return (e.patterns == "" || module.MatchPrefixPatterns(e.patterns, q.mod.Path)) &&
-		(len(e.ranges) == 0 || contains(e.ranges, version) || contains(e.ranges, q.mod.Version)) &&
+		(len(e.ranges) == 0 || contains(e.ranges, q.mod.Path, version) || contains(e.ranges, q.mod.Path, q.mod.Version)) &&
 		(len(e.Groups) == 0 || overlap(e.Groups, q.caller.Groups))
 }
 
-func contains(ranges []Range, version string) bool {
+// contains reports whether version of path is in one of ranges. The versions of
+// toolchains have the form of pre-releases, and are none.
+func contains(ranges []Range, path, version string) bool {
 	for _, r := range ranges {
-		if r.Contains(version) {
+		if r.Contains(version) && !(path == toolchainPath && r.prerelease()) {
 			return true
 		}
 	}

@@ -108,6 +108,8 @@ func TestDecide(t *testing.T) {
 		{"pseudo", "", []policy.Rule{{Action: "deny", When: policy.When{Pseudo: &isTrue}}}, "", "example.com/a@v0.0.0-20260101000000-abcdefabcdef", policy.Facts{}, "deny r0"},
 		{"toolchain", "", []policy.Rule{{Action: "deny", When: policy.When{Toolchain: "<go1.26.6"}}}, "", "golang.org/toolchain@v0.0.1-go1.26.5.linux-amd64", policy.Facts{}, "deny r0"},
 		{"toolchain, new enough", "", []policy.Rule{{Action: "deny", When: policy.When{Toolchain: "<go1.26.6"}}}, "", "golang.org/toolchain@v0.0.1-go1.26.6.linux-amd64", policy.Facts{}, "allow"},
+		{"a toolchain is no pre-release", "", []policy.Rule{{Action: "deny", Versions: []string{"prerelease"}}}, "", "golang.org/toolchain@v0.0.1-go1.26.6.linux-amd64", policy.Facts{}, "allow"},
+		{"what looks like a toolchain is", "", []policy.Rule{{Action: "deny", Versions: []string{"prerelease"}}}, "", "example.com/a@v0.0.1-go1.26.6.linux-amd64", policy.Facts{}, "deny r0"},
 		{"both must hold", "", []policy.Rule{{Action: "deny", When: policy.When{Retracted: &isTrue, Deprecated: &isNot}}}, "", "example.com/a@v1.2.0", policy.Facts{Known: everything, Module: retracts}, "allow"},
 		{"commit of a denied tag", "", []policy.Rule{{Action: "deny", Versions: []string{"v1.2.3"}}}, "", "example.com/a@v1.2.4-0.20260101000000-abcdefabcdef", policy.Facts{Known: everything, Tags: []string{"v1.2.3"}}, "deny r0"},
 		{"commit of a denied tag, new or not", "", []policy.Rule{{Action: "deny", AppliesTo: "new", Versions: []string{"v1.2.3"}}}, "", "example.com/a@v1.2.4-0.20260101000000-abcdefabcdef", policy.Facts{Known: policy.FactTags, Tags: []string{"v1.2.3"}}, "unsure"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"go/version"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/module"
@@ -35,7 +36,8 @@ const (
 // ">=v1.2.0", also "<=", ">", "="), or one of the words pseudo, incompatible
 // and prerelease. Versions are whole, and compared as semver.Compare does: a
 // pseudo-version and a pre-release come before their release, and
-// "+incompatible" makes no difference.
+// "+incompatible" makes no difference. In a rule, prerelease does not mean
+// golang.org/toolchain, all of whose versions have the form of one.
 func ParseRange(s string) (Range, error) {
 	return parseRange(s, checkVersion, semver.Compare)
 }
@@ -181,6 +183,11 @@ func (r Range) tagged() bool {
 		}
 	}
 	return true
+}
+
+// prerelease reports whether r is for pre-releases alone.
+func (r Range) prerelease() bool {
+	return slices.ContainsFunc(r.terms, func(t term) bool { return t.op == wordPrerelease })
 }
 
 // toolchainPath is the module whose versions are Go toolchains.
