@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -34,7 +35,8 @@ func auditWhoCommand(p *process) *cobra.Command {
 		Short: "Say who fetched a version, when and from where: for a recall",
 		Long: `Who reads access logs (with log.format json; - is standard input) and prints
 every answer to a request for the zip of a module, or of one version: when, from
-which address, by whom, and how it was answered.
+which address, by whom, and how it was answered. HEAD is left out, and a refusal
+that the go command had twice at once, as it does over TLS, is one.
 
   modgate audit who github.com/corp/tool@v1.2.3 /var/log/modgate/*.json
   journalctl -u modgate -o cat | modgate audit who github.com/corp/tool -`,
@@ -48,12 +50,13 @@ which address, by whom, and how it was answered.
 		}
 		var fetched, refused int
 		clients := map[string]bool{}
+		again := repeats{}
 		for _, name := range args[1:] {
 			err := eachRequest(name, func(r *loggedRequest) {
-				if r.Kind != "zip" || r.Module != path || versioned && r.Version != version {
+				if r.Kind != "zip" || r.Module != path || versioned && r.Version != version || r.Method == http.MethodHead || again.isOne(r) {
 					return
 				}
-				if r.Status < 300 {
+				if r.Status < 300 || r.Status == http.StatusNotModified { // who has it already, has it
 					fetched++
 					clients[cmp.Or(r.Caller, r.host())] = true
 				} else {
@@ -88,12 +91,32 @@ func checkAsked(path, version string, versioned bool) error {
 	return nil
 }
 
+// repeats finds the second of two equal refusals, which the go command asks for
+// over TLS; see type doubles of package proxy.
+type repeats map[string]time.Time
+
+const repeatWithin = 2 * time.Second
+
+func (p repeats) isOne(r *loggedRequest) bool {
+	if r.Status != http.StatusForbidden || r.Decision == "" {
+		return false
+	}
+	key := r.Decision + " " + r.Caller + " " + r.host()
+	if at, ok := p[key]; ok && r.Time.Sub(at).Abs() < repeatWithin {
+		delete(p, key) // the third begins a new pair
+		return true
+	}
+	p[key] = r.Time
+	return false
+}
+
 func times(n int) string { return counted(n, "time") }
 
 // loggedRequest is a line of the access log in JSON; see package access.
 type loggedRequest struct {
 	Time     time.Time `json:"time"`
 	Msg      string    `json:"msg"`
+	Method   string    `json:"method"`
 	ID       string    `json:"id"`
 	Kind     string    `json:"kind"`
 	Module   string    `json:"module"`
