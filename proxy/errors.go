@@ -67,6 +67,12 @@ func isMismatch(err error) (mismatch, bool) {
 	return m, ok
 }
 
+// isRefused reports whether a source has refused for good, as far as it knows.
+func isRefused(err error) bool {
+	var r interface{ Refused() bool }
+	return errors.As(err, &r) && r.Refused()
+}
+
 // answer is what a failed request gets.
 type answer struct {
 	status  int
@@ -81,7 +87,6 @@ type answer struct {
 func answerFor(err error) answer {
 	var (
 		denied  *deniedError
-		refused interface{ Refused() bool }
 		timeout interface{ Timeout() bool }
 		notZip  *badContent
 		unsure  *unproven
@@ -100,7 +105,7 @@ func answerFor(err error) answer {
 	case errors.As(err, &unsure):
 		// Whatever the database's own trouble is: the module may be all right.
 		return answer{http.StatusServiceUnavailable, access.Trouble, unsure.Public()}
-	case errors.As(err, &refused) && refused.Refused():
+	case isRefused(err):
 		return answer{http.StatusForbidden, access.Denied, publicText(err, "refused by the upstream")}
 	case errors.Is(err, fs.ErrNotExist):
 		return answer{http.StatusNotFound, access.Absent, publicText(err, "not found")}

@@ -17,8 +17,9 @@ import (
 	"github.com/modgate/modgate/policy"
 )
 
-// learn adds what is missing to facts, as far as it can be had.
-func (s *Server) learn(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, missing policy.Fact) {
+// learn adds what is missing to facts, as far as it can be had, and returns what
+// stood in the way of the rest.
+func (s *Server) learn(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, missing policy.Fact) error {
 	var errs []error
 	if missing&policy.FactFirstSeen != 0 {
 		facts.FirstSeen = s.servedSince(ctx, req)
@@ -33,9 +34,11 @@ func (s *Server) learn(ctx context.Context, caller policy.Caller, req request, f
 	if missing&policy.FactTags != 0 {
 		errs = append(errs, s.learnTags(ctx, caller, req, facts))
 	}
-	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
+	err := errors.Join(errs...)
+	if err != nil && ctx.Err() == nil {
 		s.log.Warn("facts that rules need cannot be had", "module", req.mod.Path, "version", req.mod.Version, "error", err)
 	}
+	return err
 }
 
 // change replaces facts.Module, which others may be reading.
@@ -124,9 +127,9 @@ func (s *Server) learnNewest(ctx context.Context, req request, facts *policy.Fac
 // learnTags finds the refused versions that are the same commit as the
 // pseudo-version of req: to go by another name is no way around a rule.
 func (s *Server) learnTags(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) error {
-	visible, v := s.filter(ctx, caller, req, facts)
+	visible, v, err := s.filter(ctx, caller, req, facts)
 	if v.Wants != 0 || facts.Module == nil {
-		return errors.New("the list of versions cannot be had")
+		return errors.Join(errors.New("it cannot be told which versions are refused"), err)
 	}
 	rev, err := module.PseudoVersionRev(req.mod.Version)
 	if err != nil {
@@ -148,8 +151,8 @@ func (s *Server) learnTags(ctx context.Context, caller policy.Caller, req reques
 		}
 		group.Go(func() error {
 			body, err := s.read(ctx, req.sibling(KindInfo, version))
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // listed, and yet nothing that could be had
+			if errors.Is(err, fs.ErrNotExist) || isRefused(err) {
+				return nil // listed, and yet nothing that anybody could have
 			}
 			if err != nil {
 				return err

@@ -169,8 +169,12 @@ func (s *Server) judge(ctx context.Context, caller policy.Caller, req request, f
 	if !v.Deny && v.Wants == 0 {
 		return v
 	}
-	v = s.inform(ctx, caller, req, &facts, v)
-	if !v.Deny || v.Wants != 0 {
+	v, err := s.inform(ctx, caller, req, &facts, v)
+	switch {
+	case v.Deny && v.Wants != 0 && isRefused(err):
+		v.Text = withheldText(req.what(), err)
+		return v
+	case !v.Deny || v.Wants != 0:
 		return v
 	}
 	// What could be had instead makes the refusal one that helps.
@@ -180,15 +184,25 @@ func (s *Server) judge(ctx context.Context, caller policy.Caller, req request, f
 	return s.cfg.Policy.Decide(caller, req.mod, facts)
 }
 
-// inform finds out the facts that v wants and decides again. A note is not worth
+// withheldText is what a developer reads where the source refuses to say what
+// rules need: to try again does not help.
+func withheldText(what string, err error) string {
+	why, _, _ := strings.Cut(publicText(err, "refused by the upstream"), "\n")
+	return "not decided: " + what + "\nwhy: rules need facts about the module that the upstream does not give: " + why +
+		"\ndo: have the upstream give them, or ask for an exemption\n"
+}
+
+// inform finds out the facts that v wants and decides again; the error is what
+// stood in the way. A note is not worth
 // a long wait: where its facts cannot be had soon, nobody asks for them for a
 // while.
-func (s *Server) inform(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, v policy.Verdict) policy.Verdict {
+func (s *Server) inform(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, v policy.Verdict) (policy.Verdict, error) {
 	var tried policy.Fact
+	var errs []error
 	for missing := v.Wants; missing != 0; missing = v.Wants &^ tried {
 		tried |= missing
 		if v.Deny {
-			s.learn(ctx, caller, req, facts, missing)
+			errs = append(errs, s.learn(ctx, caller, req, facts, missing))
 		} else if !s.tired.fresh(req.mod.Path, restFrom) {
 			soon, cancel := context.WithTimeout(ctx, refreshPatience)
 			s.learn(soon, caller, req, facts, missing)
@@ -199,24 +213,26 @@ func (s *Server) inform(ctx context.Context, caller policy.Caller, req request, 
 		}
 		v = s.cfg.Policy.Decide(caller, req.mod, *facts)
 	}
-	return v
+	return v, errors.Join(errs...)
 }
 
 // filter asks the policy which versions of the module of req caller may know
-// of. It adds what that takes to facts.
-func (s *Server) filter(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) ([]string, policy.Verdict) {
+// of. It adds what that takes to facts; the error is what stood in the way of
+// what the Verdict still wants.
+func (s *Server) filter(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) ([]string, policy.Verdict, error) {
 	// When a single version was first seen says nothing about the others.
 	f := policy.Facts{Now: facts.Now, Known: facts.Known &^ policy.FactFirstSeen, Module: facts.Module}
 	visible, v := s.cfg.Policy.Filter(caller, req.mod.Path, f)
 	var tried policy.Fact
+	var errs []error
 	for missing := v.Wants; missing != 0; missing = v.Wants &^ tried {
 		tried |= missing
 		if missing&policy.FactFirstSeen != 0 {
 			s.learnAllFirstSeen(ctx, req, &f)
 		}
-		s.learn(ctx, caller, req, &f, missing&^policy.FactFirstSeen)
+		errs = append(errs, s.learn(ctx, caller, req, &f, missing&^policy.FactFirstSeen))
 		visible, v = s.cfg.Policy.Filter(caller, req.mod.Path, f)
 	}
 	facts.Module, facts.Known = f.Module, facts.Known|f.Known&^policy.FactFirstSeen
-	return visible, v
+	return visible, v, errors.Join(errs...)
 }

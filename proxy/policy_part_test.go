@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/modgate/modgate/internal/access"
@@ -128,5 +129,30 @@ func TestStrictBehindWhatIsNotKnown(t *testing.T) {
 	w.wantNo(w.get("/example.com/m/@v/v1.1.0.mod"), 403, access.Denied, "by rule malware")
 	if a := w.get("/example.com/m/@v/v1.0.0.mod"); a.status != 200 {
 		t.Errorf("another go.mod: %d", a.status)
+	}
+}
+
+// What the upstream refuses for good is no reason to try again, and a refused tag
+// nobody can have is no reason to hold back other commits.
+func TestUpstreamRefusesFacts(t *testing.T) {
+	t.Parallel()
+	yes := true
+	own := proxytest.Simple(t, "example.com/m", "v1.2.1-0.20240104000000-dddddddddddd")
+	mods := append(versions(t, "example.com/m", "", "v1.0.0", "v1.1.0", "v1.2.0"), own)
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"<v1.2.0"}, Action: deny})}, mods...)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/m/@v/v1.1.0.info", proxytest.Status(403, "blocked here"))
+	}
+	w.want(w.get("/example.com/m/@v/"+own.Version.Version+".zip"), own.Zip, access.Miss)
+	w = newWorld(t, options{config: ruled(t, "", policy.Rule{When: policy.When{Retracted: &yes}, Action: deny})}, mods...)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/m/@v/v1.2.0.mod", proxytest.Status(403, "blocked here"))
+	}
+	for _, path := range []string{"v1.0.0.zip", "list"} {
+		a := w.get("/example.com/m/@v/" + path)
+		w.wantNo(a, 503, access.Trouble, "not decided: example.com/m", "that the upstream does not give: ", "do: have the upstream give them")
+		if strings.Contains(a.text(), "try again") {
+			t.Errorf("%s: %s", path, a.text())
+		}
 	}
 }

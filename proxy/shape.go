@@ -37,9 +37,9 @@ func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy
 	}
 	versions := strings.Fields(string(a.body))
 	change(&facts, policy.FactVersions, func(m *policy.Module) { m.Versions = versions })
-	visible, v := s.filterAnswer(r.Context(), caller, req, &facts, a)
+	visible, v, err := s.filterAnswer(r.Context(), caller, req, &facts, a)
 	if v.Wants != 0 {
-		v = unsure(req, v)
+		v = unsure(req, v, err)
 	}
 	if !s.heed(w, r, caller, req, v) {
 		return a, false
@@ -52,12 +52,13 @@ func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy
 
 // filterAnswer is filter for the list a. If that is a part of the list, the newest
 // version in it does not speak for the module.
-func (s *Server) filterAnswer(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, a mutable) ([]string, policy.Verdict) {
+func (s *Server) filterAnswer(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, a mutable) ([]string, policy.Verdict, error) {
 	if !a.part {
 		return s.filter(ctx, caller, req, facts)
 	}
 	s.learnAllFirstSeen(ctx, req, facts)
-	return s.cfg.Policy.Filter(caller, req.mod.Path, *facts)
+	visible, v := s.cfg.Policy.Filter(caller, req.mod.Path, *facts)
+	return visible, v, nil
 }
 
 // shapeLatest answers with what the go command would choose from the list that
@@ -71,12 +72,12 @@ func (s *Server) shapeLatest(w http.ResponseWriter, r *http.Request, caller poli
 	asked := req
 	req.mod.Version = version
 	facts := policy.Facts{Now: time.Now()}
-	visible, listed := s.filter(r.Context(), caller, req, &facts)
+	visible, listed, why := s.filter(r.Context(), caller, req, &facts)
 	switch {
 	case facts.Known&policy.FactVersions == 0 && listed.Wants == 0, listed.Wants == 0 && !listed.Deny && !hidden(&facts, visible, version):
 		return a, s.permit(w, r, caller, req)
 	case listed.Wants != 0:
-		return a, s.heed(w, r, caller, asked, unsure(asked, listed))
+		return a, s.heed(w, r, caller, asked, unsure(asked, listed, why))
 	case listed.Deny:
 		return a, s.heed(w, r, caller, asked, listed)
 	}
@@ -95,10 +96,14 @@ func hidden(facts *policy.Facts, visible []string, version string) bool {
 	return slices.Contains(facts.Module.Versions, version) && !slices.Contains(visible, version)
 }
 
-// unsure makes of a Verdict that wants facts, which cannot be had, one that is
-// an answer.
-func unsure(req request, v policy.Verdict) policy.Verdict {
+// unsure makes of a Verdict that wants facts, which cannot be had because of err,
+// one that is an answer.
+func unsure(req request, v policy.Verdict, err error) policy.Verdict {
 	v.Deny = true
+	if isRefused(err) {
+		v.Text = withheldText(req.mod.Path, err)
+		return v
+	}
 	v.Text = "not decided yet: " + req.mod.Path + "\nwhy: rules need facts about the module that cannot be had now\ndo: try again in a moment\n"
 	return v
 }
