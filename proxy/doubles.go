@@ -3,6 +3,7 @@ package proxy
 import (
 	"hash/maphash"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -27,14 +28,17 @@ func newDoubles() *doubles {
 	return &doubles{seed: maphash.MakeSeed(), seen: make(map[uint64]time.Time)}
 }
 
-// first reports whether the decision id for the client at address is not the
-// second of a pair.
-func (d *doubles) first(id, address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
+// first reports whether the refusal of a file of kind by the decision id, the
+// answer to r, is not the second of a pair. Without TLS there are no pairs.
+func (d *doubles) first(id, kind string, r *http.Request) bool {
+	if !overTLS(r) {
+		return true
 	}
-	key := maphash.String(d.seed, id+" "+host)
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	key := maphash.String(d.seed, id+" "+kind+" "+host)
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -48,4 +52,10 @@ func (d *doubles) first(id, address string) bool {
 	}
 	d.seen[key] = now
 	return true
+}
+
+// overTLS reports whether the client speaks TLS, to this server or to what
+// stands before it.
+func overTLS(r *http.Request) bool {
+	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"
 }

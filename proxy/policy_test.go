@@ -281,16 +281,25 @@ func TestDoubledRefusalCountsOnce(t *testing.T) {
 	t.Parallel()
 	mods := versions(t, "example.com/m", "", "v1.0.0", "v1.1.0")
 	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Action: deny})}, mods...)
-	for range 2 {
-		w.get("/example.com/m/@v/v1.0.0.zip")
+	want := 0.0
+	step := func(first bool, path string, header ...string) {
+		t.Helper()
+		if first {
+			want++
+		}
+		w.get("/example.com/m/@v/"+path, header...)
+		if n := w.counted("deny"); n != want {
+			t.Errorf("%s: %v refusals counted, want %v", path, n, want)
+			want = n
+		}
 	}
-	w.get("/example.com/m/@v/v1.1.0.zip")
-	if n := w.counted("deny"); n != 2 {
-		t.Errorf("%v refusals counted, want 2", n)
-	}
-	w.get("/example.com/m/@v/v1.0.0.zip")
-	if n := w.counted("deny"); n != 3 {
-		t.Errorf("%v refusals counted, want 3: the third begins a new pair", n)
+	step(true, "v1.0.0.zip", "X-Forwarded-Proto", "https")
+	step(true, "v1.0.0.info", "X-Forwarded-Proto", "https") // another question
+	step(false, "v1.0.0.zip", "X-Forwarded-Proto", "https")
+	step(true, "v1.1.0.zip", "X-Forwarded-Proto", "https")
+	step(true, "v1.0.0.zip", "X-Forwarded-Proto", "https") // a new pair
+	for range 3 {                                          // without TLS there are no pairs
+		step(true, "v1.0.0.zip")
 	}
 }
 
