@@ -12,9 +12,9 @@ import (
 
 // Doubts returns what is allowed in a rule file and yet likely a slip: rules
 // that can never decide because of one before them, exemptions that have
-// expired by now, and, if seen is not nil, patterns that match none of the
-// module paths in it.
-func (p *Policy) Doubts(now time.Time, seen []string) []*Mistake {
+// expired by now, what is for groups if callers have none, and, if seen is not
+// nil, patterns that match none of the module paths in it.
+func (p *Policy) Doubts(now time.Time, seen []string, grouped bool) []*Mistake {
 	var found []*Mistake
 	for i := range p.rules {
 		r := &p.rules[i]
@@ -25,7 +25,13 @@ func (p *Policy) Doubts(now time.Time, seen []string) []*Mistake {
 				break
 			}
 		}
+		if len(r.Groups) > 0 && !grouped {
+			found = append(found, &Mistake{r.Line, at + ".groups", "groups are not known yet: this rule never applies", "leave the groups out if it is for all"})
+		}
 		for k, e := range r.exemptions {
+			if len(e.Groups) > 0 && !grouped {
+				found = append(found, &Mistake{e.Line, fmt.Sprintf("%s.exemptions[%d].groups", at, k), "groups are not known yet: this exemption never counts", "leave the groups out if it is for all"})
+			}
 			if !now.Before(e.until) {
 				found = append(found, &Mistake{e.Line, fmt.Sprintf("%s.exemptions[%d]", at, k), fmt.Sprintf("the exemption from %s expired %s", r.Name, e.Expires), "delete it, or have it approved anew"})
 			}

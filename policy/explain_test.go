@@ -80,11 +80,24 @@ func TestDoubts(t *testing.T) {
 			seen = []string{"github.com/y/x", "example.com/zz"}
 		}
 		got := ""
-		for _, m := range p.Doubts(now, seen) {
+		for _, m := range p.Doubts(now, seen, true) {
 			got += fmt.Sprintf("%d %s: %s\n", m.Line, m.Path, m.Problem)
 		}
 		if test.want == "" != (got == "") || !strings.HasPrefix(got, test.want) || strings.Count(got, "\n") > 1 {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+func TestDoubtsAboutGroups(t *testing.T) {
+	t.Parallel()
+	p := rules(t, "", "", policy.Rule{Line: 2, Action: "deny", Groups: []string{"ci"}, Exemptions: []policy.Exemption{
+		{Line: 5, Groups: []string{"ci"}, Reason: "r", Approver: "a", Expires: "2999-12-31"}}})
+	if found := p.Doubts(now, nil, true); len(found) != 0 {
+		t.Errorf("with groups: %v", found)
+	}
+	found := p.Doubts(now, nil, false)
+	if len(found) != 2 || found[0].Path != "rules[0].groups" || found[1].Path != "rules[0].exemptions[0].groups" {
+		t.Errorf("without: %v", found)
 	}
 }

@@ -183,6 +183,9 @@ func printExplanation(w io.Writer, e *policy.Explanation, all bool) {
 		fmt.Fprintf(w, " for the groups %s", strings.Join(e.Groups, ", "))
 	}
 	fmt.Fprintf(w, ": rule %s decides\n", e.Rule)
+	if len(e.Groups) > 0 && !groupsAreKnown {
+		fmt.Fprintln(w, "note: groups are not known yet: no caller is in one, and nobody gets this answer")
+	}
 	if e.Newest != "" {
 		fmt.Fprintf(w, "newest allowed: %s\n", e.Newest)
 	}
