@@ -8,11 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"golang.org/x/mod/module"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/modgate/modgate/policy"
 )
@@ -131,41 +127,11 @@ func (s *Server) learnTags(ctx context.Context, caller policy.Caller, req reques
 	if v.Wants != 0 || facts.Module == nil {
 		return errors.Join(errors.New("it cannot be told which versions are refused"), err)
 	}
-	rev, err := module.PseudoVersionRev(req.mod.Version)
+	refused := slices.DeleteFunc(slices.Clone(facts.Module.Versions), func(version string) bool {
+		return slices.Contains(visible, version)
+	})
+	tags, err := s.aliasesOf(ctx, req, refused)
 	if err != nil {
-		return err
-	}
-	at, err := module.PseudoVersionTime(req.mod.Version)
-	if err != nil {
-		return err
-	}
-	var (
-		group errgroup.Group
-		mu    sync.Mutex
-		tags  []string
-	)
-	group.SetLimit(8)
-	for _, version := range facts.Module.Versions {
-		if slices.Contains(visible, version) {
-			continue
-		}
-		group.Go(func() error {
-			body, err := s.read(ctx, req.sibling(KindInfo, version))
-			if errors.Is(err, fs.ErrNotExist) || isRefused(err) {
-				return nil // listed, and yet nothing that anybody could have
-			}
-			if err != nil {
-				return err
-			}
-			if sameCommit(body, rev, at) {
-				mu.Lock()
-				tags = append(tags, version)
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
 		return err
 	}
 	facts.Tags, facts.Known = tags, facts.Known|policy.FactTags

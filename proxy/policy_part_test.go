@@ -156,3 +156,27 @@ func TestUpstreamRefusesFacts(t *testing.T) {
 		}
 	}
 }
+
+// Which refused tags are the commit of a pseudo-version is found out once, unless
+// one of them could not be looked at.
+func TestAliasesAreRemembered(t *testing.T) {
+	t.Parallel()
+	mods := append(versions(t, "example.com/m", "", "v1.0.0", "v1.1.0", "v1.2.0"), proxytest.Simple(t, "example.com/m", aliasOf))
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"v1.0.0", "v1.1.0"}, Action: deny})}, mods...)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/m/@v/v1.1.0.info", proxytest.Status(403, "not yet"))
+	}
+	zip := "/example.com/m/@v/" + aliasOf + ".zip"
+	w.want(w.get(zip), mods[3].Zip, access.Miss)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/m/@v/v1.1.0.info", nil)
+	}
+	w.up.SetFile("/example.com/m/@v/v1.1.0.info", taggedInfo("v1.1.0"))
+	w.wantNo(w.get(zip), 403, access.Denied, "(the commit of v1.1.0)")
+	w.must(w.store.Delete(t.Context(), "example.com/m/@v/v1.1.0.info"))
+	n := w.up.Count("/example.com/m/@v/v1.1.0.info")
+	w.wantNo(w.get(zip), 403, access.Denied, "(the commit of v1.1.0)")
+	if again := w.up.Count("/example.com/m/@v/v1.1.0.info"); again != n {
+		t.Errorf("its .info was asked for %d times more", again-n)
+	}
+}

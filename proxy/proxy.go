@@ -92,6 +92,7 @@ type Server struct {
 	parsed   *parsed
 	suspects *suspects
 	newest   *newest
+	aliases  *aliases
 	tired    *negative // lists that could not be refreshed soon, paths whose facts could not be had
 	doubles  *doubles
 	lists    *nameLocks // held while a stored list is changed
@@ -135,6 +136,7 @@ func New(cfg Config) (*Server, error) {
 		parsed:   newParsed(),
 		suspects: newSuspects(),
 		newest:   newNewest(),
+		aliases:  newAliases(),
 		tired:    newNegative(),
 		doubles:  newDoubles(),
 		lists:    newNameLocks(),

@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/sync/errgroup"
+)
+
+// aliases remembers which of some tagged versions are the commit of a
+// pseudo-version, so that a hit does not read an .info for each again. It is
+// bounded: when it is full, all of it is forgotten.
+type aliases struct {
+	mu   sync.Mutex
+	tags map[[sha256.Size]byte][]string
+}
+
+// maxAliases is the number of answers remembered.
+const maxAliases = 10_000
+
+func newAliases() *aliases { return &aliases{tags: make(map[[sha256.Size]byte][]string)} }
+
+// aliasKey is the question which of versions are the commit of m.
+func aliasKey(m module.Version, versions []string) (key [sha256.Size]byte) {
+	h := sha256.New()
+	h.Write([]byte(m.String()))
+	for _, v := range versions {
+		h.Write([]byte("\n" + v))
+	}
+	h.Sum(key[:0])
+	return key
+}
+
+func (a *aliases) get(key [sha256.Size]byte) ([]string, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	tags, ok := a.tags[key]
+	return tags, ok
+}
+
+func (a *aliases) put(key [sha256.Size]byte, tags []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.tags) >= maxAliases {
+		clear(a.tags)
+	}
+	a.tags[key] = tags
+}
+
+// aliasesOf returns those of versions, tagged ones of the same module, that are
+// the commit of the pseudo-version of req. Nobody changes the result.
+func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) ([]string, error) {
+	key := aliasKey(req.mod, versions)
+	if tags, ok := s.aliases.get(key); ok {
+		return tags, nil
+	}
+	rev, err := module.PseudoVersionRev(req.mod.Version)
+	if err != nil {
+		return nil, err
+	}
+	at, err := module.PseudoVersionTime(req.mod.Version)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		group errgroup.Group
+		mu    sync.Mutex
+		tags  []string
+		whole = true
+	)
+	group.SetLimit(8)
+	for _, version := range versions {
+		group.Go(func() error {
+			body, err := s.read(ctx, req.sibling(KindInfo, version))
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, fs.ErrNotExist), isRefused(err):
+				whole = false // listed, and yet nothing that anybody could have now
+			case err != nil:
+				return err
+			case sameCommit(body, rev, at):
+				tags = append(tags, version)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	slices.Sort(tags)
+	if whole {
+		s.aliases.put(key, tags)
+	}
+	return tags, nil
+}
