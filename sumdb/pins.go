@@ -14,10 +14,17 @@ import (
 	"golang.org/x/mod/module"
 )
 
+// PinStorage keeps pins, under names that start with "pins/". Its methods are
+// those of Storage.
+type PinStorage interface {
+	Get(ctx context.Context, name string) ([]byte, error)
+	Swap(ctx context.Context, name string, old, new []byte) error
+}
+
 // PinsConfig configures Pins.
 type PinsConfig struct {
-	// Storage keeps the pins, under names that start with "pins/". Required.
-	Storage Storage
+	// Storage keeps the pins. Required.
+	Storage PinStorage
 	// Logger may be nil.
 	Logger *slog.Logger
 }

@@ -16,7 +16,7 @@ import (
 
 var pinned = module.Version{Path: "git.corp.example/Team/repo", Version: "v1.0.0"}
 
-func newPins(t *testing.T, storage sumdb.Storage) *sumdb.Pins {
+func newPins(t *testing.T, storage sumdb.PinStorage) *sumdb.Pins {
 	t.Helper()
 	p, err := sumdb.NewPins(sumdb.PinsConfig{Storage: storage})
 	if err != nil {
@@ -146,7 +146,7 @@ func TestPinsTrouble(t *testing.T) {
 }
 
 // fullStorage takes nothing.
-type fullStorage struct{ sumdb.Storage }
+type fullStorage struct{ sumdb.PinStorage }
 
 func (fullStorage) Swap(context.Context, string, []byte, []byte) error {
 	return errors.New("no space left on device")

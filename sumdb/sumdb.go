@@ -55,7 +55,7 @@ type Remote interface {
 	SumDB(ctx context.Context, database, path string) ([]byte, error)
 }
 
-// Storage keeps what was proven, under names that start with "sumdb/" or "pins/". It is
+// Storage keeps what was proven, under names that start with "sumdb/". It is
 // safe for concurrent use; nobody may change the bytes it takes or returns.
 // What it returns is trusted, though proven again where that costs no request:
 // it should be what was put.

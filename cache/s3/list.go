@@ -24,29 +24,21 @@ const heads = 8
 // List implements cache.Store. It asks for every object what it is; Names does
 // without. Used is when an object was stored.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {
-	return func(yield func(cache.Entry, error) bool) {
-		for page, err := range s.pages(ctx, prefix) {
-			if err == nil {
-				page, err = s.classify(ctx, page)
-			}
-			if err != nil {
-				yield(cache.Entry{}, fmt.Errorf("list %s: %w", prefix, err))
-				return
-			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
-				}
-			}
-		}
-	}
+	return s.each(ctx, prefix, true)
 }
 
 // Names is List without the classes of the entries, a thousand of which cost
 // one request. They are in the order of their bytes.
 func (s *Store) Names(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {
+	return s.each(ctx, prefix, false)
+}
+
+func (s *Store) each(ctx context.Context, prefix string, classes bool) iter.Seq2[cache.Entry, error] {
 	return func(yield func(cache.Entry, error) bool) {
 		for page, err := range s.pages(ctx, prefix) {
+			if err == nil && classes {
+				page, err = s.classify(ctx, page)
+			}
 			if err != nil {
 				yield(cache.Entry{}, fmt.Errorf("list %s: %w", prefix, err))
 				return

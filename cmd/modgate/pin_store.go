@@ -42,7 +42,7 @@ func openPins(dir string) (*pinFiles, error) {
 	return &pinFiles{root: root}, nil
 }
 
-var _ sumdb.Storage = (*pinFiles)(nil)
+var _ sumdb.PinStorage = (*pinFiles)(nil)
 
 const (
 	pinSum  = "# sha256 "
@@ -53,7 +53,7 @@ const (
 // Close closes the directory.
 func (p *pinFiles) Close() error { return p.root.Close() }
 
-// Get implements sumdb.Storage.
+// Get implements sumdb.PinStorage.
 func (p *pinFiles) Get(_ context.Context, name string) ([]byte, error) {
 	file, err := p.root.ReadFile(name)
 	if err != nil {
@@ -67,18 +67,7 @@ func (p *pinFiles) Get(_ context.Context, name string) ([]byte, error) {
 	return data, nil
 }
 
-// Put implements sumdb.Storage.
-func (p *pinFiles) Put(ctx context.Context, name string, data []byte) error {
-	err := p.Swap(ctx, name, nil, data)
-	if errors.Is(err, sumdb.ErrConflict) {
-		if have, gerr := p.Get(ctx, name); gerr == nil && bytes.Equal(have, data) {
-			return nil
-		}
-	}
-	return err
-}
-
-// Swap implements sumdb.Storage.
+// Swap implements sumdb.PinStorage.
 func (p *pinFiles) Swap(ctx context.Context, name string, old, data []byte) (err error) {
 	if len(data) == 0 || data[len(data)-1] != '\n' {
 		return fmt.Errorf("pin %s: its bytes must end with a line feed", name)
@@ -110,12 +99,4 @@ func (p *pinFiles) Swap(ctx context.Context, name string, old, data []byte) (err
 	sum := sha256.Sum256(data)
 	file := append(bytes.Clone(data), pinSum+hex.EncodeToString(sum[:])+"\n"...)
 	return durable.WriteFile(p.root, pinTemp, name, file, sync)
-}
-
-// Delete implements sumdb.Storage.
-func (p *pinFiles) Delete(_ context.Context, name string) error {
-	if err := p.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
