@@ -36,8 +36,8 @@ func (s *Store) judge(ctx context.Context, f func() error) error {
 		return fmt.Errorf("s3: %w", breaker.ErrOpen)
 	}
 	err := f()
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, errRaced) {
+		return err
 	}
 	if e := ctx.Err(); e != nil {
 		return e // the caller's, and no fault of the bucket
@@ -47,11 +47,7 @@ func (s *Store) judge(ctx context.Context, f func() error) error {
 
 // translate is the one place where an answer of the storage gets a meaning.
 func (s *Store) translate(err error) error {
-	status, code := 0, ""
-	var response *awshttp.ResponseError
-	if errors.As(err, &response) {
-		status = response.HTTPStatusCode()
-	}
+	status, code := statusOf(err), ""
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		code = api.ErrorCode()
@@ -71,6 +67,15 @@ func (s *Store) translate(err error) error {
 	return fmt.Errorf("s3: %w", err)
 }
 
+// statusOf returns the status of the answer that err is about, 0 without one.
+func statusOf(err error) int {
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) {
+		return response.HTTPStatusCode()
+	}
+	return 0
+}
+
 // probe asks for an object that cannot exist. Only a bucket that is well can
 // say so.
 func (s *Store) probe(ctx context.Context) error {
@@ -78,9 +83,8 @@ func (s *Store) probe(ctx context.Context) error {
 	defer cancel()
 	_, err := s.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &s.c.Bucket, Key: aws.String(s.prefix + ".probe")},
 		func(o *awss3.Options) { o.RetryMaxAttempts = 1 })
-	var response *awshttp.ResponseError
 	var api smithy.APIError
-	if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound && !(errors.As(err, &api) && api.ErrorCode() == "NoSuchBucket") {
+	if statusOf(err) == http.StatusNotFound && !(errors.As(err, &api) && api.ErrorCode() == "NoSuchBucket") {
 		return nil
 	}
 	if err == nil {

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,6 +178,54 @@ func TestFailedUploadLeavesNothing(t *testing.T) {
 		if _, err := read(t.Context(), straight, zip); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("read: %v", err)
 		}
+	}
+}
+
+// A storage that refuses a write before it has read the body may close the
+// connection, and the refusal is lost: the object that is there decides.
+func TestRefusalLostWithTheConnection(t *testing.T) {
+	server := sharedtest.NewS3(t)
+	c := config(server)
+	straight := open(t, c)
+	target, err := url.Parse(server.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var meanwhile func() // what another replica does while a body is sent
+	pass := httputil.NewSingleHostReverseProxy(target)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut {
+			pass.ServeHTTP(w, r)
+			return
+		}
+		meanwhile()
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0) // a reset
+		_ = conn.Close()
+	}))
+	defer front.Close()
+	c.Endpoint = front.URL
+	s := open(t, c)
+
+	for _, size := range []int{1000, 3 << 20} {
+		name, data := fmt.Sprintf("example.com/m/@v/v1.0.%d.zip", size), noise(size)
+		meanwhile = func() { put(t, straight, name, data) }
+		if err := s.Put(t.Context(), name, bytes.NewReader(data), cache.PutOptions{}); err != nil {
+			t.Errorf("%d bytes that another has put meanwhile: %v", size, err)
+		}
+		other := fmt.Sprintf("example.com/m/@v/v1.1.%d.zip", size)
+		meanwhile = func() { put(t, straight, other, noise(size-1)) }
+		if err := s.Put(t.Context(), other, bytes.NewReader(data), cache.PutOptions{}); !errors.Is(err, cache.ErrConflict) {
+			t.Errorf("%d bytes where another has put others: %v, want ErrConflict", size, err)
+		}
+	}
+	meanwhile = func() {}
+	if err := s.Put(t.Context(), zip, bytes.NewReader(noise(3<<20)), cache.PutOptions{}); err == nil || errors.Is(err, cache.ErrConflict) {
+		t.Errorf("nothing is there, and nothing arrives: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,6 +21,10 @@ import (
 
 // attempts to replace an object that others replace as well.
 const attempts = 32
+
+// worthAsking is the size, in bytes, from which on it is asked whether an
+// immutable object is there before it is sent.
+const worthAsking = 256 << 10
 
 var errBusy = errors.New("s3: the object changes faster than it can be replaced")
 
@@ -95,8 +100,9 @@ func (s *Store) collect(body io.Reader, d *cache.Stored) (data io.ReadSeeker, dr
 
 // replace stores data under name, as what next says after what is there.
 func (s *Store) replace(ctx context.Context, name string, data io.ReadSeeker, next cache.Stored) error {
-	// What is immutable is most often new. For the rest it matters what it was.
-	look := next.Class != cache.Immutable
+	// What is immutable is most often new, and asking costs more than sending a
+	// little in vain. For the rest it matters what it was.
+	look := next.Class != cache.Immutable || next.Size > worthAsking
 	for range attempts {
 		var old *cache.Stored
 		etag := ""
@@ -168,8 +174,23 @@ func (s *Store) upload(ctx context.Context, name string, data io.Reader, d cache
 	}
 	return s.transfer(ctx, d.Size, func(ctx context.Context) error {
 		_, err := s.client.PutObject(ctx, in)
+		if err != nil && statusOf(err) == 0 && s.raced(ctx, name, etag) {
+			return errRaced
+		}
 		return err
 	})
+}
+
+// raced reports whether what is under name is not etag ("" for nothing). A
+// storage may answer a write before it has read the body, and close the
+// connection while that is still being sent: then the answer, most often that
+// the condition of the write does not hold, is lost with the connection.
+func (s *Store) raced(ctx context.Context, name, etag string) bool {
+	out, err := s.client.HeadObject(ctx, &awss3.HeadObjectInput{Bucket: &s.c.Bucket, Key: s.key(name)})
+	if err != nil {
+		return statusOf(err) == http.StatusNotFound && etag != ""
+	}
+	return aws.ToString(out.ETag) != etag
 }
 
 func condition(etag string) (ifNoneMatch, ifMatch *string) {

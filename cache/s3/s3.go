@@ -186,6 +186,7 @@ func (s *Store) connect(ctx context.Context) error {
 		DialContext:           (&net.Dialer{Timeout: c.Timeout}).DialContext,
 		TLSHandshakeTimeout:   c.Timeout,
 		ResponseHeaderTimeout: c.Timeout,
+		ExpectContinueTimeout: time.Second, // a refusal spares the body, where the storage knows how
 		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       90 * time.Second,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
