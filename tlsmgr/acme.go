@@ -228,6 +228,9 @@ func (s *acmeSource) answerHTTP(w http.ResponseWriter, r *http.Request) bool {
 	if s.cfg.Challenge != HTTP01 || !certmagic.LooksLikeHTTPChallenge(r) {
 		return false
 	}
+	if s.answerInstance(w, r) {
+		return true
+	}
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

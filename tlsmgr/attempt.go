@@ -69,6 +69,7 @@ func (n *managed) attemptLocked(ctx context.Context, forced bool) error {
 	// Written before the order: a process that dies in the middle has tried.
 	r.Failures++
 	r.LastAttempt, r.NextAttempt = now.UTC(), now.Add(n.backoff(r.Failures)).UTC()
+	r.Tried = remember(r.Tried, now)
 	if err := n.storeRecord(ctx, r); err != nil {
 		n.storageTrouble(err)
 		return err
@@ -197,8 +198,15 @@ func (n *managed) save(ctx context.Context) error {
 	if err := n.store(ctx, n.unsaved); err != nil {
 		return err
 	}
+	old, err := n.loadRecord(ctx)
+	if err != nil {
+		return err
+	}
+	r := record{LastAttempt: time.Now().UTC(), Tried: old.Tried, Issued: old.Issued}
+	if n.unsaved.metadata != nil { // else the storage had lost it
+		r.Issued = remember(r.Issued, time.Now())
+	}
 	n.unsaved = nil
-	r := record{LastAttempt: time.Now().UTC()}
 	n.show(r)
 	return n.storeRecord(ctx, r)
 }

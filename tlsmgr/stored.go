@@ -33,6 +33,9 @@ type record struct {
 	NextAttempt time.Time `json:"next_attempt,omitzero"` // not before
 	NotBefore   time.Time `json:"retry_after,omitzero"`  // as the CA demands: not even by hand
 	Problem     *Problem  `json:"problem,omitempty"`     // of the last attempt
+	// When attempts began, and when they were successful; see remember.
+	Tried  []time.Time `json:"tried,omitempty"`
+	Issued []time.Time `json:"issued,omitempty"`
 }
 
 // Names in the storage. Certificates lie where certmagic has them, so that what

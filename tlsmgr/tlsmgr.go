@@ -8,6 +8,7 @@ package tlsmgr
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -159,6 +160,8 @@ type Manager struct {
 	metrics *metrics
 	refused refusals
 
+	instance string // see InstancePath
+
 	mu    sync.Mutex // guards slots and what is in them
 	slots []*slot
 }
@@ -169,7 +172,7 @@ func New(cfg Config) (*Manager, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, metrics: newMetrics()}
+	m := &Manager{cfg: cfg, metrics: newMetrics(), instance: "modgate " + rand.Text()}
 	m.table.Store(new(table))
 	switch cfg.Mode {
 	case Files:

@@ -222,6 +222,7 @@ func poolOf(pool *x509.CertPool, files []string) (*x509.CertPool, error) {
 // tlsStatus is what /-/status says of certificates.
 type tlsStatus struct {
 	Mode         string          `json:"mode"`
+	Instance     string          `json:"instance"` // as at tlsmgr.InstancePath
 	Certificates []tlsmgr.Status `json:"certificates"`
 	Refused      tlsmgr.Refusal  `json:"refused"`
 }
@@ -231,7 +232,7 @@ func (a *admin) tls() *tlsStatus {
 	if a.certificates == nil {
 		return nil
 	}
-	return &tlsStatus{a.settings.TLS.Mode, a.certificates.Status(), a.certificates.Refused()}
+	return &tlsStatus{a.settings.TLS.Mode, a.certificates.Instance(), a.certificates.Status(), a.certificates.Refused()}
 }
 
 // caPEM answers with the root of our own authority.

@@ -45,6 +45,9 @@ type PebbleConfig struct {
 	EAB map[string]string
 	// DNS is where it asks for names, host:port. Default: the DNS of its own.
 	DNS string
+	// HTTPAddr and TLSAddr are where it looks for challenges, as another Pebble
+	// does. Default: ports of its own.
+	HTTPAddr, TLSAddr string
 }
 
 // StartPebble starts a Pebble that ends with the test. Its own server has a
@@ -61,6 +64,10 @@ func StartPebble(tb testing.TB, pki *PKI, c PebbleConfig) *Pebble {
 	challenges := Start(tb, p.dir, nil, "pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", p.DNSAddr,
 		"-doh", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", Loopback(dnsManagement))
 	challenges.Await(tb, Loopback(dnsManagement))
+	if c.HTTPAddr != "" {
+		p.HTTPAddr, p.TLSAddr = c.HTTPAddr, c.TLSAddr
+		httpPort, tlsPort = portOf(tb, c.HTTPAddr), portOf(tb, c.TLSAddr)
+	}
 	cert, key := pki.Write(p.dir, "pebble", pki.Issue(Leaf{}))
 	settings := map[string]any{
 		"listenAddress": p.listen, "managementListenAddress": p.management, "certificate": cert, "privateKey": key,

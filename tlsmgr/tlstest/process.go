@@ -101,3 +101,13 @@ func Port(tb testing.TB) int {
 
 // Loopback returns the address of a port of 127.0.0.1.
 func Loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// portOf returns the port of an address.
+func portOf(tb testing.TB, address string) int {
+	tb.Helper()
+	a, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return a.Port
+}
