@@ -106,3 +106,16 @@ func subset(a, b []string) bool {
 
 // Rules returns how many rules there are.
 func (p *Policy) Rules() int { return len(p.rules) }
+
+// NextExpiry returns the first moment after now at which an exemption ends, so that
+// what is decided now may be decided otherwise; zero if there is none.
+func (p *Policy) NextExpiry(now time.Time) (next time.Time) {
+	for i := range p.rules {
+		for _, e := range p.rules[i].exemptions {
+			if now.Before(e.until) && (next.IsZero() || e.until.Before(next)) {
+				next = e.until
+			}
+		}
+	}
+	return next
+}

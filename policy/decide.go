@@ -19,6 +19,7 @@ type Verdict struct {
 	Deny bool `json:"deny"`
 	// Text is what the client reads when denied: at most eight lines of plain
 	// ASCII, 648 bytes in all (facts of the go command: cmd/go/internal/web).
+	// Empty while it cannot be told: see Undecided.
 	Text string `json:"text,omitempty"`
 	// Judged says that there are rules, so that the answer may be another
 	// tomorrow, or for another caller, and nobody in between may keep it.
@@ -30,7 +31,8 @@ type Verdict struct {
 	// Strict says that the go.mod is refused too; where it cannot be told yet,
 	// that it may be.
 	Strict bool `json:"strict,omitempty"`
-	// Note says which rule denies; the zero Note if none does.
+	// Note says which rule denies or, without an ID, may; the zero Note if none
+	// does.
 	Note
 	// Notes are of the rules on the way that warn or audit.
 	Notes []Note `json:"notes,omitempty"`
@@ -104,7 +106,7 @@ func (p *Policy) verdict(q *question, d *decision) Verdict {
 	v.Strict = d.strict
 	switch {
 	case !d.sure:
-		v.Deny, v.Text = true, unsureText(q, d.rule)
+		v.Deny, v.Rule, v.Action = true, d.rule.Name, Deny
 	case d.rule.action == Deny:
 		v.Deny, v.Note = true, newNote(d.rule, q.mod)
 		v.Text = p.refusal(q, d, v.ID)

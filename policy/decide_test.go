@@ -127,7 +127,7 @@ func TestDecide(t *testing.T) {
 		if got := about(v); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
-		if e := p.Explain(caller, m, test.facts); about(e.Verdict) != test.want || e.Verdict.Text != v.Text || e.Verdict.ID != v.ID {
+		if e := p.Explain(caller, m, test.facts); about(e.Verdict) != test.want || e.Verdict.Text != textOf(v, m) || e.Verdict.ID != v.ID {
 			t.Errorf("%s: explained as %q", test.name, about(e.Verdict))
 		}
 	}
@@ -174,5 +174,25 @@ func TestIDsAreStable(t *testing.T) {
 	}
 	if len(ids) != 3 || !ids["f577ckj6t2"] {
 		t.Errorf("ids %v: different refusals share one, or the way to make them has changed", ids)
+	}
+}
+
+func TestNextExpiry(t *testing.T) {
+	t.Parallel()
+	exempt := func(days ...string) (all []policy.Exemption) {
+		for _, d := range days {
+			all = append(all, policy.Exemption{Reason: "r", Approver: "a", Expires: d})
+		}
+		return all
+	}
+	p := rules(t, "", "", policy.Rule{Action: "deny", Exemptions: exempt("2027-01-31", "2026-11-01")}, policy.Rule{Action: "deny", Exemptions: exempt("2027-01-30T12:00:00Z")})
+	for at, want := range map[string]string{
+		"2026-10-31T00:00:00Z": "2026-11-02T00:00:00Z", "2026-11-02T00:00:00Z": "2027-01-30T12:00:00Z",
+		"2027-01-30T12:00:00Z": "2027-02-01T00:00:00Z", "2027-02-01T00:00:00Z": "0001-01-01T00:00:00Z",
+	} {
+		now, _ := time.Parse(time.RFC3339, at)
+		if got := p.NextExpiry(now).Format(time.RFC3339); got != want {
+			t.Errorf("after %s: %s, want %s", at, got, want)
+		}
 	}
 }

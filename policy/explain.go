@@ -56,6 +56,9 @@ func (p *Policy) Explain(caller Caller, m module.Version, facts Facts) Explanati
 	}
 	if e.Verdict.Deny {
 		e.Action = Deny
+		if e.Verdict.Wants != 0 {
+			e.Verdict.Text = e.Verdict.Undecided(m)
+		}
 	}
 	e.Newest, _ = p.newestAllowed(&q)
 	for i := range p.rules {

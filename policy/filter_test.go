@@ -159,17 +159,18 @@ func TestProperties(t *testing.T) {
 // checkVerdict holds a Verdict against its promises.
 func checkVerdict(t *rapid.T, p *policy.Policy, caller policy.Caller, m module.Version, facts policy.Facts, v policy.Verdict) {
 	e := p.Explain(caller, m, facts)
-	if about(e.Verdict) != about(v) || e.Verdict.Text != v.Text {
+	if about(e.Verdict) != about(v) || e.Verdict.Text != textOf(v, m) {
 		t.Fatalf("decided %q, explained %q", about(v), about(e.Verdict))
 	}
 	if v.Wants&facts.Known != 0 {
 		t.Fatalf("wants %b, and knows %b", v.Wants, facts.Known)
 	}
-	if v.Deny != (v.Text != "") {
-		t.Fatalf("deny %v with the text %q", v.Deny, v.Text)
+	text := textOf(v, m)
+	if v.Deny != (text != "") {
+		t.Fatalf("deny %v with the text %q", v.Deny, text)
 	}
 	if v.Deny {
-		checkText(t, v.Text)
+		checkText(t, text)
 	}
 	decides := 0
 	for _, s := range e.Steps {

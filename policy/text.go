@@ -73,10 +73,11 @@ func (r *rule) why(q *question, version string) string {
 	return s
 }
 
-// unsureText is what a developer reads while it cannot be told.
-func unsureText(q *question, r *rule) string {
-	return layout("not decided yet: "+clip(q.mod.Path, 160)+"@"+clip(q.mod.Version, 60),
-		"why: rule "+r.Name+" needs facts about the module that cannot be had now",
+// Undecided is what a developer reads while v, about m, wants facts that cannot be
+// had.
+func (v *Verdict) Undecided(m module.Version) string {
+	return layout("not decided yet: "+clip(m.Path, 160)+"@"+clip(m.Version, 60),
+		"why: rule "+v.Rule+" needs facts about the module that cannot be had now",
 		[]string{"do: try again in a moment"})
 }
 

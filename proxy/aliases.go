@@ -52,6 +52,12 @@ func (a *aliases) put(key [sha256.Size]byte, tags []string) {
 	a.tags[key] = tags
 }
 
+func (a *aliases) clear() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.tags)
+}
+
 // aliasesOf returns those of versions, tagged ones of the same module, that are
 // the commit of the pseudo-version of req. Nobody changes the result.
 func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) ([]string, error) {

@@ -73,3 +73,8 @@ type Policy interface {
 	Filter(caller policy.Caller, path string, facts policy.Facts) ([]string, policy.Verdict)
 	Explain(caller policy.Caller, m module.Version, facts policy.Facts) policy.Explanation
 }
+
+// replaceable is an optional ability of a Policy whose rules may be replaced while
+// the server runs: those in force. A decision is made by one set of rules, and
+// what was found out for it is remembered for that set.
+type replaceable interface{ Current() *policy.Policy }

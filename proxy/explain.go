@@ -34,6 +34,7 @@ func (s *Server) Explain(ctx context.Context, caller policy.Caller, path, query 
 	if req.from = s.supplyOf(route); req.from == nil {
 		return policy.Explanation{}, errors.New(noSupply(path, route))
 	}
+	req.rules = s.inForce()
 	facts := policy.Facts{Now: time.Now()}
 	if req, err = s.resolve(ctx, req, &facts); err != nil {
 		return policy.Explanation{}, err
@@ -44,7 +45,7 @@ func (s *Server) Explain(ctx context.Context, caller policy.Caller, path, query 
 	}
 	s.learn(ctx, caller, req, &facts, missing)
 	s.filter(ctx, caller, req, &facts)
-	return s.cfg.Policy.Explain(caller, req.mod, facts), nil
+	return req.rules.Explain(caller, req.mod, facts), nil
 }
 
 // resolve returns the request for the .info of the version that req means,
@@ -59,10 +60,10 @@ func (s *Server) resolve(ctx context.Context, req request, facts *policy.Facts) 
 			return req.sibling(KindInfo, policy.Newest(facts.Module.Versions)), nil
 		}
 	}
-	body, err := s.current(ctx, req)
+	answer, err := s.current(ctx, req)
 	if err != nil {
 		return req, err
 	}
-	version, err := infoVersion(body)
+	version, err := infoVersion(answer.body)
 	return req.sibling(KindInfo, version), err
 }

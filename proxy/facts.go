@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/modfile"
+
 	"github.com/modgate/modgate/policy"
 )
 
@@ -75,17 +77,19 @@ func (s *Server) learnAllFirstSeen(ctx context.Context, req request, facts *poli
 }
 
 func (s *Server) learnVersions(ctx context.Context, req request, facts *policy.Facts) error {
+	was := s.known.begin(req.mod.Path)
 	list := req.sibling(kindList, "")
-	body, err := s.current(ctx, list)
+	answer, err := s.current(ctx, list)
 	if errors.Is(err, fs.ErrNotExist) { // where nothing is listed, there is what is here
 		var versions []string
 		versions, err = s.localVersions(ctx, list)
-		body = listBody(versions)
+		answer = mutable{body: listBody(versions)}
 	}
 	if err != nil {
 		return err
 	}
-	change(facts, policy.FactVersions, func(m *policy.Module) { m.Versions = strings.Fields(string(body)) })
+	change(facts, policy.FactVersions, func(m *policy.Module) { m.Versions = strings.Fields(string(answer.body)) })
+	s.remember(req.mod.Path, was, &policy.Facts{Known: policy.FactVersions, Module: &policy.Module{Versions: facts.Module.Versions}}, answer.attrs.SHA256, answer.ttl)
 	return nil
 }
 
@@ -97,32 +101,80 @@ func (s *Server) learnNewest(ctx context.Context, req request, facts *policy.Fac
 			return err
 		}
 	}
-	newest := policy.Newest(facts.Module.Versions)
-	if newest == "" {
-		body, err := s.current(ctx, req.sibling(kindLatest, ""))
-		if err == nil {
-			newest, err = infoVersion(body)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
+	was := s.known.get(req.mod.Path, facts.Now)
 	says := new(policy.Module)
-	if newest != "" {
-		var err error
-		if says, err = s.newest.of(ctx, req.sibling(KindMod, newest), s.read); err != nil {
-			return err
-		}
+	newest, ttl, err := s.newest(ctx, req, facts)
+	if err == nil && newest != "" {
+		says, err = s.readNewest(ctx, req.sibling(KindMod, newest))
+	}
+	if err != nil {
+		return err
 	}
 	change(facts, policy.FactNewest, func(m *policy.Module) {
 		m.Newest, m.Retractions, m.Deprecated = newest, says.Retractions, says.Deprecated
 	})
+	if was != nil && sameList(was.module, facts.Module) {
+		m := *facts.Module
+		m.FirstSeen = nil
+		all := policy.Facts{Known: policy.FactVersions | policy.FactNewest, Module: &m}
+		s.remember(req.mod.Path, was, &all, was.sum, min(ttl, time.Until(was.until)))
+	}
 	return nil
+}
+
+// forAllTime is longer than any list is believed.
+const forAllTime = 1<<63 - 1
+
+// newest returns the version whose go.mod speaks for all, "" if there is none, and
+// for how long it is that one if the list stays as it is.
+func (s *Server) newest(ctx context.Context, req request, facts *policy.Facts) (version string, ttl time.Duration, err error) {
+	if v := policy.Newest(facts.Module.Versions); v != "" {
+		return v, forAllTime, nil
+	}
+	answer, err := s.current(ctx, req.sibling(kindLatest, ""))
+	if err == nil {
+		version, err = infoVersion(answer.body)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", 0, nil
+	}
+	return version, answer.ttl, err
+}
+
+// readNewest reads what a go.mod says about the versions of its module. One that
+// is listed and yet absent says nothing.
+func (s *Server) readNewest(ctx context.Context, req request) (*policy.Module, error) {
+	data, err := s.read(ctx, req)
+	if errors.Is(err, fs.ErrNotExist) {
+		return new(policy.Module), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseNewest(data), nil
+}
+
+// parseNewest reads what a go.mod says about versions. One that cannot be read
+// says nothing: the go command cannot read it either.
+func parseNewest(data []byte) *policy.Module {
+	m := new(policy.Module)
+	f, err := modfile.ParseLax("go.mod", data, nil)
+	if err != nil {
+		return m
+	}
+	if f.Module != nil {
+		m.Deprecated = f.Module.Deprecated
+	}
+	for _, r := range f.Retract {
+		m.Retractions = append(m.Retractions, policy.Retraction{Low: r.Low, High: r.High, Rationale: r.Rationale})
+	}
+	return m
 }
 
 // learnTags finds the refused versions that are the same commit as the
 // pseudo-version of req: to go by another name is no way around a rule.
 func (s *Server) learnTags(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) error {
+	a := s.known.get(req.mod.Path, facts.Now)
 	visible, v, err := s.filter(ctx, caller, req, facts)
 	if v.Wants != 0 || facts.Module == nil {
 		return errors.Join(errors.New("it cannot be told which versions are refused"), err)
@@ -133,6 +185,12 @@ func (s *Server) learnTags(ctx context.Context, caller policy.Caller, req reques
 	tags, err := s.aliasesOf(ctx, req, refused)
 	if err != nil {
 		return err
+	}
+	if a != nil && sameList(a.module, facts.Module) {
+		rules, _ := req.rules.(*policy.Policy)
+		if v := a.view(rules, caller, facts.Now); v != nil {
+			v.addTags(req.mod.Version, tags)
+		}
 	}
 	facts.Tags, facts.Known = tags, facts.Known|policy.FactTags
 	return nil

@@ -41,9 +41,13 @@ func (e *deniedError) unsure() bool { return e.Wants != 0 }
 // alone: the go command needs those of versions that it does not select (go mod
 // tidy, go list -m all; measured with go1.26), and builds nothing from them.
 func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) bool {
+	req.rules = s.inForce()
 	facts := atHand(req)
-	if req.kind == KindMod && !s.cfg.Policy.Decide(caller, req.mod, facts).Strict {
-		return true
+	if req.kind == KindMod {
+		facts.Now = time.Now()
+		if s.recall(caller, req, &facts); !req.rules.Decide(caller, req.mod, facts).Strict {
+			return true
+		}
 	}
 	v := s.judge(r.Context(), caller, req, facts)
 	if req.kind == KindMod && (!v.Deny || !v.Strict) {
@@ -76,6 +80,7 @@ func (s *Server) permitFetch(w http.ResponseWriter, r *http.Request, caller poli
 	if req.kind != KindZip {
 		return true // as cheap to fetch as to judge; asked when it is here
 	}
+	req.rules = s.inForce()
 	v := s.judge(r.Context(), caller, req, atHand(req))
 	if !v.Deny {
 		return true // and noted when it is here
@@ -91,8 +96,9 @@ func (s *Server) permitFetch(w http.ResponseWriter, r *http.Request, caller poli
 // known here and denied: "not found" would send a client whose GOPROXY goes on
 // behind a comma around the rule. It reports whether it has answered.
 func (s *Server) refusesKnown(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) bool {
+	req.rules = s.inForce()
 	now := policy.Facts{Now: time.Now()}
-	if !s.cfg.Policy.Decide(caller, req.mod, now).Deny || !s.knows(r.Context(), req) {
+	if !req.rules.Decide(caller, req.mod, now).Deny || !s.knows(r.Context(), req) {
 		return false
 	}
 	if req.kind == KindZip {
@@ -127,6 +133,9 @@ func (s *Server) heed(w http.ResponseWriter, r *http.Request, caller policy.Call
 	if v.Deny {
 		if v.Wants != 0 {
 			s.metrics.decisions.WithLabelValues(undecided).Inc()
+			if v.Text == "" {
+				v.Text = v.Undecided(req.mod)
+			}
 		} else {
 			s.noted(w, r, caller, req, v.Note)
 		}
@@ -165,7 +174,8 @@ func (s *Server) noted(w http.ResponseWriter, r *http.Request, caller policy.Cal
 // wants. Where they cannot be had, the Verdict says so.
 func (s *Server) judge(ctx context.Context, caller policy.Caller, req request, facts policy.Facts) policy.Verdict {
 	facts.Now = time.Now()
-	v := s.cfg.Policy.Decide(caller, req.mod, facts)
+	s.recall(caller, req, &facts)
+	v := req.rules.Decide(caller, req.mod, facts)
 	if !v.Deny && v.Wants == 0 {
 		return v
 	}
@@ -181,7 +191,7 @@ func (s *Server) judge(ctx context.Context, caller policy.Caller, req request, f
 	ctx, cancel := context.WithTimeout(ctx, factPatience)
 	defer cancel()
 	s.filter(ctx, caller, req, &facts)
-	return s.cfg.Policy.Decide(caller, req.mod, facts)
+	return req.rules.Decide(caller, req.mod, facts)
 }
 
 // withheldText is what a developer reads where the source refuses to say what
@@ -211,7 +221,7 @@ func (s *Server) inform(ctx context.Context, caller policy.Caller, req request, 
 				s.tired.remember(req.mod.Path)
 			}
 		}
-		v = s.cfg.Policy.Decide(caller, req.mod, *facts)
+		v = req.rules.Decide(caller, req.mod, *facts)
 	}
 	return v, errors.Join(errs...)
 }
@@ -220,9 +230,18 @@ func (s *Server) inform(ctx context.Context, caller policy.Caller, req request, 
 // of. It adds what that takes to facts; the error is what stood in the way of
 // what the Verdict still wants.
 func (s *Server) filter(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) ([]string, policy.Verdict, error) {
+	a := s.known.get(req.mod.Path, facts.Now)
+	if !a.addTo(facts) {
+		a = nil
+	}
+	rules, _ := req.rules.(*policy.Policy)
+	if v := a.view(rules, caller, facts.Now); v != nil {
+		facts.Module, facts.Known = v.module, facts.Known|a.facts
+		return v.visible, v.verdict, nil
+	}
 	// When a single version was first seen says nothing about the others.
 	f := policy.Facts{Now: facts.Now, Known: facts.Known &^ policy.FactFirstSeen, Module: facts.Module}
-	visible, v := s.cfg.Policy.Filter(caller, req.mod.Path, f)
+	visible, v := req.rules.Filter(caller, req.mod.Path, f)
 	var tried policy.Fact
 	var errs []error
 	for missing := v.Wants; missing != 0; missing = v.Wants &^ tried {
@@ -231,8 +250,11 @@ func (s *Server) filter(ctx context.Context, caller policy.Caller, req request, 
 			s.learnAllFirstSeen(ctx, req, &f)
 		}
 		errs = append(errs, s.learn(ctx, caller, req, &f, missing&^policy.FactFirstSeen))
-		visible, v = s.cfg.Policy.Filter(caller, req.mod.Path, f)
+		visible, v = req.rules.Filter(caller, req.mod.Path, f)
 	}
 	facts.Module, facts.Known = f.Module, facts.Known|f.Known&^policy.FactFirstSeen
+	if a != nil && rules != nil && v.Wants == 0 && sameList(a.module, facts.Module) {
+		a.addView(newView(rules, caller, facts, visible, v))
+	}
 	return visible, v, errors.Join(errs...)
 }

@@ -313,6 +313,7 @@ func (s *Server) localList(ctx context.Context, req request) (l mutable, ok bool
 
 // addToList makes a version that was just fetched appear in the stored list.
 func (s *Server) addToList(ctx context.Context, m module.Version) {
+	defer s.known.forget(m.Path)
 	path, err := module.EscapePath(m.Path)
 	if err != nil {
 		return

@@ -21,6 +21,7 @@ import (
 // swapped is a Policy that can be replaced between requests.
 type swapped struct{ atomic.Pointer[policy.Policy] }
 
+func (s *swapped) Current() *policy.Policy                         { return s.Load() }
 func (s *swapped) Route(c policy.Caller, path string) policy.Route { return s.Load().Route(c, path) }
 func (s *swapped) Decide(c policy.Caller, m module.Version, f policy.Facts) policy.Verdict {
 	return s.Load().Decide(c, m, f)

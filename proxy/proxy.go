@@ -91,7 +91,7 @@ type Server struct {
 	negative *negative
 	parsed   *parsed
 	suspects *suspects
-	newest   *newest
+	known    *known
 	aliases  *aliases
 	tired    *negative // lists that could not be refreshed soon, paths whose facts could not be had
 	doubles  *doubles
@@ -135,7 +135,7 @@ func New(cfg Config) (*Server, error) {
 		negative: newNegative(),
 		parsed:   newParsed(),
 		suspects: newSuspects(),
-		newest:   newNewest(),
+		known:    newKnown(),
 		aliases:  newAliases(),
 		tired:    newNegative(),
 		doubles:  newDoubles(),
@@ -164,6 +164,13 @@ func (s *Server) Run(ctx context.Context) error {
 	s.ahead.run(ctx)
 	s.flights.close()
 	return nil
+}
+
+// Forget makes the server look again for what rules need to know about modules:
+// something was removed from the store.
+func (s *Server) Forget() {
+	s.known.clear()
+	s.aliases.clear()
 }
 
 // Collectors returns the metrics of the server.
@@ -225,4 +232,12 @@ func (s *Server) serveModule(w http.ResponseWriter, r *http.Request, path string
 	} else {
 		s.serveMutable(w, r, caller, req)
 	}
+}
+
+// inForce returns the rules that decide now.
+func (s *Server) inForce() Policy {
+	if p, ok := s.cfg.Policy.(replaceable); ok {
+		return p.Current()
+	}
+	return s.cfg.Policy
 }

@@ -13,9 +13,13 @@ import (
 // has an older one.
 const refreshPatience = time.Second
 
+// staleFor is how long an answer that could not be refreshed is worth remembering:
+// it is to be noticed when the source is back.
+const staleFor = time.Second
+
 // sibling returns the request for another file of the same module.
 func (r *request) sibling(kind, version string) request {
-	out := request{kind: kind, mod: module.Version{Path: r.mod.Path, Version: version}, from: r.from}
+	out := request{kind: kind, mod: module.Version{Path: r.mod.Path, Version: version}, from: r.from, rules: r.rules}
 	path, err := module.EscapePath(r.mod.Path)
 	if err != nil {
 		return out // not possible: the path has been unescaped
@@ -64,18 +68,21 @@ func (s *Server) fetchSmall(ctx context.Context, req request) ([]byte, error) {
 
 // current returns an answer of the source that changes with time: fresh if that
 // can be had soon, else the one that is stored. A list of the files that happen to
-// be here is none: rules would be held against a part of the truth.
-func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
+// be here is none: rules would be held against a part of the truth. Its ttl is how
+// long it need not be asked for again.
+func (s *Server) current(ctx context.Context, req request) (mutable, error) {
 	old, have := s.load(ctx, req)
 	age := time.Since(old.attrs.Checked)
 	if have && 0 <= age && age < req.from.list {
-		return old.body, nil
+		old.ttl = req.from.list - age
+		return old, nil
 	}
+	old.ttl = min(staleFor, req.from.list)
 	switch absent := s.negative.fresh(req.name, req.from.negative); {
 	case have && (absent || s.tired.fresh(req.name, restFrom)):
-		return old.body, nil
+		return old, nil
 	case absent:
-		return nil, errAbsentBefore
+		return mutable{}, errAbsentBefore
 	}
 	if have {
 		var cancel context.CancelFunc
@@ -90,10 +97,10 @@ func (s *Server) current(ctx context.Context, req request) ([]byte, error) {
 	}
 	switch {
 	case err == nil:
-		return f.body, nil
+		return mutable{body: f.body, attrs: f.attrs, ttl: req.from.list}, nil
 	case have:
 		s.tired.remember(req.name)
-		return old.body, nil
+		return old, nil
 	}
-	return nil, err
+	return mutable{}, err
 }

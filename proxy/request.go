@@ -39,6 +39,8 @@ type request struct {
 	// since is when a zip came here, as its request found it: zero if it did
 	// not. To fetch it must not turn a decision about what is new.
 	since time.Time
+	// rules are those that decide; nil until a decision is due.
+	rules Policy
 }
 
 // immutable reports whether the answer never changes.

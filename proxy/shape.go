@@ -15,6 +15,7 @@ import (
 // answers, and must not be led to one whose zip is refused then: the go command
 // does not try an older one (measured with go1.26).
 func (s *Server) shape(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) (mutable, bool) {
+	req.rules = s.inForce()
 	switch req.kind {
 	case kindList:
 		return s.shapeList(w, r, caller, req, a)
@@ -32,11 +33,19 @@ func (s *Server) shape(w http.ResponseWriter, r *http.Request, caller policy.Cal
 
 func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request, a mutable) (mutable, bool) {
 	facts := policy.Facts{Now: time.Now()}
-	if _, v := s.cfg.Policy.Filter(caller, req.mod.Path, facts); v.Wants == 0 {
+	if v := s.viewOf(caller, req, facts.Now, a.attrs.SHA256); v != nil && !a.part {
+		if v.body != nil {
+			a.body, a.attrs.SHA256 = v.body, ""
+		}
+		return a, s.heed(w, r, caller, req, v.verdict)
+	}
+	if _, v := req.rules.Filter(caller, req.mod.Path, facts); v.Wants == 0 {
 		return a, s.heed(w, r, caller, req, v) // no rule can hide anything
 	}
 	versions := strings.Fields(string(a.body))
-	change(&facts, policy.FactVersions, func(m *policy.Module) { m.Versions = versions })
+	if a.part || !s.remembers(r.Context(), req, a) {
+		change(&facts, policy.FactVersions, func(m *policy.Module) { m.Versions = versions })
+	}
 	visible, v, err := s.filterAnswer(r.Context(), caller, req, &facts, a)
 	if v.Wants != 0 {
 		v = unsure(req, v, err)
@@ -50,6 +59,27 @@ func (s *Server) shapeList(w http.ResponseWriter, r *http.Request, caller policy
 	return a, true
 }
 
+// remembers reports whether what is remembered of the module of req is about the
+// list a.
+func (s *Server) remembers(ctx context.Context, req request, a mutable) bool {
+	about := s.known.get(req.mod.Path, time.Now())
+	if about == nil && a.ttl > 0 && s.learnVersions(ctx, req, new(policy.Facts)) == nil {
+		about = s.known.get(req.mod.Path, time.Now())
+	}
+	return about != nil && about.sum != "" && about.sum == a.attrs.SHA256
+}
+
+// viewOf returns how caller sees the module of req by the list whose digest is sum,
+// if that is remembered.
+func (s *Server) viewOf(caller policy.Caller, req request, now time.Time, sum string) *view {
+	rules, _ := req.rules.(*policy.Policy)
+	about := s.known.get(req.mod.Path, now)
+	if about == nil || about.sum == "" || about.sum != sum {
+		return nil
+	}
+	return about.view(rules, caller, now)
+}
+
 // filterAnswer is filter for the list a. If that is a part of the list, the newest
 // version in it does not speak for the module.
 func (s *Server) filterAnswer(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, a mutable) ([]string, policy.Verdict, error) {
@@ -57,7 +87,7 @@ func (s *Server) filterAnswer(ctx context.Context, caller policy.Caller, req req
 		return s.filter(ctx, caller, req, facts)
 	}
 	s.learnAllFirstSeen(ctx, req, facts)
-	visible, v := s.cfg.Policy.Filter(caller, req.mod.Path, *facts)
+	visible, v := req.rules.Filter(caller, req.mod.Path, *facts)
 	return visible, v, nil
 }
 

@@ -61,6 +61,7 @@ func (a *admin) purged(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusBadRequest, err.Error()+"\n")
 		return
 	}
+	a.app.server.Forget()
 	var text strings.Builder
 	gone.print(&text)
 	status := http.StatusOK

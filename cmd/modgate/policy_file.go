@@ -205,6 +205,9 @@ func (l *livePolicy) Collectors() []prometheus.Collector {
 	}, func() float64 { return float64(l.now.Load().Rules()) })}
 }
 
+// Current returns the policy in force, for who decides more than one thing by it.
+func (l *livePolicy) Current() *policy.Policy { return l.now.Load() }
+
 // Route implements proxy.Policy.
 func (l *livePolicy) Route(c policy.Caller, path string) policy.Route {
 	return l.now.Load().Route(c, path)

@@ -1,0 +1,114 @@
+package proxy_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/policy"
+	"github.com/modgate/modgate/proxy"
+	"github.com/modgate/modgate/proxy/proxytest"
+)
+
+// What rules need to know is read once, and asked for no more.
+func TestFactsAreRemembered(t *testing.T) {
+	t.Parallel()
+	yes := true
+	mods := versions(t, "example.com/m", "retract v1.1.0 // broken\n", "v1.0.0", "v1.1.0", "v1.2.0")
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{When: policy.When{Retracted: &yes}, Action: deny})}, mods...)
+	for range 3 {
+		w.get("/example.com/m/@v/v1.0.0.zip")
+	}
+	for _, name := range []string{"list", "v1.2.0.mod"} {
+		w.must(w.store.Delete(context.Background(), "example.com/m/@v/"+name))
+		for _, up := range []*proxytest.Server{w.up, w.up2} {
+			up.SetFault("/example.com/m/@v/"+name, proxytest.Status(500, "down"))
+		}
+	}
+	w.want(w.get("/example.com/m/@v/v1.0.0.zip"), mods[0].Zip, access.Hit)
+	w.wantNo(w.get("/example.com/m/@v/v1.1.0.zip"), 403, access.Denied, "retracted by v1.2.0: broken")
+}
+
+// A version that appears may take another one back.
+func TestFactsChangeWithTheList(t *testing.T) {
+	t.Parallel()
+	yes := true
+	mods := versions(t, "example.com/m", "retract v1.1.0 // broken\n", "v1.0.0", "v1.1.0", "v1.2.0")
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{When: policy.When{Retracted: &yes}, Action: deny})}, mods...)
+	w.up.SetFile("/example.com/m/@v/list", []byte("v1.0.0\nv1.1.0\n"))
+	for range 3 {
+		if a := w.get("/example.com/m/@v/v1.1.0.zip"); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.text())
+		}
+		if a := w.get("/example.com/m/@v/list"); a.text() != "v1.0.0\nv1.1.0\n" {
+			t.Fatalf("list: %q", a.text())
+		}
+	}
+	w.get("/example.com/m/@v/v1.2.0.mod")
+	w.wantNo(w.get("/example.com/m/@v/v1.1.0.zip"), 403, access.Denied, "retracted by v1.2.0")
+	if a := w.get("/example.com/m/@v/list"); a.text() != "v1.0.0\nv1.2.0\n" {
+		t.Errorf("list: %q", a.text())
+	}
+}
+
+// What was found out for one set of rules, or for one caller, is not another's.
+func TestFactsAreForRulesAndCallers(t *testing.T) {
+	t.Parallel()
+	live := new(swapped)
+	load := func(groups string, versions ...string) {
+		p, err := policy.New(policy.Config{Rules: policy.Rules{Rules: []policy.Rule{
+			{Name: "r", Versions: versions, Groups: strings.Fields(groups), Action: deny, Reason: "because"}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		live.Store(p)
+	}
+	mods := append(versions(t, "example.com/m", "", "v1.0.0", "v1.1.0"), proxytest.Simple(t, "example.com/m", aliasOf))
+	load("", "v1.0.0")
+	w := newWorld(t, options{config: func(c *proxy.Config) { c.Policy = live }}, mods...)
+	w.up.SetFile("/example.com/m/@v/v1.1.0.info", taggedInfo("v1.1.0"))
+	check := func(list string, alias int) {
+		t.Helper()
+		for range 3 {
+			if a := w.get("/example.com/m/@v/list"); a.text() != list {
+				t.Errorf("list: %q, want %q", a.text(), list)
+			}
+			if a := w.get("/example.com/m/@v/" + aliasOf + ".zip"); a.status != alias {
+				t.Errorf("the commit of v1.1.0: %d, want %d", a.status, alias)
+			}
+		}
+	}
+	check("v1.1.0\n", 200)
+	load("", "v1.1.0")
+	check("v1.0.0\n", 403)
+	load("ci", "v1.1.0")
+	for range 3 {
+		check("v1.0.0\nv1.1.0\n", 200)
+		for groups, denied := range map[string]bool{"": false, "dev": false, "ci": true, "dev ci": true} {
+			e, err := w.server.Explain(context.Background(), policy.Caller{Groups: strings.Fields(groups)}, "example.com/m", aliasOf)
+			if err != nil || e.Verdict.Deny != denied {
+				t.Errorf("in %q: refused %v, %v", groups, e.Verdict.Deny, err)
+			}
+		}
+	}
+}
+
+// What was removed from the store is looked at again.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	yes := true
+	mods := versions(t, "example.com/m", "retract v1.0.0\n", "v1.0.0", "v1.1.0")
+	w := newWorld(t, options{noProofs: true, config: ruled(t, "", policy.Rule{When: policy.When{Retracted: &yes}, Action: deny})}, mods...)
+	for range 3 {
+		w.wantNo(w.get("/example.com/m/@v/v1.0.0.zip"), 403, access.Denied)
+	}
+	w.up.SetFile("/example.com/m/@v/v1.1.0.mod", []byte("module example.com/m\n"))
+	for _, name := range []string{"list", "v1.1.0.mod"} {
+		w.must(w.store.Delete(context.Background(), "example.com/m/@v/"+name))
+	}
+	w.server.Forget()
+	if a := w.get("/example.com/m/@v/v1.0.0.zip"); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.text())
+	}
+}
