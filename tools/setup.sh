@@ -36,6 +36,7 @@ nginx      nginx      ./usr/sbin/nginx      the load balancer in the tests of a 
 # The same for modbench, which does without where it must.
 bench_programs='
 wrk     wrk            the load generator of modbench
+h2load  nghttp2-client the same over HTTP/2
 '
 
 say() { printf 'setup: %s\n' "$*" >&2; }

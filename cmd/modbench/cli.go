@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -209,31 +206,5 @@ func upstreamCommand() *cobra.Command {
 	f.StringVar(&record, "record", "", "keep every answer in this directory and ask the origin only once")
 	f.DurationVar(&delay, "delay", 0, "hold every request back for so long")
 	f.Int64Var(&rate, "rate", 0, "bytes per second of one body; 0: unbounded")
-	return c
-}
-
-// bareCommand is the floor that a proxy written in Go stands on.
-func bareCommand() *cobra.Command {
-	var addr string
-	c := &cobra.Command{
-		Use:    "bare",
-		Short:  "Answer every request with one small text, as fast as Go's HTTP server can",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			text := bytes.Repeat([]byte("// go.mod\n"), 20)
-			l, err := listen(c.Context(), addr, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-				w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-				w.Write(text)
-			}))
-			if err != nil {
-				return err
-			}
-			<-c.Context().Done()
-			return l.Close()
-		},
-	}
-	c.Flags().StringVar(&addr, "listen", "127.0.0.1:8090", "address")
 	return c
 }

@@ -24,22 +24,29 @@ type loadConfig struct {
 	Duration    time.Duration
 	Wrk         string // path of wrk; empty: the generator inside modbench
 	Dir         string // for wrk's script
+	TLS         tlsLoad
 }
 
 // loadResult is what came out of it.
 type loadResult struct {
 	PerSecond float64 // complete 200 answers
 	P50, P99  time.Duration
+	Mean      time.Duration // of h2load, which knows no quantiles
 }
 
 // load asks for Paths as fast as answers come, over kept connections. An
 // answer other than 200 is an error.
 func load(ctx context.Context, c loadConfig) (loadResult, error) {
 	// One pass over all paths: connections, page cache, and that they exist.
+	tr := c.transport()
+	defer tr.CloseIdleConnections()
 	for _, p := range c.Paths {
-		if _, err := get(ctx, http.DefaultClient, c.Base+p, io.Discard); err != nil {
+		if _, err := get(ctx, &http.Client{Transport: tr}, c.Base+p, io.Discard); err != nil {
 			return loadResult{}, err
 		}
+	}
+	if c.TLS.H2load != "" {
+		return runH2load(ctx, c)
 	}
 	if c.Wrk != "" {
 		return runWrk(ctx, c)
@@ -49,7 +56,7 @@ func load(ctx context.Context, c loadConfig) (loadResult, error) {
 
 // generate is the load generator inside modbench.
 func generate(ctx context.Context, c loadConfig) (loadResult, error) {
-	tr := newTransport()
+	tr := c.transport()
 	defer tr.CloseIdleConnections()
 	hc := &http.Client{Transport: tr}
 	hists := make([]histogram, c.Connections)

@@ -41,6 +41,8 @@ func allRows() []row {
 		{"hits-mod", ".mod hits", hitsMod},
 		{"hits-zip", "zip hits, 240 KB", hitsZip},
 		{"hits-bigzip", "zip hits, 36 MB", hitsBigZip},
+		{"hits-mod-https1", ".mod hits over HTTP/1.1 and TLS", hitsHTTPS1},
+		{"hits-mod-https2", ".mod hits over HTTP/2 and TLS", hitsHTTPS2},
 		{"sendfile", "sendfile seen while a 36 MB zip is sent", sendfile},
 	}
 }

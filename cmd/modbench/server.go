@@ -31,6 +31,8 @@ type command struct {
 	Env  []string // beside outsideEnv and an own HOME
 	URL  string
 	Dir  string // empty directory that is its own: cache, logs, HOME
+
+	Client *http.Client // asks URL whether the server is ready; nil: the default one
 }
 
 // start runs c and waits until it answers HTTP. The process ends with ctx.
@@ -56,7 +58,7 @@ func (c command) start(ctx context.Context) (*server, error) {
 	}
 	s := &server{URL: c.URL, PID: cmd.Process.Pid, Dir: filepath.Join(c.Dir, "cache"), cmd: cmd, logs: logs, done: make(chan error, 1)}
 	go func() { s.done <- cmd.Wait() }()
-	if err := s.ready(ctx, 30*time.Second); err != nil {
+	if err := s.ready(ctx, c.Client, 30*time.Second); err != nil {
 		out, _ := os.ReadFile(logs.Name())
 		return nil, fmt.Errorf("start %s: %w\n%s", filepath.Base(c.Path), errors.Join(err, s.Close()), lastLines(out, 12))
 	}
@@ -64,7 +66,10 @@ func (c command) start(ctx context.Context) (*server, error) {
 }
 
 // ready waits until the server answers anything at all over HTTP.
-func (s *server) ready(ctx context.Context, limit time.Duration) error {
+func (s *server) ready(ctx context.Context, client *http.Client, limit time.Duration) error {
+	if client == nil {
+		client = http.DefaultClient
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
@@ -78,7 +83,7 @@ func (s *server) ready(ctx context.Context, limit time.Duration) error {
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		if err == nil {
 			return resp.Body.Close()
 		}

@@ -54,6 +54,9 @@ func serveStandIn(ctx context.Context, args []string) error {
 		return err
 	}
 	defer rec.Close()
+	if cert, key, ok := strings.Cut(flags["tls-files"], ":"); ok {
+		return serveTLS(ctx, flags["listen"], rec, cert, key)
+	}
 	l, err := listen(ctx, flags["listen"], rec)
 	if err != nil {
 		return err
@@ -182,6 +185,12 @@ func TestCompare(t *testing.T) {
 	}
 	report := compare("cold-near,cold-far,cold-nosum,two-cold,ttfb,disk,warm,warm-nosum,warm-upstream,hits-mod")
 	for _, want := range []string{"modgate = 0 (≤ 0): pass", "modgate = 1 (≤ 1): pass", "| .mod hits | 1/s |", "2 different files in turn"} {
+		if !strings.Contains(report, want) {
+			t.Errorf("report lacks %q:\n%s", want, report)
+		}
+	}
+	report += compare("hits-mod-https1,hits-mod-https2")
+	for _, want := range []string{"| .mod hits over HTTP/1.1 and TLS | 1/s |", "| .mod hits over HTTP/2 and TLS | 1/s |", "modgate / http.FileServer = ", "8 connections with 4 requests"} {
 		if !strings.Contains(report, want) {
 			t.Errorf("report lacks %q:\n%s", want, report)
 		}

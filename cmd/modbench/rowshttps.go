@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// fileServer is http.FileServer over the files that the client needs.
+const fileServer = "http.FileServer"
+
+func hitsHTTPS1(ctx context.Context, b *bench) (result, error) { return b.hitsHTTPS(ctx, false) }
+
+func hitsHTTPS2(ctx context.Context, b *bench) (result, error) { return b.hitsHTTPS(ctx, true) }
+
+// hitsHTTPS measures modgate and two servers of net/http that do nothing else,
+// all three with one certificate.
+func (b *bench) hitsHTTPS(ctx context.Context, http2 bool) (r result, err error) {
+	r = result{Unit: unitPerSecond}
+	paths, err := treePaths(b.tree, ".mod")
+	if err != nil {
+		return r, err
+	}
+	paths = paths[:min(256, len(paths))]
+	servers, roots, stop, err := b.secureServers(ctx)
+	defer func() { err = errors.Join(err, stop()) }()
+	if err != nil {
+		return r, err
+	}
+	over := tlsLoad{Roots: roots, HTTP2: http2}
+	if http2 && b.cfg.Load != "builtin" {
+		if over.H2load, err = exec.LookPath("h2load"); err != nil {
+			r.note("h2load is not installed (Debian: nghttp2-client): the generator inside modbench takes more of the machine than the servers")
+			err = nil
+		}
+	}
+	for range b.cfg.Rounds {
+		for _, s := range servers {
+			c := loadConfig{Base: s.url, Paths: paths, Connections: b.cfg.Conns, Duration: b.cfg.Duration, Dir: b.tmp, TLS: over}
+			if !http2 {
+				c.Wrk = b.wrk
+			}
+			lr, err := load(ctx, c)
+			if err != nil {
+				return r, fmt.Errorf("%s: %w", s.name, err)
+			}
+			r.add(s.name, lr.PerSecond)
+			b.log.Info("hits", "contender", s.name, "http2", http2, "per_second", int(lr.PerSecond), "p50", lr.P50, "p99", lr.P99, "mean", lr.Mean)
+		}
+	}
+	r.ratio("modgate", fileServer, 0.9, false)
+	r.note("%d different files in turn, one certificate (ECDSA P-256), TLS 1.3; http.FileServer and bare are servers of net/http with that certificate and nothing else: one serves the same files, one a text of 200 bytes for everything. modgate / bare = %s",
+		len(paths), number(r.median("modgate")/r.median(bare)))
+	if http2 {
+		r.note("%d connections with %d requests under way on each", max(1, b.cfg.Conns/streams), streams)
+	}
+	return r, err
+}
+
+// secureServers starts the servers, modgate with an empty cache. stop ends those
+// that were started, also after an error.
+func (b *bench) secureServers(ctx context.Context) (servers []warmServer, roots *x509.CertPool, stop func() error, err error) {
+	var stops []func() error
+	stop = func() error {
+		var errs []error
+		for _, s := range stops {
+			errs = append(errs, s())
+		}
+		return errors.Join(errs...)
+	}
+	dir := b.dir("tls")
+	cert, key, roots, err := writeCertificate(dir)
+	if err != nil {
+		return nil, nil, stop, err
+	}
+	transport := &http.Transport{TLSClientConfig: clientTLS(roots), DisableKeepAlives: true}
+	for _, name := range []string{bare, fileServer, "modgate"} {
+		addr, err := freeAddr()
+		if err != nil {
+			return nil, nil, stop, err
+		}
+		c := command{Path: b.bin.Self, URL: "https://" + addr, Dir: b.dir(name), Client: &http.Client{Transport: transport}}
+		switch name {
+		case bare:
+			c.Args = []string{"bare", "--listen=" + addr, "--cert=" + cert, "--key=" + key}
+		case fileServer:
+			c.Args = []string{"bare", "--listen=" + addr, "--cert=" + cert, "--key=" + key, "--files=" + b.tree}
+		default:
+			t := b.near()
+			c.Path = b.bin.Modgate
+			c.Args = []string{"serve", "--listen=" + addr, "--admin-listen=127.0.0.1:0", "--upstream=" + t.Upstream, "--sumdb=" + t.SumDB,
+				"--cache-dir=" + filepath.Join(c.Dir, "cache"), "--tls-mode=files", "--tls-files=" + cert + ":" + key}
+		}
+		s, err := c.start(ctx)
+		if err != nil {
+			return nil, nil, stop, err
+		}
+		stops = append(stops, s.Close)
+		servers = append(servers, warmServer{name: name, url: s.URL, pid: s.PID})
+	}
+	return servers, roots, stop, nil
+}
+
+// clientTLS is for a client that knows roots.
+func clientTLS(roots *x509.CertPool) *tls.Config {
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
+// writeCertificate makes a certificate for the loopback address that has signed
+// itself, as files in dir, which is made.
+func writeCertificate(dir string) (certFile, keyFile string, roots *x509.CertPool, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", nil, err
+	}
+	now := time.Now()
+	t := &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "modbench"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return "", "", nil, err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", "", nil, err
+	}
+	certFile, keyFile, roots = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), x509.NewCertPool()
+	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	roots.AppendCertsFromPEM(public)
+	err = os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(certFile, public, 0o644)
+	}
+	if err == nil {
+		err = os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600)
+	}
+	return certFile, keyFile, roots, err
+}
