@@ -177,6 +177,15 @@ func (a *app) addSumDB(p *proxy.Config, c *Config, rules *livePolicy, remote sum
 // the rest, so that none is older than ttl.private.
 func refsTTL(c *Config) time.Duration { return c.TTL.Private.std() / 5 }
 
+// maxAhead is how much one visit to a repository may bring that nobody has
+// asked for: the default, or nothing where looking ahead is turned off.
+func maxAhead(c *Config) int64 {
+	if c.LookAhead == 0 {
+		return -1
+	}
+	return 0
+}
+
 // addPrivate gives p the way to the repositories of private modules, and the
 // memory of what they were at first.
 func (a *app) addPrivate(p *proxy.Config, c *Config, registry *prometheus.Registry) error {
@@ -208,6 +217,7 @@ func (a *app) addPrivate(p *proxy.Config, c *Config, registry *prometheus.Regist
 		Slots:     int(c.Direct.Fetches),
 		Timeout:   c.Direct.Timeout.std(),
 		RefsTTL:   max(refsTTL(c), 1), // 0 would be the default
+		MaxAhead:  maxAhead(c),
 		Trust:     trust,
 		LookupEnv: os.LookupEnv,
 		Logger:    p.Logger,

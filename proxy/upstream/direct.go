@@ -57,6 +57,10 @@ type DirectConfig struct {
 	// Keep is how long a repository is kept that no module is fetched from.
 	// Default: 30 days.
 	Keep time.Duration
+	// MaxAhead bounds what one visit to a repository may bring that nobody has
+	// asked for: commits of versions that follow one that was fetched, in
+	// bytes. Default: 64 MiB; negative: no such visits.
+	MaxAhead int64
 	// MaxKept bounds what all kept repositories take, in bytes. Those that
 	// were not used for longest go first, none that is in use. Default: 10 GiB.
 	MaxKept int64
@@ -186,6 +190,9 @@ func (cfg DirectConfig) withDefaults() DirectConfig {
 	}
 	if cfg.MaxFetch == 0 {
 		cfg.MaxFetch = 500 << 20
+	}
+	if cfg.MaxAhead == 0 {
+		cfg.MaxAhead = 64 << 20
 	}
 	if cfg.MaxKept == 0 {
 		cfg.MaxKept = 10 << 30

@@ -21,6 +21,7 @@ const (
 	runQuery    = "query"
 	runList     = "list"
 	runDownload = "download"
+	runAhead    = "ahead"
 )
 
 func newDirectMetrics() *directMetrics {
@@ -50,7 +51,7 @@ func newDirectMetrics() *directMetrics {
 	for _, r := range reasons() {
 		m.failures.WithLabelValues(string(r))
 	}
-	for _, run := range []string{runQuery, runList, runDownload} {
+	for _, run := range []string{runQuery, runList, runDownload, runAhead} {
 		m.runs.WithLabelValues(run)
 	}
 	return m

@@ -113,7 +113,6 @@ func (d *Direct) startPacking(w *work) error {
 	d.mu.Unlock()
 	w.packing = run
 	d.wg.Go(func() { // the request is in d.wg, so that Run waits
-		defer d.leave(w)
 		defer cancel()
 		run.err = d.goRun(ctx, w, r, func(ctx context.Context, f *goproxy.GoFetcher) error {
 			info, mod, zip, err := f.Download(ctx, m.Path, m.Version)
@@ -123,6 +122,10 @@ func (d *Direct) startPacking(w *work) error {
 			return errors.Join(info.Close(), mod.Close(), zip.Close())
 		})
 		close(run.done)
+		d.leave(w)
+		if run.err == nil {
+			d.lookAhead(r, m)
+		}
 		d.tidy(ctx, r.place)
 	})
 	return nil

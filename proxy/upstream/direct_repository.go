@@ -20,6 +20,7 @@ type repository struct {
 	busy lock // held while refs are asked for
 
 	using sync.RWMutex // held for reading while the go command uses what is kept
+	ahead ahead
 
 	mu   sync.Mutex // guards what is below
 	base *url.URL   // where url redirects to, or url

@@ -73,6 +73,7 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 	defer giveUp(nil)
 	defer r.refs.onError(giveUp)()
 	repo := d.repository(r.place.url)
+	repo.ahead.giveWay(strings.TrimSuffix(r.only, "+incompatible"))
 	repo.using.RLock()
 	defer repo.using.RUnlock()
 	d.touch(r.place)

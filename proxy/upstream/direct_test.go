@@ -4,7 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/json"
-	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -40,13 +40,7 @@ func TestDirectServesAModule(t *testing.T) {
 	if !strings.HasPrefix(string(mod), "module "+lib+"\n") {
 		t.Errorf("mod: %q", mod)
 	}
-	data := must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
-	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := must[io.ReadCloser](t)(fileIn(z, lib+"@v1.0.0/lib.go"))
-	if text := must[[]byte](t)(io.ReadAll(f)); string(text) != "package lib // v1.0.0\n" {
+	if text := inZip(t, must[[]byte](t)(w.read(lib, "v1.0.0", "zip")), lib+"@v1.0.0/lib.go"); text != "package lib // v1.0.0\n" {
 		t.Errorf("lib.go: %q", text)
 	}
 	if list := must[[]string](t)(w.direct.List(t.Context(), lib)); !slices.Equal(list, []string{"v1.0.0", "v1.1.0"}) {
@@ -66,7 +60,15 @@ func TestDirectServesAModule(t *testing.T) {
 	}
 }
 
-func fileIn(z *zip.Reader, name string) (io.ReadCloser, error) { return z.Open(name) }
+// inZip returns a file of a zip.
+func inZip(t testing.TB, data []byte, name string) string {
+	t.Helper()
+	text, err := fs.ReadFile(must[*zip.Reader](t)(zip.NewReader(bytes.NewReader(data), int64(len(data)))), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
 
 // Repositories are found behind vanity hosts, in groups of groups, by a .git
 // in the path, and by rules, also for hosts that the go command knows itself.

@@ -64,7 +64,7 @@ func newGitWorld(t testing.TB, change func(*gitWorld)) *gitWorld {
 	}
 	w.cfg = DirectConfig{
 		Dir: filepath.Join(t.TempDir(), "direct"), Private: "*.corp.example", Self: self,
-		Trust: w.server.CA, Proxy: noProxy, Lookup: w.lookup, Dial: w.dial, RefsTTL: time.Nanosecond,
+		Trust: w.server.CA, Proxy: noProxy, Lookup: w.lookup, Dial: w.dial, RefsTTL: time.Nanosecond, MaxAhead: -1,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Rules: Rules{
 			Networks:    []string{"127.0.0.0/8"},
