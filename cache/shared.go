@@ -35,6 +35,9 @@ type SharedConfig struct {
 	// Visible is how long a lease is kept for an object that is on its way to
 	// the bucket. Default 20 seconds.
 	Visible time.Duration
+	// Heard is called for each name that another process announces. Default:
+	// nothing is called.
+	Heard func(name string)
 	// Logger receives what the shared tier could not do. nil discards.
 	Logger *slog.Logger
 }
@@ -231,6 +234,18 @@ func (s *Shared) names(ctx context.Context, prefix string) iter.Seq2[Entry, erro
 		return n.Names(ctx, prefix)
 	}
 	return s.c.Bucket.List(ctx, prefix)
+}
+
+// Announce makes the other processes hear a name, under which nothing is stored.
+// errors.ErrUnsupported: they cannot be told.
+func (s *Shared) Announce(ctx context.Context, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if _, ok := s.c.Fast.(announcer); !ok {
+		return fmt.Errorf("announce %s: %w", name, errors.ErrUnsupported)
+	}
+	return s.announce(ctx, name, false)
 }
 
 // Lease implements Leaser, if the fast store does.

@@ -126,6 +126,9 @@ func (s *Shared) heard(ctx context.Context, name string, gone bool) {
 		return
 	}
 	s.absent.remove(name)
+	if s.c.Heard != nil {
+		s.c.Heard(name)
+	}
 	if !gone {
 		s.stale.add(name)
 		return

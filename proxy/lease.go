@@ -14,6 +14,8 @@ type fleet interface {
 	cache.Leaser
 	// Look is Get, but knows what others have stored until now.
 	Look(ctx context.Context, name string) (*cache.Object, error)
+	// Announce makes the others hear a name under which nothing is stored.
+	Announce(ctx context.Context, name string) error
 }
 
 // How a fetch of one server of a fleet came out.
@@ -135,7 +137,7 @@ func (s *Server) refresh(ctx context.Context, f *flight, r request) error {
 		return s.askSource(ctx, f, r)
 	}
 	fresh := func(o *cache.Object) bool {
-		if age := time.Since(o.Attrs.Checked); age < 0 || age >= r.from.list {
+		if !s.fresh(r, o.Attrs.Checked) {
 			return false
 		}
 		body, err := o.ReadAll(maxList)

@@ -64,6 +64,8 @@ func (f *inFleet) Look(ctx context.Context, name string) (*cache.Object, error) 
 	return f.Get(ctx, name)
 }
 
+func (f *inFleet) Announce(context.Context, string) error { return errors.ErrUnsupported }
+
 func newInFleet(t *testing.T) *inFleet {
 	d, err := disk.New(disk.Config{Dir: t.TempDir()})
 	if err != nil {

@@ -29,10 +29,9 @@ const maxList = 16 << 20
 func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) {
 	rec := access.From(w)
 	old, have := s.load(r.Context(), req)
-	// A negative age is that of a clock which was put back.
 	age := time.Since(old.attrs.Checked)
 	switch {
-	case have && (0 <= age && age < req.from.list || cacheOnly(r)):
+	case have && (s.fresh(req, old.attrs.Checked) || cacheOnly(r)):
 		rec.Outcome = access.Hit
 		old.ttl = req.from.list - max(age, 0)
 		s.serveAnswer(w, r, caller, req, old)
@@ -45,7 +44,7 @@ func (s *Server) serveMutable(w http.ResponseWriter, r *http.Request, caller pol
 		}
 		s.fail(w, r, req, notCached{})
 		return
-	case s.negative.fresh(req.name, req.from.negative):
+	case s.absentNow(req):
 		s.serveStale(w, r, caller, req, errAbsentBefore)
 		if rec.Outcome == access.Absent {
 			rec.Outcome = access.Negative

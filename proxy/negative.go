@@ -46,10 +46,16 @@ func (n *negative) forget(name string) {
 	delete(n.seen, n.key(name))
 }
 
-// fresh reports whether name was absent less than ttl ago.
-func (n *negative) fresh(name string, ttl time.Duration) bool {
+// at returns when name was last absent, if that is known.
+func (n *negative) at(name string) (time.Time, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	at, ok := n.seen[n.key(name)]
+	return at, ok
+}
+
+// fresh reports whether name was absent less than ttl ago.
+func (n *negative) fresh(name string, ttl time.Duration) bool {
+	at, ok := n.at(name)
 	return ok && time.Since(at) < ttl
 }

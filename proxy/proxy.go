@@ -89,6 +89,7 @@ type Server struct {
 	small    *slots
 	checks   chan struct{} // bounds how many zips are checked at once
 	negative *negative
+	renewed  renewals
 	parsed   *parsed
 	suspects *suspects
 	known    *known

@@ -44,7 +44,7 @@ func (s *Server) read(ctx context.Context, req request) ([]byte, error) {
 		} else if err == nil {
 			obj.Close()
 		}
-		if s.negative.fresh(req.name, req.from.negative) {
+		if s.absentNow(req) {
 			return nil, errAbsentBefore
 		}
 		body, err := s.fetchSmall(ctx, req)
@@ -72,13 +72,12 @@ func (s *Server) fetchSmall(ctx context.Context, req request) ([]byte, error) {
 // long it need not be asked for again.
 func (s *Server) current(ctx context.Context, req request) (mutable, error) {
 	old, have := s.load(ctx, req)
-	age := time.Since(old.attrs.Checked)
-	if have && 0 <= age && age < req.from.list {
-		old.ttl = req.from.list - age
+	if have && s.fresh(req, old.attrs.Checked) {
+		old.ttl = req.from.list - time.Since(old.attrs.Checked)
 		return old, nil
 	}
 	old.ttl = min(staleFor, req.from.list)
-	switch absent := s.negative.fresh(req.name, req.from.negative); {
+	switch absent := s.absentNow(req); {
 	case have && (absent || s.tired.fresh(req.name, restFrom)):
 		return old, nil
 	case absent:

@@ -35,7 +35,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, caller policy
 		case err == nil:
 			obj.Close() // not proven yet
 		}
-		absent := s.negative.fresh(req.name, req.from.negative)
+		absent := s.absentNow(req)
 		switch {
 		case (cacheOnly(r) || absent) && s.refusesKnown(w, r, caller, req):
 			return

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,7 @@ type admin struct {
 	started  time.Time
 	explain  explainer
 	reloads  *reloads
+	warming  atomic.Int32 // requests for /-/warm that run
 
 	certificates *tlsmgr.Manager // nil without TLS
 }
@@ -33,13 +35,15 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /-/ca.pem", a.caPEM)
 	mux.HandleFunc("GET /-/explain/{question...}", a.explained)
 	mux.Handle("POST /-/purge", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.purged)))
+	mux.Handle("POST /-/refresh", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.refreshed)))
+	mux.Handle("POST /-/warm", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.warmed)))
 	mux.Handle("POST /-/tls/renew", http.NewCrossOriginProtection().Handler(http.HandlerFunc(a.renewCertificate)))
 	mux.HandleFunc("GET /-/pprof/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "profiles: allocs block cmdline goroutine heap mutex profile threadcreate trace\n")
 	})
 	mux.HandleFunc("GET /-/pprof/{name}", profile)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/ca.pem /-/explain/MODULE@VERSION /-/purge /-/pprof/\n")
+		plain(w, http.StatusOK, "modgate: /metrics /healthz /readyz /-/status /-/ca.pem /-/explain/MODULE@VERSION /-/purge /-/refresh /-/warm /-/pprof/\n")
 	})
 	return a.health.front(mux)
 }

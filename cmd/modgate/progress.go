@@ -16,6 +16,7 @@ type progress struct {
 	w     io.Writer
 	what  string
 	total int
+	every time.Duration            // between lines
 	bar   *progressbar.ProgressBar // nil where w is no terminal
 
 	mu   sync.Mutex // guards what follows, and writing to w
@@ -28,7 +29,7 @@ const lineEvery = 5 * time.Second
 
 // newProgress starts showing; total -1 is unknown.
 func newProgress(w io.Writer, what string, total int) *progress {
-	p := &progress{w: w, what: what, total: total, next: time.Now().Add(lineEvery)}
+	p := &progress{w: w, what: what, total: total, every: lineEvery, next: time.Now().Add(lineEvery)}
 	if isTerminal(w) {
 		p.bar = progressbar.NewOptions(total,
 			progressbar.OptionSetWriter(w),
@@ -50,7 +51,7 @@ func (p *progress) step() {
 		return
 	}
 	if now := time.Now(); now.After(p.next) {
-		p.next = now.Add(lineEvery)
+		p.next = now.Add(p.every)
 		p.line()
 	}
 }

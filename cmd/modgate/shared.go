@@ -28,7 +28,7 @@ func (a *app) openShared(ctx context.Context, c *Config, near stores, registry *
 	if err != nil {
 		return nil, nil, err
 	}
-	shared := cache.SharedConfig{MaxFast: maxInMemory, Logger: log}
+	shared := cache.SharedConfig{MaxFast: maxInMemory, Heard: a.heard, Logger: log}
 	if c.Cache.Redis.on() {
 		if shared.Fast, err = a.openRedis(c, trust, registry, log); err != nil {
 			return nil, nil, err
@@ -47,6 +47,13 @@ func (a *app) openShared(ctx context.Context, c *Config, near stores, registry *
 	registry.MustRegister(s.Collectors()...)
 	a.background = append(a.background, s.Run)
 	return s, s, nil
+}
+
+// heard is called while the app runs.
+func (a *app) heard(name string) {
+	if a.server != nil { // else this is a command
+		a.server.Heard(name)
+	}
 }
 
 func (a *app) openRedis(c *Config, trust *x509.CertPool, registry *prometheus.Registry, log *slog.Logger) (cache.Store, error) {

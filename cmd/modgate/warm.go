@@ -28,11 +28,12 @@ func warmCommand(p *process) *cobra.Command {
 	var address string
 	var concurrency int
 	cmd := &cobra.Command{
-		Use:   "warm GO.MOD | GO.SUM...",
+		Use:   "warm GO.MOD | GO.SUM | LIST...",
 		Short: "Fetch what a project needs, so that its builds find it in the cache",
-		Long: `Warm asks a running server for everything that a go.sum names, or that a go.mod
-requires, and compares the hashes of the go.sum with what comes. It can be
-pointed at any GOPROXY. The status is 1 if something could not be had.`,
+		Long: `Warm asks a running server for everything that a go.sum names, that a go.mod
+requires, or that a list of lines MODULE@VERSION has, and compares the hashes of
+the go.sum with what comes. It can be pointed at any GOPROXY. The status is 1 if
+something could not be had.`,
 		Args: cobra.MinimumNArgs(1),
 	}
 	settings := addSettings(cmd, p, "listen", "base_path")
@@ -65,10 +66,7 @@ pointed at any GOPROXY. The status is 1 if something could not be had.`,
 		if err != nil {
 			return err
 		}
-		for _, f := range w.failed {
-			fmt.Fprintf(p.stdout, "failed %s: %s\n", f.Name, f.Reason)
-		}
-		fmt.Fprintf(p.stdout, "%d files, %s, %d failed, %v\n", len(wants), Size(w.bytes).Human(), len(w.failed), time.Since(start).Round(time.Millisecond))
+		w.print(p.stdout, len(wants), time.Since(start))
 		if len(w.failed) > 0 {
 			return errReported
 		}
@@ -121,6 +119,14 @@ func (w *warmer) run(ctx context.Context, wants []want, concurrency int) error {
 	err := g.Wait()
 	slices.SortFunc(w.failed, func(a, b finding) int { return cmp.Compare(a.Name, b.Name) })
 	return err
+}
+
+// print says how a run went.
+func (w *warmer) print(out io.Writer, files int, took time.Duration) {
+	for _, f := range w.failed {
+		fmt.Fprintf(out, "failed %s: %s\n", f.Name, f.Reason)
+	}
+	fmt.Fprintf(out, "%d files, %s, %d failed, %v\n", files, Size(w.bytes).Human(), len(w.failed), took.Round(time.Millisecond))
 }
 
 // note notes how a fetch went. It returns an error if that ends the run.
@@ -252,20 +258,11 @@ func readWants(files []string) ([]want, error) {
 		if err != nil {
 			return nil, err
 		}
-		parse := parseGoMod
-		if looksLikeGoSum(data) {
-			parse = parseGoSum
-		}
-		more, err := parse(file, data)
+		more, err := parseWants(file, data)
 		if err != nil {
 			return nil, err
 		}
 		wants = append(wants, more...)
 	}
-	seen := map[want]bool{}
-	return slices.DeleteFunc(wants, func(w want) bool {
-		again := seen[w]
-		seen[w] = true
-		return again
-	}), nil
+	return onceEach(wants), nil
 }

@@ -2,11 +2,72 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 )
+
+// parseWants returns what a go.mod, a go.sum or a list of versions names, each
+// once.
+func parseWants(file string, data []byte) ([]want, error) {
+	parse := parseGoMod
+	switch {
+	case looksLikeGoSum(data):
+		parse = parseGoSum
+	case looksLikeList(data):
+		parse = parseList
+	}
+	wants, err := parse(file, data)
+	return onceEach(wants), err
+}
+
+// onceEach returns wants without repetitions.
+func onceEach(wants []want) []want {
+	seen := map[want]bool{}
+	return slices.DeleteFunc(wants, func(w want) bool {
+		again := seen[w]
+		seen[w] = true
+		return again
+	})
+}
+
+// looksLikeList reports whether the first line is one of a list of versions.
+func looksLikeList(data []byte) bool {
+	for line := range strings.Lines(string(data)) {
+		if fields := listFields(line); len(fields) > 0 {
+			return len(fields) == 1 && strings.Contains(fields[0], "@")
+		}
+	}
+	return false
+}
+
+// listFields returns the fields of a line of a list, without a comment.
+func listFields(line string) []string {
+	line, _, _ = strings.Cut(line, "#")
+	return strings.Fields(line)
+}
+
+// parseList returns the files of versions, one MODULE@VERSION in a line.
+func parseList(file string, data []byte) ([]want, error) {
+	var wants []want
+	n := 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		fields := listFields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		path, version, _ := strings.Cut(fields[0], "@")
+		if err := module.Check(path, version); err != nil || len(fields) > 1 {
+			return nil, fmt.Errorf("%s:%d: %.200q is not MODULE@VERSION, with a whole version", file, n, strings.TrimSpace(line))
+		}
+		m := module.Version{Path: path, Version: version}
+		wants = append(wants, want{m, "mod", ""}, want{m, "info", ""}, want{m, "zip", ""})
+	}
+	return wants, nil
+}
 
 // looksLikeGoSum reports whether the first line is one of a go.sum.
 func looksLikeGoSum(data []byte) bool {

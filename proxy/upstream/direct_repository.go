@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +51,23 @@ func (r *repository) known() *refs {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last
+}
+
+// Renew makes the next question about any module be answered by its repository
+// as it is then.
+func (d *Direct) Renew() {
+	d.mu.Lock()
+	repos := slices.Collect(maps.Values(d.repos))
+	d.mu.Unlock()
+	for _, r := range repos {
+		r.mu.Lock()
+		if r.last != nil {
+			old := *r.last
+			old.asked = time.Time{}
+			r.last = &old
+		}
+		r.mu.Unlock()
+	}
 }
 
 // address returns where requests for the repository go.
