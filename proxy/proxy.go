@@ -68,8 +68,8 @@ type Config struct {
 	Zips int
 	// Smalls is how many other files may be fetched at once. Default: 256.
 	Smalls int
-	// LookAhead is how many go.mod files may be fetched at once before a
-	// client asks for them. Zero: none.
+	// LookAhead is how many go.mod and .info files may be fetched at once
+	// before a client asks for them. Zero: none.
 	LookAhead int
 	// Logger may be nil.
 	Logger *slog.Logger

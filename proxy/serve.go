@@ -103,6 +103,7 @@ func (s *Server) serveMiss(w http.ResponseWriter, r *http.Request, caller policy
 	}
 	f, first := s.joinFill(req)
 	defer s.flights.leave(f)
+	s.ahead.missed(req)
 	rec.Outcome = access.Miss
 	if !first {
 		rec.Outcome = access.Follow
@@ -194,6 +195,7 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 		return false
 	}
 	if f.spool == nil {
+		s.ahead.answered(req)
 		serveBytes(w, r, content{req.kind, req.from.forever, f.attrs.SHA256, f.body})
 		return false
 	}

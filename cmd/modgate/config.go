@@ -30,7 +30,7 @@ type Config struct {
 	Private   List     `key:"private" doc:"Patterns as in GOPRIVATE. What matches is fetched from its repository; neither its name nor that of a parent is ever told to an upstream or a public checksum database."`
 	Direct    Direct   `key:"direct"`
 	SumDB     string   `key:"sumdb" default:"sum.golang.org" doc:"The checksum database as in GOSUMDB: a name, name+key, name+key and a URL behind a space, or off. With off nothing that is served has been verified."`
-	LookAhead Count    `key:"look_ahead" default:"16" doc:"How many go.mod files are fetched at once before a client asks for them, because what it has just got requires them; 0 turns that off."`
+	LookAhead Count    `key:"look_ahead" default:"16" doc:"How many go.mod and .info files are fetched at once before a client asks for them, because of what it has just asked for; 0 turns that off."`
 	Policy    Policy   `key:"policy"`
 	Cache     Cache    `key:"cache"`
 	TTL       TTL      `key:"ttl"`
