@@ -166,6 +166,9 @@ type (
 		// its name; the caller still closes f, which stays readable. If
 		// opts.Attrs.SHA256 is set it is trusted and the bytes are not read.
 		PutSpool(ctx context.Context, name string, f *os.File, opts PutOptions) error
+		// GrowSpool takes room for a file from NewSpool to grow to size bytes.
+		// An error means that it must not grow further.
+		GrowSpool(f *os.File, size int64) error
 		// DropSpool removes a file from NewSpool that will not be published.
 		// The caller still closes f.
 		DropSpool(f *os.File) error

@@ -75,8 +75,9 @@ type Limit struct {
 	// All below is guarded by mu. What is used is the sum of found by the last
 	// walk, grown by changes since it began, and pending for Puts in progress.
 	found, grown, pending amount
-	// spools are the open files of NewSpool, which count beside.
-	spools map[*os.File]struct{}
+	// spools are the open files of NewSpool, which count beside, with the size
+	// for which GrowSpool has taken room.
+	spools map[*os.File]int64
 	// walked says that there was a walk.
 	walked bool
 	// changing are the names that change: what such a name had before counts
@@ -106,7 +107,7 @@ func NewLimit(s Store, c LimitConfig) (*Limit, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Limit{
-		wrapped: wrapped{s}, c: c, log: c.Logger, ages: make(ages), changing: make(map[string]*taking), spools: make(map[*os.File]struct{}),
+		wrapped: wrapped{s}, c: c, log: c.Logger, ages: make(ages), changing: make(map[string]*taking), spools: make(map[*os.File]int64),
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	l.m.init(l)
@@ -132,14 +133,14 @@ func (l *Limit) PutSpool(ctx context.Context, name string, f *os.File, opts PutO
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	t := l.take(ctx, name)
-	l.forgetSpool(f)
+	claimed := l.takeSpool(f, t, room(fi.Size()))
 	if err = t.extend(fi.Size()); err != nil {
 		err = t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
 	} else {
 		err = t.settle(room(fi.Size()), l.wrapped.PutSpool(ctx, name, f, opts))
 	}
 	if err != nil {
-		l.keepSpool(f)
+		l.keepSpool(f, claimed)
 	}
 	return err
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // Files of downloads in progress are on the disk before they have a name. They
-// count with what they take at the moment; nobody says how far they will grow.
+// count with the room that was taken for them, or with what they have grown to
+// without asking.
 
 const (
 	// spoolWait is how long NewSpool, which has no context, waits for room.
@@ -18,8 +19,8 @@ const (
 )
 
 // NewSpool implements Spooler. The file counts until PutSpool, DropSpool or its
-// end, with the size that it has whenever room is sought. If there is no room,
-// NewSpool evicts; if that gains too little the error is ErrFull.
+// end. If there is no room, NewSpool evicts; if that gains too little the error
+// is ErrFull.
 func (l *Limit) NewSpool() (*os.File, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), spoolWait)
 	defer cancel()
@@ -32,9 +33,36 @@ func (l *Limit) NewSpool() (*os.File, error) {
 	defer l.mu.Unlock()
 	l.pending = l.pending.minus(first)
 	if err == nil {
-		l.spools[f] = struct{}{}
+		l.spools[f] = 0
 	}
 	return f, err
+}
+
+// GrowSpool implements Spooler. It evicts as NewSpool does.
+func (l *Limit) GrowSpool(f *os.File, size int64) error {
+	l.mu.Lock()
+	has, ok := l.spools[f]
+	l.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("spool: %s was not handed out here", f.Name())
+	}
+	if fi, err := f.Stat(); err == nil {
+		has = max(has, fi.Size())
+	}
+	if size <= has {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), spoolWait)
+	defer cancel()
+	more := room(size).minus(room(has))
+	if err := l.reserve(ctx, more); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = l.pending.minus(more)
+	l.spools[f] = size
+	return nil
 }
 
 // DropSpool implements Spooler.
@@ -49,23 +77,40 @@ func (l *Limit) forgetSpool(f *os.File) {
 	delete(l.spools, f)
 }
 
-// keepSpool counts f again, which could not be published.
-func (l *Limit) keepSpool(f *os.File) {
+// takeSpool lets the room of f be that of an object which takes n, if all is
+// within the bounds: somebody else could take it between two steps. It returns
+// what GrowSpool had taken. mu is not held.
+func (l *Limit) takeSpool(f *os.File, t *taking, n amount) (claimed int64) {
+	free := l.space()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spools[f] = struct{}{}
+	within := l.lack(amount{}, 100, free).none()
+	claimed, ok := l.spools[f]
+	delete(l.spools, f)
+	if ok && within {
+		l.pending = l.pending.plus(n)
+		t.taken = n
+	}
+	return claimed
+}
+
+// keepSpool counts f again, which could not be published.
+func (l *Limit) keepSpool(f *os.File, claimed int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spools[f] = claimed
 }
 
 // spooled is what the open spools take. It is called with mu held.
 func (l *Limit) spooled() amount {
 	var sum amount
-	for f := range l.spools {
+	for f, claimed := range l.spools {
 		fi, err := f.Stat()
 		if err != nil {
 			delete(l.spools, f) // closed without a word
 			continue
 		}
-		sum = sum.plus(room(fi.Size()))
+		sum = sum.plus(room(max(claimed, fi.Size())))
 	}
 	return sum
 }

@@ -68,6 +68,52 @@ func TestLimitCountsOpenSpools(t *testing.T) {
 	}
 }
 
+// Room that a spool was promised counts before there is a byte in it, and what
+// cannot be had is refused while the spool is still small.
+func TestLimitGrowsSpools(t *testing.T) {
+	l := newLimit(t, openDisk(t, t.TempDir()), cache.LimitConfig{MaxBytes: 8 * mib})
+	for i := range 6 {
+		put(t, l, object(i), random(mib-8192), cache.Immutable)
+	}
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	counted := func() int64 { return int64(value(t, l.Collectors(), "modgate_cache_bytes")) }
+	f := spool(t, l, 0)
+	must(t, l.GrowSpool(f, 5*mib))
+	if n := counted(); n < 5*mib || n > 8*mib {
+		t.Errorf("%d bytes are counted", n)
+	}
+	must(t, l.GrowSpool(f, mib)) // less than it has
+	must(t, f.Truncate(5*mib))
+	if n := counted(); n < 5*mib || n > 8*mib {
+		t.Errorf("%d bytes are counted when the room is used", n)
+	}
+	for _, size := range []int64{9 * mib, 1 << 40} {
+		if err := l.GrowSpool(f, size); !errors.Is(err, cache.ErrFull) {
+			t.Errorf("to %d bytes: %v", size, err)
+		}
+	}
+	g := spool(t, l, 0)
+	if err := l.GrowSpool(g, 4*mib); !errors.Is(err, cache.ErrFull) {
+		t.Errorf("a second spool: %v", err)
+	}
+	// What is on the disk already needs no more room to become an object.
+	must(t, l.GrowSpool(g, 2*mib))
+	must(t, l.PutSpool(t.Context(), zip, f, cache.PutOptions{}))
+	must(t, l.DropSpool(g))
+	u, err := l.Stat(t.Context())
+	must(t, err)
+	if n := counted(); n != u.Bytes || n < 5*mib {
+		t.Errorf("counted %d, found %d", n, u.Bytes)
+	}
+	stranger, err := os.CreateTemp(t.TempDir(), "")
+	must(t, err)
+	defer stranger.Close()
+	if l.GrowSpool(stranger, 1) == nil {
+		t.Error("a file of somebody else may grow")
+	}
+}
+
 func TestLimitNewSpoolKeepsSpaceFree(t *testing.T) {
 	d := openDisk(t, t.TempDir())
 	space := cache.Space{Free: 64 * mib, Total: 1 << 30, FreeFiles: 500, TotalFiles: 1000}

@@ -58,6 +58,14 @@ func (w wrapped) PutSpool(ctx context.Context, name string, f *os.File, opts Put
 	return fmt.Errorf("spool: %w", errors.ErrUnsupported)
 }
 
+// GrowSpool implements Spooler.
+func (w wrapped) GrowSpool(f *os.File, size int64) error {
+	if sp, ok := w.inner.(Spooler); ok {
+		return sp.GrowSpool(f, size)
+	}
+	return fmt.Errorf("spool: %w", errors.ErrUnsupported)
+}
+
 // DropSpool implements Spooler.
 func (w wrapped) DropSpool(f *os.File) error {
 	if sp, ok := w.inner.(Spooler); ok {

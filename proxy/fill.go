@@ -267,6 +267,7 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 // all but its tail, which stays here until the whole is proven.
 func (s *Server) fillZip(ctx context.Context, f *flight, r request, o origin) error {
 	sp := newSpool(s.newSpoolFile(), s.dropSpoolFile(), o.size)
+	sp.grow = s.growSpoolFile()
 	streamed := o.size > inMemory && !o.adopted
 	if streamed {
 		f.spool = sp

@@ -29,6 +29,13 @@ func (s *Server) dropSpoolFile() func(*os.File) error {
 	return s.spooler.DropSpool
 }
 
+func (s *Server) growSpoolFile() func(*os.File, int64) error {
+	if s.spooler == nil {
+		return nil
+	}
+	return s.spooler.GrowSpool
+}
+
 // put stores a small file. A store that cannot take it is no reason to keep it
 // from those who wait.
 func (s *Server) put(ctx context.Context, f *flight, class cache.Class) {

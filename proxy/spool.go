@@ -17,6 +17,8 @@ const (
 	// file is proven, in bytes. The central directory of a zip is in it or
 	// behind it, so what a client has before is not a zip.
 	heldBack = 256 << 10
+	// spoolStride is how far ahead room is taken for a file of unknown size.
+	spoolStride = 4 << 20
 )
 
 // spool is a file that is being fetched. One goroutine writes it; any number
@@ -28,13 +30,15 @@ const (
 type spool struct {
 	newFile func() (*os.File, error)
 	drop    func(*os.File) error
+	grow    func(f *os.File, size int64) error // takes room; nil: there is always some
 
 	mu       sync.Mutex
 	mem      []byte   // while file is nil
 	file     *os.File // published by name if taken is set
 	old      []*os.File
 	taken    bool
-	foreign  bool // file is not the store's
+	foreign  bool  // file is not the store's
+	room     int64 // size to which file, or the one that is to be it, may grow
 	n        int64
 	total    int64 // -1 if unknown
 	complete bool  // no byte will follow
@@ -74,14 +78,18 @@ func (s *spool) writeFile(p []byte) error {
 	var cause error
 	switch {
 	case s.file != nil:
-		if _, cause = s.file.WriteAt(p, s.n); cause == nil {
-			return nil
+		if cause = s.claim(s.file, p); cause == nil {
+			if _, cause = s.file.WriteAt(p, s.n); cause == nil {
+				return nil
+			}
 		}
 	case s.newFile != nil:
 		var f *os.File
 		if f, cause = s.newFile(); cause == nil {
-			if cause = s.moveTo(f, p); cause == nil {
-				return nil
+			if cause = s.claim(f, p); cause == nil {
+				if cause = s.moveTo(f, p); cause == nil {
+					return nil
+				}
 			}
 			s.old = append(s.old, f)
 		}
@@ -99,6 +107,24 @@ func (s *spool) writeFile(p []byte) error {
 	}
 	// A directory that is missing here must not read as an absent module.
 	return fmt.Errorf("no room for a file on its way: %v", cause)
+}
+
+// claim takes room in f for p, and for all that will come, or, where nobody
+// knows how much that is, a stride ahead.
+func (s *spool) claim(f *os.File, p []byte) error {
+	need := s.n + int64(len(p))
+	if s.grow == nil || s.foreign || need <= s.room {
+		return nil
+	}
+	size := max(need, s.total)
+	if size > s.total {
+		size += spoolStride
+	}
+	if err := s.grow(f, size); err != nil {
+		return err
+	}
+	s.room = size
+	return nil
 }
 
 // moveTo goes on in f, with what is there and p behind it.

@@ -252,6 +252,59 @@ func TestSpoolWithoutRoom(t *testing.T) {
 	}
 }
 
+// Room is taken before the first byte is in a file of the store: for the whole
+// where its size is known, else for what comes next.
+func TestSpoolTakesRoom(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(inMemory+3*spoolStride, 5)
+	for _, c := range []struct {
+		name        string
+		total, most int64
+		claims      int
+		foreign     bool
+	}{
+		{"known size", int64(len(data)), 1 << 40, 1, false},
+		{"unknown size", -1, 1 << 40, 3, false},
+		{"too little for a known size", int64(len(data)), int64(len(data)) - 1, 1, true},
+		{"too little for an unknown size", -1, 2 * spoolStride, 2, true},
+	} {
+		d := &spoolDir{dir: t.TempDir()}
+		sp := newSpool(d.newFile, d.drop, c.total)
+		var claims []int64
+		sp.grow = func(f *os.File, size int64) error {
+			if fi, err := f.Stat(); err != nil || fi.Size() > size {
+				t.Errorf("%s: %v, %v when %d are asked for", c.name, fi, err, size)
+			}
+			claims = append(claims, size)
+			if size > c.most {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		for part := data; len(part) > 0; part = part[min(len(part), 100_000):] {
+			if _, err := sp.Write(part[:min(len(part), 100_000)]); err != nil {
+				t.Fatal(err)
+			}
+			if sp.file != nil && !sp.foreign && sp.n > claims[len(claims)-1] {
+				t.Fatalf("%s: %d bytes in the store, room for %d", c.name, sp.n, claims[len(claims)-1])
+			}
+		}
+		sp.end()
+		sp.settle(nil)
+		got, err := io.ReadAll(&spoolReader{ctx: t.Context(), s: sp})
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d bytes, %v", c.name, len(got), err)
+		}
+		if len(claims) != c.claims || sp.foreign != c.foreign {
+			t.Errorf("%s: asked for %d, from elsewhere: %v", c.name, claims, sp.foreign)
+		}
+		sp.release()
+		if d.left(t) != 0 {
+			t.Errorf("%s: a file is left", c.name)
+		}
+	}
+}
+
 // No room anywhere is an error, and again no file is left.
 func TestSpoolWithoutAnyRoom(t *testing.T) {
 	d := &spoolDir{dir: t.TempDir()}

@@ -49,6 +49,14 @@ var abilitySentences = []sentence{
 		s.holds(zipName, "zip")
 		s.holds(modName, "mod")
 	}},
+	{"Spooler: a file for which room was taken may grow less", func(s *suite) {
+		sp := s.spooler()
+		f := s.spool(sp, "zip")
+		s.must(sp.GrowSpool(f, 1000))
+		s.must(sp.GrowSpool(f, 10))
+		s.must(sp.PutSpool(s.Context(), zipName, f, cache.PutOptions{}))
+		s.holds(zipName, "zip")
+	}},
 	{"Spooler: PutSpool with a cancelled context stores nothing", func(s *suite) {
 		sp := s.spooler()
 		f := s.spool(sp, "zip")

@@ -172,6 +172,9 @@ func (s *Store) NewSpool() (*os.File, error) {
 	return f, nil
 }
 
+// GrowSpool implements cache.Spooler. The file system says no when it is full.
+func (s *Store) GrowSpool(*os.File, int64) error { return nil }
+
 // PutSpool implements cache.Spooler. On failure the file stays in the spool,
 // for DropSpool.
 func (s *Store) PutSpool(ctx context.Context, name string, f *os.File, opts cache.PutOptions) error {
