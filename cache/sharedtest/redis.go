@@ -23,7 +23,7 @@ func NewRedis(t TB, args ...string) *Redis {
 
 func newRedis(t TB, port string, args ...string) *Redis {
 	t.Helper()
-	all := append([]string{need(t, "redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir()}, args...)
+	all := append([]string{need(t, "redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", "--dir", t.TempDir()}, args...)
 	r := &Redis{process: start(t, nil, all...), Addr: "127.0.0.1:" + port, port: port}
 	r.ready()
 	return r
@@ -100,6 +100,52 @@ func NewSentinels(t TB) *Sentinels {
 		})
 	}
 	return s
+}
+
+// Roles returns who is master now and who the other is, as the Sentinels see it.
+func (s *Sentinels) Roles() (master, other *Redis) {
+	s.Master.t.Helper()
+	_, port, _ := strings.Cut(s.Addrs[0], ":")
+	out := run(s.Master.t, "redis-cli", "-p", port, "sentinel", "get-master-addr-by-name", "mymaster")
+	if strings.HasSuffix(out, s.Replica.port) {
+		return s.Replica, s.Master
+	}
+	return s.Master, s.Replica
+}
+
+// Settle waits until one is master, the other follows it, and the Sentinels see
+// both. Servers that came back in the role in which they once began are told
+// theirs: Sentinels would leave them alone for a while.
+func (s *Sentinels) Settle() {
+	s.Master.t.Helper()
+	s.Master.await(func() error {
+		master, other := s.Roles()
+		if role := master.ask("role"); !strings.HasPrefix(role, "master") {
+			master.ask("replicaof", "no", "one")
+			return fmt.Errorf("the master is %s", role)
+		}
+		if role := other.ask("role"); !strings.Contains(role, "\n"+master.port+"\nconnected") {
+			other.ask("replicaof", "127.0.0.1", master.port)
+			return fmt.Errorf("the other is %s", role)
+		}
+		for _, a := range s.Addrs {
+			_, port, _ := strings.Cut(a, ":")
+			out, err := exec.Command("redis-cli", "-p", port, "sentinel", "master", "mymaster").Output()
+			if err != nil || !strings.Contains(string(out), "flags\nmaster\n") || !strings.Contains(string(out), "\n"+master.port+"\n") {
+				return fmt.Errorf("a Sentinel says: %s %w", out, err)
+			}
+		}
+		return nil
+	})
+}
+
+// ask is Do for a server that may be in trouble.
+func (r *Redis) ask(args ...string) string {
+	out, err := exec.Command("redis-cli", append([]string{"-p", r.port}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprint(err)
+	}
+	return string(out)
 }
 
 // NewCluster starts a Cluster of three masters and returns them.

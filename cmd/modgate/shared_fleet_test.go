@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +29,7 @@ type sharingFleet struct {
 	redis    *sharedtest.Redis
 	s3       *sharedtest.S3
 	bucket   *sharedtest.Proxy
+	environ  []string
 	args     []string
 	replicas []*instance
 	nginx    *sharedtest.Nginx
@@ -39,36 +38,52 @@ type sharingFleet struct {
 	mu   sync.Mutex // guards want
 }
 
+// newSharingFleet starts one with a Redis alone.
 func newSharingFleet(t *testing.T, args ...string) *sharingFleet {
 	t.Helper()
-	f := &sharingFleet{world: newWorld(t), t: t, redis: sharedtest.NewRedis(t), s3: sharedtest.NewS3(t), want: map[string][]byte{}}
+	f := prepareFleet(t, newWorld(t))
+	f.redis = sharedtest.NewRedis(t)
+	f.start(append([]string{"--cache-redis-addr=" + f.redis.Addr}, args...)...)
+	return f
+}
+
+// prepareFleet makes what the replicas will need in w, but Redis.
+func prepareFleet(t *testing.T, w *world) *sharingFleet {
+	t.Helper()
+	f := &sharingFleet{world: w, t: t, s3: sharedtest.NewS3(t), want: map[string][]byte{}}
 	f.bucket = sharedtest.NewProxy(t, f.s3.Endpoint)
 	for i := range 12 {
 		f.add(proxytest.Simple(t, fmt.Sprintf("example.com/fleet%d", i%4), fmt.Sprintf("v1.%d.0", i)))
 	}
 	f.add(proxytest.Big(t, "example.com/big", "v1.0.0", 9<<20))
-	f.args = append(f.flags(), "--cache-redis-addr="+f.redis.Addr, "--cache-s3-bucket="+f.s3.Bucket, "--cache-s3-endpoint="+f.bucket.URL,
+	f.args = append(f.flags(), "--cache-s3-bucket="+f.s3.Bucket, "--cache-s3-endpoint="+f.bucket.URL,
 		"--cache-s3-path-style=on", "--cache-s3-access-key="+f.s3.AccessKey, "--cache-s3-secret-key="+f.s3.SecretKey,
 		"--cache-s3-timeout=1s", "--look-ahead=0")
+	return f
+}
+
+// start starts three replicas and what is in front of them. They must end well
+// with the test.
+func (f *sharingFleet) start(args ...string) {
+	f.t.Helper()
 	f.args = append(f.args, args...)
 	var urls []string
 	for range 3 {
 		urls = append(urls, f.launch().url)
 	}
-	f.nginx = sharedtest.NewNginx(t, urls...)
-	t.Cleanup(func() {
+	f.nginx = sharedtest.NewNginx(f.t, urls...)
+	f.t.Cleanup(func() {
 		for _, i := range f.replicas {
 			if err := i.stop(); err != nil {
-				t.Error(err)
+				f.t.Error(err)
 			}
 		}
-		if t.Failed() {
+		if f.t.Failed() {
 			for n, i := range f.replicas {
-				t.Logf("replica %d:\n%.5000s", n, strings.Join(slices.DeleteFunc(strings.Split(i.log(), "\n"), func(l string) bool { return strings.Contains(l, "level=INFO") }), "\n"))
+				f.t.Logf("replica %d:\n%.5000s", n, strings.Join(slices.DeleteFunc(strings.Split(i.log(), "\n"), func(l string) bool { return strings.Contains(l, "level=INFO") }), "\n"))
 			}
 		}
 	})
-	return f
 }
 
 func (f *sharingFleet) add(m *proxytest.Module) {
@@ -84,7 +99,7 @@ func (f *sharingFleet) add(m *proxytest.Module) {
 // launch starts one more replica.
 func (f *sharingFleet) launch() *instance {
 	f.t.Helper()
-	i, err := launch(nil, f.t.TempDir(), f.args...)
+	i, err := launch(f.environ, f.t.TempDir(), f.args...)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -335,127 +350,4 @@ func (f *sharingFleet) written(replicas ...*instance) {
 			<-time.After(20 * time.Millisecond)
 		}
 	}
-}
-
-// trouble is something that happens to a fleet, and its end.
-type trouble struct {
-	about  string
-	begin  func(f *sharingFleet)
-	end    func(f *sharingFleet)
-	killed bool // clients of the one that is killed may have to ask again
-}
-
-var troubles = []trouble{
-	{"redis hangs", func(f *sharingFleet) { f.redis.Hang() }, func(f *sharingFleet) { f.redis.Resume() }, false},
-	{"redis is killed", func(f *sharingFleet) { f.redis.Kill() }, func(f *sharingFleet) { f.redis.Restart() }, false},
-	{"redis holds garbage", func(f *sharingFleet) {
-		f.redis.Do("eval", "for i, k in ipairs(redis.call('KEYS', 'modgate:o:*')) do redis.call('SET', k, string.rep('x', i * 50)) end", "0")
-	}, func(*sharingFleet) {}, false},
-	{"redis holds values of other keys", func(f *sharingFleet) {
-		f.redis.Do("eval", "local ks = redis.call('KEYS', 'modgate:o:*') local first = #ks > 0 and redis.call('GET', ks[1]) for i = 2, #ks do redis.call('SET', ks[i], first) end", "0")
-	}, func(*sharingFleet) {}, false},
-	{"the bucket answers 500", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Status: 500}) }, calmBucket, false},
-	{"the bucket answers 503", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Status: 503}) }, calmBucket, false},
-	{"the bucket hangs", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Hang: true}) }, calmBucket, false},
-	{"the bucket sends parts", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Cut: 700}) }, calmBucket, false},
-	{"the bucket sends other bytes", func(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{Flip: 99}) }, calmBucket, false},
-	{"a replica is killed", killFirst, func(f *sharingFleet) { f.restartFirst(f.replicas[0].dir) }, true},
-	{"a replica loses its disk", killFirst, func(f *sharingFleet) { f.restartFirst(f.t.TempDir()) }, true},
-	{"a replica is drained", func(f *sharingFleet) {
-		if err := f.replicas[0].stop(); err != nil {
-			f.t.Error(err)
-		}
-	}, func(f *sharingFleet) { f.restartFirst(f.replicas[0].dir) }, false},
-}
-
-func killFirst(f *sharingFleet) {
-	f.replicas[0].cmd.Process.Signal(syscall.SIGKILL)
-	<-f.replicas[0].ended
-}
-
-func calmBucket(f *sharingFleet) { f.bucket.Always(sharedtest.Fault{}) }
-
-// restartFirst starts the first replica again, at the address where it was.
-func (f *sharingFleet) restartFirst(dir string) {
-	args := append(slices.Clone(f.args), "--listen="+strings.TrimPrefix(f.replicas[0].url, "http://"))
-	i, err := launch(nil, dir, args...)
-	if err != nil {
-		f.t.Error(err)
-		return
-	}
-	f.replicas[0] = i
-}
-
-// TestFleetInTrouble lets clients fetch all the time, in a fleet to which one
-// trouble after the other happens, in an order of its own: each once, or for as
-// long as MODGATE_TEST_NEMESIS says. No client may fail, and no byte be wrong.
-func TestFleetInTrouble(t *testing.T) {
-	f := newSharingFleet(t, "--drain-delay=1s")
-	begin := time.Now()
-	limit, _ := time.ParseDuration(os.Getenv("MODGATE_TEST_NEMESIS"))
-	for n := 0; n == 0 || time.Since(begin) < limit; n++ {
-		for _, i := range rand.Perm(len(troubles)) {
-			trouble := troubles[i]
-			t.Run(trouble.about, func(t *testing.T) { f.round(t, fmt.Sprintf("%d-%d", n, i), trouble) })
-			if limit > 0 && time.Since(begin) > limit || t.Failed() {
-				return
-			}
-		}
-	}
-}
-
-// round makes a trouble happen while clients fetch. During the trouble there
-// are modules that no replica has.
-func (f *sharingFleet) round(t *testing.T, id string, trouble trouble) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var paths atomic.Pointer[[]string]
-	known := f.paths()
-	paths.Store(&known)
-	var clients sync.WaitGroup
-	var done, again atomic.Int64
-	busy, ended := make(chan struct{}), make(chan struct{})
-	one := func() {
-		path := (*paths.Load())[rand.IntN(len(*paths.Load()))]
-		err := f.fetch(ctx, f.nginx.URL, path)
-		if err != nil && trouble.killed && !errors.Is(err, errWrongBytes) {
-			again.Add(1)
-			err = f.fetch(ctx, f.nginx.URL, path)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-		if done.Add(1) == 20 {
-			close(busy)
-		}
-	}
-	for range 6 {
-		clients.Go(func() {
-			for left := 20; left > 0; {
-				one()
-				select {
-				case <-ended:
-					left-- // it must go well afterwards, too
-				default:
-				}
-			}
-		})
-	}
-	<-busy
-	trouble.begin(f)
-	for i := range 12 {
-		f.add(proxytest.Simple(f.t, "example.com/round"+id, fmt.Sprintf("v1.%d.0", i)))
-	}
-	with := f.paths()
-	for _, p := range f.paths() { // the new ones more often than the others
-		if strings.Contains(p, "round"+id) {
-			with = append(with, p, p)
-		}
-	}
-	paths.Store(&with)
-	<-time.After(1200 * time.Millisecond)
-	trouble.end(f)
-	close(ended)
-	clients.Wait()
-	t.Logf("%d files, %d of them at the second try", done.Load(), again.Load())
 }
