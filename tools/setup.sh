@@ -21,6 +21,8 @@ ssh     openssh-client the tests of repositories over SSH
 sshd    openssh-server the same
 redis-server redis-server,redis-tools the tests of cache/redis and tlsmgr
 named   bind9          the tests of challenges by DNS
+squid   squid-openssl  the tests of doctor: the HTTP proxy of a company, which may open TLS
+mitmdump mitmproxy     the same: another program that opens TLS
 strace  strace         the tests that a body leaves by sendfile and that a failed fsync is seen
 systemd-analyze systemd the check of deploy/modgate.service
 '
@@ -89,7 +91,7 @@ apt_install() {
 # servers that were there before.
 no_services() {
 	local policy=/usr/sbin/policy-rc.d rc=0 service fresh=()
-	for service in ssh:sshd redis-server:redis-server named:named; do
+	for service in ssh:sshd redis-server:redis-server named:named squid:squid; do
 		have "${service#*:}" || fresh+=("${service%:*}")
 	done
 	if [ -e "$policy" ] || [ ${#fresh[@]} = 0 ] || ! as_root true; then
