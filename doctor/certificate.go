@@ -3,6 +3,7 @@ package doctor
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -32,7 +33,8 @@ func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // judge looks at every aspect of the certificate by itself: one mistake must
 // not hide another, nor be taken for it. It reports whether Go would accept it.
-func (d *Doctor) judge(ctx context.Context, chain []*x509.Certificate) bool {
+func (d *Doctor) judge(ctx context.Context, state tls.ConnectionState) bool {
+	chain := state.PeerCertificates
 	s := d.step("certificate", fmt.Sprintf("the %d certificates that %s sends", len(chain), d.target.Hostname()))
 	for i, c := range chain {
 		d.report.chain = append(d.report.chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
@@ -48,6 +50,9 @@ func (d *Doctor) judge(ctx context.Context, chain []*x509.Certificate) bool {
 	d.judgeTrust(ctx, s, chain, p, at)
 	d.judgeName(s, chain[0])
 	d.judgeUsage(s, chain)
+	if s.Verdict == OK { // else something else must be mended first
+		d.judgeRevocation(ctx, s, chain, state.OCSPResponse)
+	}
 	return s.Verdict != Fail
 }
 
@@ -96,7 +101,7 @@ func (d *Doctor) judgeTrust(ctx context.Context, s *Step, chain []*x509.Certific
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		d.found(s, IssuerExpired, err.Error(), "value", invalid.Cert.Subject.String()+", "+day(invalid.Cert.NotAfter))
-	case errors.As(err, &unknown) && !strings.Contains(err.Error(), "insecure algorithm"):
+	case errors.As(err, &unknown) && !insecureSignature(err):
 		d.judgeUnknown(ctx, s, unknownChain{chain, at, err}, p)
 	default:
 		d.found(s, InvalidCertificate, err.Error(), "value", err.Error())
@@ -218,14 +223,14 @@ func (d *Doctor) judgeName(s *Step, leaf *x509.Certificate) {
 	if err == nil && net.ParseIP(host) != nil {
 		err = leaf.VerifyHostname("[" + host + "]")
 	}
-	switch {
-	case err == nil:
-	case net.ParseIP(host) != nil && len(leaf.IPAddresses) == 0:
-		d.found(s, NoAddress, err.Error(), "value", names(leaf))
-	case len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses)+len(leaf.URIs) == 0:
-		d.found(s, NoNames, "common name "+leaf.Subject.CommonName)
+	if err == nil {
+		return
+	}
+	switch code := hostCause(x509.HostnameError{Certificate: leaf, Host: host}); code {
+	case NoNames:
+		d.found(s, code, "common name "+leaf.Subject.CommonName)
 	default:
-		d.found(s, WrongName, err.Error(), "value", names(leaf))
+		d.found(s, code, err.Error(), "value", names(leaf))
 	}
 }
 

@@ -11,6 +11,7 @@ const (
 	HandshakeCut      Code = "tls-cut"
 	HandshakeSilent   Code = "tls-silent"
 	HandshakeRefused  Code = "tls-refused"
+	ClientRefuses     Code = "tls-client-refuses"
 )
 
 var handshakeTable = []Entry{
@@ -41,4 +42,7 @@ var handshakeTable = []Entry{
 	{HandshakeRefused, Fail, "{host} refuses the handshake: {value}", "",
 		"The server sends an alert that says why.",
 		[]Remedy{{Do: "read the log of the server"}}},
+	{ClientRefuses, Warn, "A client does not accept the certificate of this server: {value}", "tls: failed to verify certificate",
+		"The client knows why, and tells the server only that it does not: it does not trust the authority, asks for another name, or its clock is wrong.",
+		[]Remedy{{Do: "on that client: modgate doctor URL-OF-THIS-SERVER"}, {Do: "where the authority is your own: modgate env says how clients learn to trust it"}}},
 }

@@ -15,6 +15,8 @@ const (
 	NoAddress           Code = "tls-no-address"
 	KeyUsage            Code = "tls-key-usage"
 	InvalidCertificate  Code = "tls-invalid"
+	Revoked             Code = "tls-revoked"
+	RevokedUnknown      Code = "tls-revocation-unknown"
 )
 
 const unknownText = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
@@ -59,4 +61,10 @@ var tlsTable = []Entry{
 	{InvalidCertificate, Fail, "The certificate chain of {host} cannot be verified: {value}", "tls: failed to verify certificate: x509",
 		"Go refuses it for the reason that it gives. Old signatures (SHA-1), names outside an authority's constraints and authorities without CA:TRUE are like that.",
 		[]Remedy{{Do: "issue the certificate anew"}}},
+	{Revoked, Fail, "The certificate of {host} was revoked on {value}", "",
+		"Its authority has taken it back: the key was lost, or another certificate replaces it. The go command does not ask, and downloads all the same; curl, browsers and security products may refuse it.",
+		[]Remedy{{Do: "issue a certificate with a new key, and install it on the server"}, {Do: "ask who runs the authority why it was revoked"}}},
+	{RevokedUnknown, Note, "Whether the certificate of {host} was revoked cannot be told: {value}", "",
+		"The place that the certificate names for that does not answer. The go command does not ask there; curl and browsers may, and wait.",
+		nil},
 }

@@ -114,16 +114,7 @@ func shortError(err error) string {
 	return hidePasswords(err.Error())
 }
 
-func (d *Doctor) connectFailed(s *Step, err error) {
-	switch failure(err) {
-	case refused:
-		d.found(s, TCPRefused, err.Error())
-	case filtered:
-		d.found(s, TCPFiltered, err.Error())
-	default:
-		d.found(s, TCPNoRoute, err.Error())
-	}
-}
+func (d *Doctor) connectFailed(s *Step, err error) { d.found(s, dialCause(err), err.Error()) }
 
 // proxyRefusal is the answer of an HTTP proxy to CONNECT, if it is not yes.
 type proxyRefusal struct {
@@ -132,6 +123,9 @@ type proxyRefusal struct {
 }
 
 func (r *proxyRefusal) Error() string { return "the proxy answers " + r.text }
+
+// ProxyStatus is the status of the answer.
+func (r *proxyRefusal) ProxyStatus() int { return r.status }
 
 // connectThrough tries to reach the target through an HTTP proxy.
 func (d *Doctor) connectThrough(ctx context.Context, via *url.URL) bool {
@@ -145,13 +139,10 @@ func (d *Doctor) connectThrough(ctx context.Context, via *url.URL) bool {
 		return true
 	}
 	var r *proxyRefusal
-	switch {
-	case !errors.As(err, &r):
+	if errors.As(err, &r) {
+		d.found(s, proxyCause(r.status), r.Error(), "value", via.Host)
+	} else {
 		d.found(s, ProxyDown, hidePasswords(err.Error()), "value", via.Host)
-	case r.status == http.StatusProxyAuthRequired:
-		d.found(s, ProxyAuth, r.Error(), "value", via.Host)
-	default:
-		d.found(s, ProxyDenied, r.Error(), "value", via.Host)
 	}
 	return false
 }

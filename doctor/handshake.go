@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -89,7 +88,7 @@ func (d *Doctor) examineTLS(ctx context.Context) bool {
 	if out.wanted {
 		s.saw("the server asks for a client certificate, and goes on without")
 	}
-	return d.judge(ctx, out.state.PeerCertificates)
+	return d.judge(ctx, out.state)
 }
 
 func alpn(protocol string) string {
@@ -103,27 +102,26 @@ func alpn(protocol string) string {
 func (d *Doctor) handshakeFailed(ctx context.Context, s *Step, out shaken) {
 	seen := out.err.Error()
 	var record tls.RecordHeaderError
-	says := func(text string) bool { return strings.Contains(seen, text) }
-	switch {
+	switch code := alertCause(seen); {
 	case errors.As(out.err, &record):
-		if string(record.RecordHeader[:]) == "HTTP/" {
+		if recordCause(record) == PlainHTTP {
 			d.found(s, PlainHTTP, "the answer to the handshake begins with HTTP/")
 		} else {
 			d.found(s, HandshakeRefused, seen, "value", "what answers there is not TLS")
 		}
-	case says("protocol version not supported"), says("unsupported protocol version"):
+	case code == OldVersion:
 		d.oldVersion(ctx, s, seen)
 	case out.wanted:
 		d.found(s, ClientCertificate, seen)
-	case says("no application protocol"):
+	case code == NoProtocol:
 		d.found(s, NoProtocol, seen)
-	case says("internal error"), says("unrecognized name"):
+	case code == NoCertificate:
 		d.found(s, NoCertificate, seen+d.withoutName(ctx))
-	case says("handshake failure"):
+	case code == NoCipher:
 		d.noCipher(ctx, s, seen)
 	case isTimeout(out.err):
 		d.found(s, HandshakeSilent, fmt.Sprintf("nothing for %v", d.cfg.Timeout))
-	case errors.Is(out.err, io.EOF) || failure(out.err) == otherFailure && !says("remote error"):
+	case errors.Is(out.err, io.EOF) || failure(out.err) == otherFailure && code == "":
 		d.cut(ctx, s, seen)
 	default:
 		d.found(s, HandshakeRefused, seen, "value", seen)

@@ -35,6 +35,11 @@ would not name it to.
 ` + "`--json`" + ` prints the same for scripts; the codes below stay. ` + "`--bundle FILE`" + ` writes an
 archive for a ticket, with the certificates that were sent.
 
+A running server finds things by itself, and names them by the same codes: at
+the end of a 5xx (` + "`cause: …`" + `), in its log (` + "`code=…`" + `, with the first handshake of each
+client that fails for a reason), and in ` + "`/-/status`" + ` of the admin listener, whose
+` + "`findings`" + ` are what is not as it should be now.
+
 What the go command prints is given without the module's name and the address in
 front; words in braces differ from case to case. One message can have many causes:
 that is what doctor is for.

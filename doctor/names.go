@@ -121,16 +121,11 @@ func (d *Doctor) nameFailed(s *Step, servers []string, err error) {
 	if !errors.As(err, &dns) {
 		dns = &net.DNSError{Err: err.Error(), IsTimeout: errors.Is(err, context.DeadlineExceeded)}
 	}
-	switch seen := err.Error(); {
-	case servers != nil && len(servers) == 0 && !dns.IsNotFound:
-		d.found(s, DNSNoServer, seen, "file", resolvConf)
-	case dns.IsNotFound:
-		d.found(s, DNSNotFound, seen)
-	case dns.IsTimeout || strings.Contains(dns.Err, "connection refused") || strings.Contains(dns.Err, "unreachable"):
-		d.found(s, DNSSilent, seen)
-	default:
-		d.found(s, DNSFailure, seen)
+	if servers != nil && len(servers) == 0 && !dns.IsNotFound {
+		d.found(s, DNSNoServer, err.Error(), "file", resolvConf)
+		return
 	}
+	d.found(s, nameCause(dns), err.Error())
 }
 
 // first puts addr at the front of the addresses.

@@ -82,7 +82,7 @@ func also(first []Remedy, more ...Remedy) []Remedy { return append(first, more..
 
 // Table returns all findings that there are, in the order of the steps.
 func Table() []Entry {
-	return slices.Concat(environmentTable, settingsTable, trustTable, networkTable, tlsTable, handshakeTable, httpTable, protocolTable, serverTable, acmeTable)
+	return slices.Concat(environmentTable, settingsTable, trustTable, networkTable, tlsTable, handshakeTable, httpTable, protocolTable, serverTable, acmeTable, liveTable)
 }
 
 // lookup returns the entry of code. Every code in this package has one.

@@ -161,16 +161,33 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, req request, err e
 	default:
 		h.Set("Cache-Control", "no-store")
 	}
-	text := a.text
+	text, tail := a.text, ""
+	if a.outcome == access.Trouble {
+		rec.Trouble(a.outcome, err)
+	}
 	denied := (*deniedError)(nil)
 	verdict := errors.As(err, &denied) // whose text is complete
 	if what := req.what(); what != "" && !verdict && !strings.HasPrefix(text, what+": ") {
 		text = what + ": " + text
 	}
-	if id := rec.ID(); id != "" && a.status != http.StatusNotFound && !verdict {
-		text += "\nrequest " + id
+	if line := rec.CodeLine(); line != "" {
+		tail = "\n" + line
 	}
-	refuse(w, r, a.status, text)
+	if id := rec.ID(); id != "" && a.status != http.StatusNotFound && !verdict {
+		tail += "\nrequest " + id
+	}
+	refuse(w, r, a.status, withTail(text, tail))
+}
+
+// withTail puts tail behind text, which is cut so that all of tail is shown.
+func withTail(text, tail string) string {
+	if tail == "" {
+		return text
+	}
+	lines := strings.SplitN(clientText(text), "\n", maxLines+1)
+	lines = lines[:min(len(lines), maxLines-strings.Count(tail, "\n"))]
+	text = strings.TrimRight(strings.Join(lines, "\n"), "\n")
+	return text[:min(len(text), maxText-1-len(tail))] + tail
 }
 
 // refuse writes a failure as the go command can show it: text/plain, at most

@@ -122,5 +122,5 @@ func benchServer(b *testing.B, list policy.Rules) http.Handler {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return access.Handler(s, slog.New(slog.DiscardHandler), func(*access.Record, time.Duration) {})
+	return access.Handler(s, access.Reports{Log: slog.New(slog.DiscardHandler), Observe: func(*access.Record, time.Duration) {}})
 }

@@ -96,7 +96,7 @@ type distruster interface{ Distrust(name string) }
 // unreadable notes that a stored file could not be read to its end while it was
 // sent. The client has been cut off; the next one must not be.
 func (s *Server) unreadable(name string, rec *access.Record, err error) {
-	rec.Outcome, rec.Err = access.Trouble, err
+	rec.Trouble(access.Trouble, err)
 	s.metrics.cacheErrors.WithLabelValues("get").Inc()
 	s.log.Error("a file in the cache cannot be read", "name", name, "error", err)
 	if d, ok := s.cfg.Store.(distruster); ok {

@@ -133,7 +133,7 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 			s.fail(w, r, req, cause)
 			return
 		}
-		rec.Outcome, rec.Err = access.Stale, cause
+		rec.Trouble(access.Stale, cause)
 		if !old.attrs.Checked.IsZero() {
 			w.Header().Set("Age", seconds(time.Since(old.attrs.Checked)))
 		}
@@ -142,11 +142,11 @@ func (s *Server) serveStale(w http.ResponseWriter, r *http.Request, caller polic
 	}
 	if s.wasAbsent(req, cause) {
 		s.fail(w, r, req, s.remembered(req, cause))
-		rec.Outcome, rec.Err = access.Stale, cause
+		rec.Trouble(access.Stale, cause)
 		return
 	}
 	if l, ok := s.localList(r.Context(), req); ok {
-		rec.Outcome, rec.Err = access.Stale, cause
+		rec.Trouble(access.Stale, cause)
 		s.serveAnswer(w, r, caller, req, l)
 		return
 	}

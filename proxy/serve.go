@@ -184,7 +184,7 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 		// But who waits for a tag of a private module must hear that its
 		// repository is in trouble.
 		s.fail(w, r, req, s.remembered(req, f.err))
-		access.From(w).Outcome, access.From(w).Err = access.Stale, f.err
+		access.From(w).Trouble(access.Stale, f.err)
 		return false
 	}
 	if f.err != nil {
@@ -227,7 +227,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, req request, f *
 	rec.Err = err
 	rec.Outcome = access.Gone
 	if r.Context().Err() == nil && f.spool.refused() {
-		rec.Outcome = answerFor(err).outcome
+		rec.Trouble(answerFor(err).outcome, err)
 	}
 	panic(http.ErrAbortHandler)
 }

@@ -112,7 +112,7 @@ func (w *world) start(chain *upstream.Chain, base string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = w.server.Run(ctx) })
-	hs := httptest.NewServer(access.Handler(w.server, nil, func(r *access.Record, _ time.Duration) { w.records <- *r }))
+	hs := httptest.NewServer(access.Handler(w.server, access.Reports{Observe: func(r *access.Record, _ time.Duration) { w.records <- *r }}))
 	w.url = strings.TrimSuffix(hs.URL+base, "/")
 	w.client = &http.Client{Transport: &http.Transport{DisableCompression: true}}
 	w.Cleanup(func() {

@@ -26,7 +26,7 @@ func TestMirrorErrorManners(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := ""
-	h := access.Handler(m, nil, func(r *access.Record, _ time.Duration) { id = r.ID() })
+	h := access.Handler(m, access.Reports{Observe: func(r *access.Record, _ time.Duration) { id = r.ID() }})
 	for _, test := range []struct {
 		method, path string
 		code         int

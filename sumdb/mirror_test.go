@@ -225,7 +225,7 @@ func TestMirrorPaths(t *testing.T) {
 			log.Forget()
 		}
 		var seen access.Record
-		h := access.Handler(mirror, nil, func(r *access.Record, _ time.Duration) { seen = *r })
+		h := access.Handler(mirror, access.Reports{Observe: func(r *access.Record, _ time.Duration) { seen = *r }})
 		rec := get(t, h, test.path)
 		if rec.Code != test.code || seen.Outcome != test.outcome || rec.Header().Get("Cache-Control") != test.cache || seen.Kind != "sumdb" {
 			t.Errorf("%.100s: %d %s %q, want %d %s %q", test.path, rec.Code, seen.Outcome, rec.Header().Get("Cache-Control"), test.code, test.outcome, test.cache)
@@ -280,7 +280,7 @@ func TestMirrorTrouble(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var seen access.Record
-		h := access.Handler(mirror, nil, func(r *access.Record, _ time.Duration) { seen = *r })
+		h := access.Handler(mirror, access.Reports{Observe: func(r *access.Record, _ time.Duration) { seen = *r }})
 		req := httptest.NewRequest("GET", "http://proxy.test/sum.test/db/lookup/example.com/!mod1@v1.2.3", nil)
 		h.ServeHTTP(httptest.NewRecorder(), req.WithContext(ctx))
 		if seen.Outcome != access.Gone || !errors.Is(seen.Err, context.DeadlineExceeded) {

@@ -22,20 +22,20 @@ import (
 // the go command stops, with the text for its user.
 func (m *Mirror) fail(w http.ResponseWriter, r *http.Request, d *DB, mod module.Version, err error) {
 	rec := access.From(w)
-	rec.Outcome, rec.Err = access.Trouble, err
+	rec.Trouble(access.Trouble, err)
 	var timeout interface{ Timeout() bool }
 	switch {
 	case r.Context().Err() != nil:
-		rec.Outcome = access.Gone
+		rec.Outcome, rec.Code = access.Gone, ""
 		refuse(w, r, http.StatusServiceUnavailable, "the request was cancelled")
 	case errors.Is(err, ErrClosed):
 		refuse(w, r, http.StatusServiceUnavailable, "server restarting: try again")
 	case errors.Is(err, fs.ErrNotExist) && mod.Path == "":
-		rec.Outcome = access.Absent
+		rec.Outcome, rec.Code = access.Absent, ""
 		refuse(w, r, http.StatusNotFound, "no such tile")
 	case errors.Is(err, fs.ErrNotExist):
 		m.negative.add(d.name, mod)
-		rec.Outcome = access.Absent
+		rec.Outcome, rec.Code = access.Absent, ""
 		refuse(w, r, http.StatusNotFound, fmt.Sprintf("%s: not found in %s", mod, d.name))
 	case errors.Is(err, ErrUntrusted):
 		refuse(w, r, http.StatusServiceUnavailable, fmt.Sprintf(
@@ -93,9 +93,12 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 	if status >= 500 {
 		h.Set("Retry-After", "5")
 	}
-	last := ""
+	last := access.From(w).CodeLine()
 	if id := access.From(w).ID(); id != "" && status != http.StatusNotFound {
-		last = "request " + id
+		if last != "" {
+			last += "\n"
+		}
+		last += "request " + id
 	}
 	text = clean(text, last)
 	h.Set("Content-Length", strconv.Itoa(len(text)))
@@ -106,8 +109,8 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 }
 
 // clean makes text one that the go command shows: one that is too long, has
-// control characters or is not UTF-8 it would drop. last, which is clean, is
-// the line that stays whatever else must go; it may be empty.
+// control characters or is not UTF-8 it would drop. last, which is clean, has
+// the lines that stay whatever else must go; it may be empty.
 func clean(text, last string) string {
 	text = strings.Map(func(c rune) rune {
 		if c == utf8.RuneError || c != '\n' && c != '\t' && (c < ' ' || c >= 0x7f) {
@@ -117,7 +120,7 @@ func clean(text, last string) string {
 	}, text)
 	maxLines, maxBytes := maxTextLines, maxTextBytes-1
 	if last != "" {
-		maxLines, maxBytes, last = maxLines-1, maxBytes-len(last)-1, last+"\n"
+		maxLines, maxBytes, last = maxLines-1-strings.Count(last, "\n"), maxBytes-len(last)-1, last+"\n"
 	}
 	lines := strings.Split(text, "\n")
 	text = strings.Join(lines[:min(len(lines), maxLines)], "\n")

@@ -83,7 +83,7 @@ func startReplica(t *testing.T, p *tlstest.Pebble, pki *tlstest.PKI, o options) 
 		go func() { ended <- serve(l) }()
 	}
 	r.secure = secure
-	tlsServer.ErrorLog = slog.NewLogLogger(m.ErrorLog(m.cfg.Logger.Handler()), slog.LevelWarn)
+	tlsServer.ErrorLog = slog.NewLogLogger(m.ErrorLog(m.cfg.Logger.Handler(), nil), slog.LevelWarn)
 	serve(secure, func(l net.Listener) error { return tlsServer.ServeTLS(l, "", "") })
 	serve(plain, plainServer.Serve)
 	m.Load(ctx)

@@ -42,11 +42,28 @@ func causeOf(text string) string {
 // maxRefusals bounds how many clients are remembered.
 const maxRefusals = 1000
 
-// refusals remembers which clients do not trust our certificate.
+// refusals remembers which clients do not trust our certificate, and which have
+// failed for another reason.
 type refusals struct {
 	mu      sync.Mutex // guards all
 	clients map[string]bool
 	last    Refusal
+	others  map[[2]string]bool // client and cause
+}
+
+// first reports whether a client fails for that cause for the first time.
+func (r *refusals) first(client, cause string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := [2]string{client, cause}
+	if len(r.others) >= maxRefusals || r.others[k] {
+		return false
+	}
+	if r.others == nil {
+		r.others = map[[2]string]bool{}
+	}
+	r.others[k] = true
+	return true
 }
 
 // Refusal says which client refused our certificate last, and how many have.
@@ -82,14 +99,23 @@ func (m *Manager) Refused() Refusal {
 // ErrorLog returns a handler for http.Server.ErrorLog. It counts failed
 // handshakes by their cause and writes them at debug level: anybody who reaches
 // the port can cause as many as they like. The first refusal of each client is
-// a warning, because then somebody's builds fail. All other lines go to next as
-// they are.
-func (m *Manager) ErrorLog(next slog.Handler) slog.Handler { return &handshakeLog{next, m} }
+// a warning, because then somebody's builds fail; the first failure of a client
+// for another reason that tells something is written at info level. code, which
+// may be nil, returns what the documentation calls a cause; text is what
+// crypto/tls says of it. All other lines go to next as they are.
+func (m *Manager) ErrorLog(next slog.Handler, code func(cause, text string) string) slog.Handler {
+	return &handshakeLog{next, m, code}
+}
 
 type handshakeLog struct {
 	slog.Handler
-	m *Manager
+	m    *Manager
+	code func(cause, text string) string
 }
+
+// silent are the causes that scanners and health checks of load balancers have
+// all day long.
+func silent(cause string) bool { return cause == "closed" || cause == "timeout" || cause == "other" }
 
 const handshakePrefix = "http: TLS handshake error from "
 
@@ -113,21 +139,27 @@ func (h *handshakeLog) Handle(ctx context.Context, r slog.Record) error {
 		if isNew {
 			level, message = slog.LevelWarn, "a client does not trust our certificate; modgate env says how it learns to"
 		}
+	} else if !silent(cause) && h.m.refused.first(client, cause) {
+		level = slog.LevelInfo
 	}
 	if !h.Enabled(ctx, level) {
 		return nil
 	}
 	line := slog.NewRecord(r.Time, level, message, r.PC)
-	line.AddAttrs(slog.String("client", client), slog.String("cause", cause), slog.String("error", strings.TrimSpace(text)))
+	line.AddAttrs(slog.String("client", client), slog.String("cause", cause))
+	if h.code != nil {
+		line.AddAttrs(slog.String("code", h.code(cause, text)))
+	}
+	line.AddAttrs(slog.String("error", strings.TrimSpace(text)))
 	return h.Handler.Handle(ctx, line)
 }
 
 // WithAttrs and WithGroup keep the wrapping.
 func (h *handshakeLog) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &handshakeLog{h.Handler.WithAttrs(attrs), h.m}
+	return &handshakeLog{h.Handler.WithAttrs(attrs), h.m, h.code}
 }
 
 // WithGroup is as WithAttrs.
 func (h *handshakeLog) WithGroup(name string) slog.Handler {
-	return &handshakeLog{h.Handler.WithGroup(name), h.m}
+	return &handshakeLog{h.Handler.WithGroup(name), h.m, h.code}
 }

@@ -26,7 +26,7 @@ func serving(t *testing.T, m *Manager, c *tls.Config) (address string) {
 		t.Fatal(err)
 	}
 	s := &http.Server{
-		TLSConfig: c, ErrorLog: slog.NewLogLogger(m.ErrorLog(m.cfg.Logger.Handler()), slog.LevelWarn),
+		TLSConfig: c, ErrorLog: slog.NewLogLogger(m.ErrorLog(m.cfg.Logger.Handler(), nil), slog.LevelWarn),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }),
 	}
 	ended := make(chan struct{})

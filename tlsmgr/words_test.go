@@ -60,18 +60,34 @@ func TestFirstLine(t *testing.T) {
 	}
 }
 
-// Lines that are not about handshakes pass as they are; handshakes are told
-// only to who wants to know everything.
+// Lines that are not about handshakes pass as they are. Of handshakes each
+// client's first of a cause is told, with the code of that cause, and what
+// scanners do only to who wants to know everything.
 func TestErrorLog(t *testing.T) {
 	m := &Manager{metrics: newMetrics()}
 	var log text
-	l := slog.NewLogLogger(m.ErrorLog(slog.NewTextHandler(&log, nil)).WithAttrs([]slog.Attr{slog.String("part", "http")}), slog.LevelWarn)
+	code := func(cause, text string) string { return "code-of-" + cause + "-" + text[len(text)-3:] }
+	l := slog.NewLogLogger(m.ErrorLog(slog.NewTextHandler(&log, nil), code).WithAttrs([]slog.Attr{slog.String("part", "http")}), slog.LevelWarn)
 	l.Print("http: panic serving 192.0.2.1:9: boom")
 	l.Print("http: TLS handshake error from 192.0.2.1:9: EOF")
-	l.Print("http: TLS handshake error from [2001:db8::1]:9: remote error: tls: bad certificate")
-	l.Print("http: TLS handshake error from [2001:db8::1]:10: remote error: tls: bad certificate")
+	l.Print("http: TLS handshake error from 192.0.2.1:9: read tcp 192.0.2.2:1->192.0.2.1:9: i/o timeout")
+	for _, client := range []string{"192.0.2.1:9", "[2001:db8::1]:9", "[2001:db8::1]:10"} {
+		l.Print("http: TLS handshake error from " + client + ": remote error: tls: bad certificate")
+		l.Print("http: TLS handshake error from " + client + ": tls: client offered only unsupported versions: [302 301]")
+	}
 	got := log.String()
-	if strings.Count(got, "\n") != 2 || !strings.Contains(got, `level=WARN msg="http: panic serving 192.0.2.1:9: boom" part=http`) || !strings.Contains(got, "client=2001:db8::1 cause=refused") {
+	for _, want := range []string{
+		`level=WARN msg="http: panic serving 192.0.2.1:9: boom" part=http`,
+		"level=WARN msg=\"a client does not trust our certificate; modgate env says how it learns to\" part=http client=192.0.2.1 cause=refused code=code-of-refused-ate",
+		"client=2001:db8::1 cause=refused code=",
+		"level=INFO msg=\"handshake failed\" part=http client=192.0.2.1 cause=version code=code-of-version-01]",
+		"client=2001:db8::1 cause=version code=",
+	} {
+		if strings.Count(got, want) != 1 {
+			t.Errorf("%q is not there once:\n%s", want, got)
+		}
+	}
+	if strings.Count(got, "\n") != 5 {
 		t.Error(got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/modgate/modgate/doctor"
 	"github.com/modgate/modgate/tlsmgr"
 )
 
@@ -75,6 +76,7 @@ type status struct {
 	Upstream      string             `json:"upstream"`
 	TLS           *tlsStatus         `json:"tls,omitempty"`
 	ReloadFailed  []failedReload     `json:"reload_failed,omitempty"` // as modgate_reload_failed
+	Findings      []doctor.Finding   `json:"findings"`                // what is not as it should be, as modgate doctor says it
 	Values        map[string]float64 `json:"values"`
 }
 
@@ -93,6 +95,7 @@ func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
 		Upstream:      hideUserinfo(a.settings.Upstream),
 		TLS:           a.tls(),
 		ReloadFailed:  a.reloads.failures(),
+		Findings:      a.findings(),
 		Values:        map[string]float64{},
 	}
 	families, err := a.registry.Gather()

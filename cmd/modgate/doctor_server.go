@@ -40,13 +40,10 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 		Machine: doctorConfig(p), Subject: s.file, Mistakes: mistakes, SumDB: s.SumDB, Private: s.Private.String(),
 		Trust: s.TLS.Trust, Module: module,
 		Upstreams: strings.FieldsFunc(s.Upstream, func(r rune) bool { return r == ',' || r == '|' || r == ' ' }),
-		Dirs:      []doctor.Dir{{Key: "cache.dir", Path: s.Cache.Dir, Max: int64(s.Cache.MaxSize)}},
+		Dirs:      s.dirs(),
 	}
 	if c.Subject == "" {
 		c.Subject = "without a configuration file"
-	}
-	if s.TLS.storesCertificates() && !redis.IsURL(s.TLS.Storage) {
-		c.Dirs = append(c.Dirs, doctor.Dir{Key: "tls.storage", Path: s.certDir()})
 	}
 	rules, err := s.directRules()
 	if err != nil && mistakes == nil {
@@ -63,6 +60,15 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 	}
 	c.Certificates, c.Down = r.certificates(ctx, s)
 	return c
+}
+
+// dirs returns what a server with these settings writes.
+func (s *settings) dirs() []doctor.Dir {
+	dirs := []doctor.Dir{{Key: "cache.dir", Path: s.Cache.Dir, Max: int64(s.Cache.MaxSize)}}
+	if s.TLS.storesCertificates() && !redis.IsURL(s.TLS.Storage) {
+		dirs = append(dirs, doctor.Dir{Key: "tls.storage", Path: s.certDir()})
+	}
+	return dirs
 }
 
 // directRules returns the rules of direct.file; none if there is no file.

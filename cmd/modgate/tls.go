@@ -109,7 +109,7 @@ func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) er
 // speakTLS gives the servers the certificates.
 func (v *service) speakTLS() error {
 	m := v.certificates
-	errorLog := slog.NewLogLogger(m.ErrorLog(v.log.Handler()), slog.LevelWarn)
+	errorLog := slog.NewLogLogger(m.ErrorLog(v.log.Handler(), handshakeCode), slog.LevelWarn)
 	v.public.TLSConfig, v.public.ErrorLog = m.TLSConfig(), errorLog
 	v.public.Handler = http2Progress(writePatience, withFingerprint(m, v.public.Handler))
 	if v.plainAddr != nil {

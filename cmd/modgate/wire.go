@@ -43,6 +43,7 @@ type app struct {
 	handler    http.Handler
 	reloads    *reloads
 	rules      *livePolicy
+	troubles   seenTroubles // for /-/status
 	server     *proxy.Server
 	store      cache.Store                   // what the server serves from
 	fast       cache.Store                   // Redis; nil without
@@ -103,7 +104,13 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	a.background = append(a.background, server.Run)
 	requests := newRequestMetrics(proxy.Kinds())
 	registry.MustRegister(requests.Collectors()...)
-	a.handler = requests.count(access.Handler(server, log, requests.observe))
+	a.handler = requests.count(access.Handler(server, access.Reports{
+		Log: log, Code: func(err error) string { return string(codeOf(err)) },
+		Observe: func(rec *access.Record, took time.Duration) {
+			requests.observe(rec, took)
+			a.troubles.observe(rec)
+		},
+	}))
 	return a, nil
 }
 

@@ -45,6 +45,7 @@ func Outcomes() []string { return outcomeNames[:] }
 // Record is what is known of one request. The handler of the request owns it.
 type Record struct {
 	ids     *ids
+	codes   func(error) string
 	seq     uint64
 	Kind    string // which kind of file or endpoint, a closed set
 	Module  string // module path, unescaped; empty if there is none
@@ -55,7 +56,8 @@ type Record struct {
 	// Decision is the id, and Rule the name, of what the policy has said if it
 	// was no plain yes.
 	Decision, Rule string
-	Err            error // what the log reads and the client does not
+	Err            error  // what the log reads and the client does not
+	Code           string // the name of its cause in the documentation; "" if it has none
 }
 
 // ID names the request in the log and in what the client reads. It is unique in
@@ -65,6 +67,23 @@ func (r *Record) ID() string {
 		return ""
 	}
 	return string(r.appendID(nil))
+}
+
+// Trouble notes an outcome and the error that has led to it, with the code of
+// its cause.
+func (r *Record) Trouble(o Outcome, err error) {
+	r.Outcome, r.Err, r.Code = o, err, ""
+	if r.codes != nil && err != nil {
+		r.Code = r.codes(err)
+	}
+}
+
+// CodeLine is what a client reads of the cause, one line; "" if it has no code.
+func (r *Record) CodeLine() string {
+	if r.Code == "" {
+		return ""
+	}
+	return "cause: " + r.Code + " (on the server: modgate doctor --server)"
 }
 
 func (r *Record) appendID(dst []byte) []byte {
@@ -117,22 +136,31 @@ func From(w http.ResponseWriter) *Record {
 	return new(Record)
 }
 
-// Handler answers each request by next and then reports it: to log (nil: not
-// at all) as one line, and to observe (nil: nobody). The record is valid only
-// until observe returns.
-func Handler(next http.Handler, log *slog.Logger, observe func(*Record, time.Duration)) http.Handler {
+// Reports says who hears of requests.
+type Reports struct {
+	// Log gets a line for each request. nil: none.
+	Log *slog.Logger
+	// Observe gets the record, which is valid only until it returns. May be nil.
+	Observe func(*Record, time.Duration)
+	// Code returns the name under which the documentation has the cause of an
+	// error, "" if it has none. nil: nothing has.
+	Code func(error) string
+}
+
+// Handler answers each request by next and then reports it.
+func Handler(next http.Handler, to Reports) http.Handler {
 	pool := sync.Pool{New: func() any { return new(Response) }}
 	ids := newIDs()
-	lines := newLines(log)
+	lines := newLines(to.Log)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
 		resp := pool.Get().(*Response)
-		*resp = Response{ResponseWriter: w, Record: Record{ids: ids, seq: ids.n.Add(1)}}
+		*resp = Response{ResponseWriter: w, Record: Record{ids: ids, seq: ids.n.Add(1), codes: to.Code}}
 		defer func() {
 			elapsed := time.Since(start)
 			// A handler that panics with http.ErrAbortHandler has a record too.
-			if observe != nil {
-				observe(&resp.Record, elapsed)
+			if to.Observe != nil {
+				to.Observe(&resp.Record, elapsed)
 			}
 			if lines != nil {
 				lines.write(line{resp, req, start.Add(elapsed), elapsed})

@@ -20,7 +20,7 @@ func serve(t *testing.T, target string, h http.HandlerFunc) map[string]any {
 	t.Helper()
 	var out bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&out, nil))
-	handler := access.Handler(h, log, nil)
+	handler := access.Handler(h, access.Reports{Log: log})
 	func() {
 		defer func() { recover() }()
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, target, nil))
@@ -81,7 +81,7 @@ func TestIDsDiffer(t *testing.T) {
 			t.Errorf("id %q is empty or was seen before", id)
 		}
 		seen[id] = true
-	}), nil, nil)
+	}), access.Reports{})
 	for range 100 {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 	}
@@ -93,7 +93,7 @@ func TestObserverSeesTheRecord(t *testing.T) {
 	h := access.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		access.From(w).Outcome = access.Hit
 		io.WriteString(w, "hello")
-	}), nil, func(r *access.Record, _ time.Duration) { got = *r })
+	}), access.Reports{Observe: func(r *access.Record, _ time.Duration) { got = *r }})
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 	if got.Outcome != access.Hit || got.Bytes != 5 || got.Status != http.StatusOK {
 		t.Errorf("got %+v", got)
@@ -116,7 +116,7 @@ func TestReadFromReachesTheConnection(t *testing.T) {
 	w := &readerFrom{ResponseRecorder: httptest.NewRecorder()}
 	access.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.Copy(w, struct{ io.Reader }{strings.NewReader("body")})
-	}), nil, nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	}), access.Reports{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if !w.used {
 		t.Error("the wrapper hides io.ReaderFrom: no body would leave by sendfile")
 	}

@@ -101,6 +101,9 @@ func (n line) fields(f fields) {
 	if n.Module == "" {
 		f.text("path", clip(n.req.URL.Path))
 	}
+	if n.Code != "" {
+		f.text("code", n.Code)
+	}
 	if n.Err != nil {
 		f.text("error", clip(n.Err.Error()))
 	}

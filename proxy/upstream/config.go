@@ -177,6 +177,12 @@ func newTransport(cfg Config) *http.Transport {
 			}
 			return u, nil
 		},
+		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+			if resp.StatusCode != http.StatusOK {
+				return &proxyRefusal{resp.StatusCode}
+			}
+			return nil
+		},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeoutCause(ctx, cfg.ConnectTimeout, tooSlow("no connection in time"))
 			defer cancel()

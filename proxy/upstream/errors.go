@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 )
@@ -39,6 +40,7 @@ type Error struct {
 	RetryAfter time.Duration // how long the upstream asks to wait; 0 if it did not
 	Detail     string        // start of the upstream's own text, cleaned, for logs alone
 	Err        error         // cause, nil if the status says it all
+	Before     *Error        // the last failure of an upstream that is left alone for now; else nil
 
 	kind kind
 	text string // what Public says about the upstream
@@ -154,6 +156,16 @@ type opaque struct{ error }
 func (o opaque) Is(target error) bool { return target != fs.ErrNotExist && errors.Is(o.error, target) }
 func (o opaque) As(target any) bool   { return errors.As(o.error, target) }
 
+// proxyRefusal is an HTTP proxy's no to CONNECT.
+type proxyRefusal struct{ status int }
+
+func (e *proxyRefusal) Error() string {
+	return fmt.Sprintf("the HTTP proxy answers %d %s", e.status, http.StatusText(e.status))
+}
+
+// ProxyStatus is the status of its answer.
+func (e *proxyRefusal) ProxyStatus() int { return e.status }
+
 // explain names the cause of a failed request in words of our own.
 func explain(err error) string {
 	var (
@@ -163,8 +175,16 @@ func explain(err error) string {
 		dns       *net.DNSError
 		cert      *tls.CertificateVerificationError
 		timeout   interface{ Timeout() bool }
+		proxy     *proxyRefusal
+		op        *net.OpError
 	)
 	switch {
+	case errors.As(err, &proxy) && proxy.status == http.StatusProxyAuthRequired:
+		return "the HTTP proxy in between wants a password, or another one"
+	case errors.As(err, &proxy):
+		return "the HTTP proxy in between does not let requests through"
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "the HTTP proxy in between cannot be reached"
 	case errors.Is(err, errRedirect):
 		return "it redirects to where modgate does not follow"
 	case errors.Is(err, context.Canceled):
@@ -183,6 +203,8 @@ func explain(err error) string {
 		return "it did not answer in time"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return "it ended the connection early"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "it refuses connections"
 	}
 	return "it cannot be reached"
 }
@@ -202,7 +224,8 @@ func final(err *Error) bool {
 	}
 	var cert *tls.CertificateVerificationError
 	var dns *net.DNSError
-	return errors.As(err.Err, &cert) || errors.As(err.Err, &dns) && dns.IsNotFound ||
+	var proxy *proxyRefusal
+	return errors.As(err.Err, &cert) || errors.As(err.Err, &proxy) || errors.As(err.Err, &dns) && dns.IsNotFound ||
 		errors.Is(err.Err, errRedirect) || errors.Is(err.Err, context.Canceled)
 }
 

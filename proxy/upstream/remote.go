@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -26,6 +27,7 @@ type remote struct {
 	client  *client
 	metrics *metrics
 	breaker *gobreaker.CircuitBreaker[struct{}]
+	last    atomic.Pointer[Error] // that spoke against the upstream; nil: none yet
 }
 
 func newRemote(c *Chain, label string, base *url.URL) *remote {
@@ -87,10 +89,17 @@ func (r *remote) try(ctx context.Context, path string, attempt func() *Error) er
 	case err == nil:
 		return nil
 	case last != nil:
+		if failure(last) {
+			r.last.Store(last)
+		}
 		return last
 	}
-	return &Error{Upstream: r.label, Path: path, kind: trouble, Err: err,
+	e := &Error{Upstream: r.label, Path: path, kind: trouble, Err: err, Before: r.last.Load(),
 		text: "it failed again and again and is left alone for some seconds"}
+	if e.Before != nil {
+		e.text += ": " + e.Before.text
+	}
+	return e
 }
 
 // pause waits before attempt n+1 (from 0): 200 ms, then thrice as long, give

@@ -1,0 +1,114 @@
+package doctor
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/modgate/modgate/tlsmgr"
+)
+
+// recent is how long what has happened to a request is told as present. That a
+// client refuses the certificate is told for longer: its next build may be
+// tomorrow's.
+const (
+	recent        = 10 * time.Minute
+	recentRefusal = 24 * time.Hour
+)
+
+// Live is what a running server knows of its own trouble.
+type Live struct {
+	// Troubles are the last of each kind that requests have met.
+	Troubles []Trouble
+	// Certificates are those of the server.
+	Certificates []tlsmgr.Status
+	// Refused says which clients do not accept them.
+	Refused tlsmgr.Refusal
+	// Unused are files of the configuration that cannot be used as they are now.
+	Unused []Unused
+	// Dirs are written by the server.
+	Dirs []Dir
+}
+
+// Trouble is something that requests have met.
+type Trouble struct {
+	Code  Code
+	Host  string // that was asked, with its port if it is not the usual one; "" if it is not known
+	Err   error  // the last one; it holds no secret
+	Count int
+	Last  time.Time
+}
+
+// Unused is a file of the configuration that was changed, and why it cannot be
+// used.
+type Unused struct {
+	Key, Path, Text string
+}
+
+// Findings returns what is not as it should be now, what matters most first.
+// Only the system, the root, the environment and the clock of machine are used.
+// It asks nobody and writes nothing.
+func (l *Live) Findings(machine Config) []Finding {
+	d := &Doctor{cfg: machine, report: &Report{Findings: []Finding{}}}
+	d.places = append([]Place{OnServer}, d.findPlaces()...)
+	s := &Server{cfg: ServerConfig{Certificates: l.Certificates, Dirs: l.Dirs}, base: d}
+	now := machine.Now()
+	step := d.step("requests", "")
+	for _, t := range l.Troubles {
+		if now.Sub(t.Last) > recent {
+			continue
+		}
+		d.target = nil
+		if t.Host != "" {
+			d.target = &url.URL{Scheme: "https", Host: t.Host}
+		}
+		seen := fmt.Sprintf("%d times, last at %s: %s", t.Count, day(t.Last), oneLine(t.Err.Error()))
+		d.found(step, t.Code, hidePasswords(seen), "value", hidePasswords(causeValue(t)), "file", resolvConf)
+	}
+	d.target = nil
+	for _, f := range l.Unused {
+		d.found(step, ReloadFailed, f.Text, "file", f.Path, "variable", f.Key)
+	}
+	if r := l.Refused; r.Clients > 0 && now.Sub(r.At) < recentRefusal {
+		seen := fmt.Sprintf("%d clients, last %s at %s: %s", r.Clients, r.Last, day(r.At), oneLine(r.Error))
+		d.found(step, HandshakeCause("refused", r.Error), seen, "host", "this server", "value", r.Last)
+	}
+	s.checkDirs()
+	s.checkCertificates()
+	d.report.finish()
+	return d.report.Findings
+}
+
+// causeValue returns what belongs into the title of a trouble.
+func causeValue(t Trouble) string {
+	var (
+		certificate *tls.CertificateVerificationError
+		invalid     x509.CertificateInvalidError
+	)
+	switch t.Code {
+	case ProxyDown, ProxyAuth, ProxyDenied:
+		return "of this machine"
+	}
+	if !errors.As(t.Err, &certificate) || len(certificate.UnverifiedCertificates) == 0 {
+		return oneLine(t.Err.Error())
+	}
+	chain := certificate.UnverifiedCertificates
+	switch t.Code {
+	case Expired:
+		return day(chain[0].NotAfter)
+	case NotYetValid:
+		return day(chain[0].NotBefore)
+	case WrongName, NoAddress:
+		return names(chain[0])
+	case Middlebox:
+		return knownProduct(chain)
+	case IssuerExpired:
+		if errors.As(t.Err, &invalid) {
+			return invalid.Cert.Subject.String() + ", " + day(invalid.Cert.NotAfter)
+		}
+	}
+	return oneLine(certificate.Error())
+}
