@@ -187,41 +187,36 @@ func storeKey(ctx context.Context, storage certmagic.Storage, name string, key c
 }
 
 func newRoot() (*x509.Certificate, crypto.Signer, error) {
-	key, err := newKey()
-	if err != nil {
-		return nil, nil, err
-	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, nil, err
-	}
-	// Part of the number is in the name, so that the roots of two servers can be
-	// told apart in a client's store.
-	t := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: fmt.Sprintf("modgate root %x", serial.Bytes()[:4])},
-		NotBefore: time.Now().Add(-clockSkew), NotAfter: time.Now().Add(rootLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 1, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	cert, err := sign(t, t, key.Public(), key)
-	return cert, key, err
+	return newSigner(&x509.Certificate{
+		Subject: pkix.Name{CommonName: "modgate root"}, NotAfter: time.Now().Add(rootLife), MaxPathLen: 1,
+	}, nil, nil)
 }
 
 func newIntermediate(root *x509.Certificate, rootKey crypto.Signer) (*x509.Certificate, crypto.Signer, error) {
+	return newSigner(&x509.Certificate{
+		Subject: pkix.Name{CommonName: "modgate intermediate"}, NotAfter: time.Now().Add(intermediateLife), MaxPathLenZero: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, root, rootKey)
+}
+
+// newSigner completes t to a certificate that may sign others, with a new key.
+// parent signs it; nil: itself. Part of the serial number goes into the name, so
+// that the roots of two servers can be told apart in a client's store.
+func newSigner(t, parent *x509.Certificate, parentKey crypto.Signer) (*x509.Certificate, crypto.Signer, error) {
 	key, err := newKey()
 	if err != nil {
 		return nil, nil, err
 	}
-	serial, err := newSerial()
-	if err != nil {
+	if t.SerialNumber, err = newSerial(); err != nil {
 		return nil, nil, err
 	}
-	t := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: fmt.Sprintf("modgate intermediate %x", serial.Bytes()[:4])},
-		NotBefore: time.Now().Add(-clockSkew), NotAfter: time.Now().Add(intermediateLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	t.Subject.CommonName += fmt.Sprintf(" %x", t.SerialNumber.Bytes()[:4])
+	t.NotBefore = time.Now().Add(-clockSkew)
+	t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
+	if parent == nil {
+		parent, parentKey = t, key
 	}
-	cert, err := sign(t, root, key.Public(), rootKey)
+	cert, err := sign(t, parent, key.Public(), parentKey)
 	return cert, key, err
 }
 
