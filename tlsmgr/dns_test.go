@@ -55,21 +55,7 @@ func TestObtainByDNS(t *testing.T) {
 func TestObtainByExec(t *testing.T) {
 	pki, dir := tlstest.New(t), t.TempDir()
 	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
-	hook := filepath.Join(dir, "hook")
-	management := strings.TrimPrefix(p.DNS, "http://")
-	host, port, _ := strings.Cut(management, ":")
-	script := `#!/bin/bash
-case $1 in
-present) path=/set-txt; body="{\"host\":\"$2.\",\"value\":\"$3\"}" ;;
-cleanup) path=/clear-txt; body="{\"host\":\"$2.\"}" ;;
-esac
-exec 3<>/dev/tcp/` + host + "/" + port + `
-printf 'POST %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' "$path" "${#body}" "$body" >&3
-cat <&3 >/dev/null
-echo "$1 $2" >>` + filepath.Join(dir, "calls") + "\n"
-	if err := os.WriteFile(hook, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	hook := p.DNSHook(t, dir)
 	by := func(command string) func(*Config) {
 		return func(c *Config) {
 			var err error

@@ -174,6 +174,26 @@ func (p *Pebble) SetDNS(tb testing.TB, what string, body any) {
 	p.post(tb, p.DNS+"/"+what, body)
 }
 
+// DNSHook writes a program for the DNS provider exec into dir, which makes the
+// records in the DNS of p and notes its calls in dir/calls. It returns its name.
+func (p *Pebble) DNSHook(tb testing.TB, dir string) string {
+	host, port, _ := strings.Cut(strings.TrimPrefix(p.DNS, "http://"), ":")
+	script := `#!/bin/bash
+case $1 in
+present) path=/set-txt; body="{\"host\":\"$2.\",\"value\":\"$3\"}" ;;
+cleanup) path=/clear-txt; body="{\"host\":\"$2.\"}" ;;
+esac
+exec 3<>/dev/tcp/` + host + "/" + port + `
+printf 'POST %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' "$path" "${#body}" "$body" >&3
+cat <&3 >/dev/null
+echo "$1 $2" >>` + filepath.Join(dir, "calls") + "\n"
+	name := filepath.Join(dir, "hook")
+	if err := os.WriteFile(name, []byte(script), 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	return name
+}
+
 func (p *Pebble) post(tb testing.TB, url string, body any) {
 	tb.Helper()
 	data, err := json.Marshal(body)
