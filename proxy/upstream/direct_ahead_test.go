@@ -159,3 +159,38 @@ func TestLikely(t *testing.T) {
 		}
 	}
 }
+
+// The go command begins with the refs that were known, but what it finds out
+// with them is believed only once the host has said that they are the same.
+func TestDirectGuessesRefs(t *testing.T) {
+	for _, kind := range []string{"info", "mod", "zip"} {
+		t.Run(kind, func(t *testing.T) {
+			w := newGitWorld(t, nil)
+			repo := w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
+			must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+			w.settle()
+			moved := repo.Commit(t, gittest.Commit{Files: map[string]string{"lib.go": "package lib // moved", "go.mod": "module " + lib + "\n\ngo 1.21\n"}})[0]
+			repo.Tag(t, "v1.0.0", moved)
+			// Time enough for a run with what was known.
+			w.server.SetFault("*", gittest.Refs, proxytest.Delay(time.Second))
+			var got []byte
+			if kind == "info" {
+				got = must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
+			} else {
+				got = must[[]byte](t)(w.read(lib, "v1.0.0", kind))
+			}
+			text := string(got)
+			if kind == "zip" {
+				text = inZip(t, got, lib+"@v1.0.0/lib.go")
+			}
+			if want := map[string]string{"info": moved, "mod": "go 1.21", "zip": "moved"}[kind]; !strings.Contains(text, want) {
+				t.Errorf("%q has no %q", text, want)
+			}
+			must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
+			repo.Untag(t, "v1.1.0")
+			w.settle()
+			_, err := w.read(lib, "v1.1.0", "zip")
+			wantReason(t, "a tag that is gone", err, unknownVersion, "")
+		})
+	}
+}

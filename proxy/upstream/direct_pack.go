@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 // packing is a run of the go command that makes the zip of a version. It goes
 // on when those who waited for the first of its files have gone.
 type packing struct {
+	sure   chan struct{} // closed when what the run writes is about the refs as they are
 	done   chan struct{} // closed when err is final
 	err    error
 	cancel context.CancelFunc
@@ -38,6 +40,9 @@ func (d *Direct) pack(ctx context.Context, w *work, kind string) error {
 	for {
 		select {
 		case <-tick.C:
+			if !w.packing.isSure() {
+				continue
+			}
 			if there, err := w.early(kind); err != nil {
 				return troubled(broken, err, "modgate cannot read its work files")
 			} else if there {
@@ -105,7 +110,7 @@ func (d *Direct) startPacking(w *work) error {
 	}
 	// Not the values of the request either: it may be over.
 	ctx, cancel := context.WithCancel(d.life)
-	run := &packing{done: make(chan struct{}), cancel: cancel}
+	run := &packing{sure: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
 	m, r := w.m, w.r // w belongs to the next request when the run is done
 	r.what = runDownload
 	d.mu.Lock()
@@ -114,7 +119,7 @@ func (d *Direct) startPacking(w *work) error {
 	w.packing = run
 	d.wg.Go(func() { // the request is in d.wg, so that Run waits
 		defer cancel()
-		run.err = d.goRun(ctx, w, r, func(ctx context.Context, f *goproxy.GoFetcher) error {
+		run.err = d.goGuess(ctx, w, r, run.sure, func(ctx context.Context, f *goproxy.GoFetcher) error {
 			info, mod, zip, err := f.Download(ctx, m.Path, m.Version)
 			if err != nil {
 				return err
@@ -129,4 +134,49 @@ func (d *Direct) startPacking(w *work) error {
 		d.tidy(ctx, r.place)
 	})
 	return nil
+}
+
+// isSure reports whether the files of the run may be believed.
+func (p *packing) isSure() bool {
+	select {
+	case <-p.sure:
+		return true
+	default:
+		return false
+	}
+}
+
+// goGuess is goRun for a version. If there is a guess what the refs are, the
+// run begins with that, while the host is asked for them; when the host says
+// otherwise, it begins again. sure is closed when what the run writes is about
+// the refs as they are, unless it fails.
+func (d *Direct) goGuess(ctx context.Context, w *work, r run, sure chan<- struct{}, do func(context.Context, *goproxy.GoFetcher) error) error {
+	guess := r.guess
+	if r.guess = nil; guess == nil {
+		close(sure)
+		return d.goRun(ctx, w, r, do)
+	}
+	guessed := r
+	guessed.refs = promised(guess)
+	d.forgetMoved(ctx, r.place, guess)
+	runCtx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	result := make(chan error, 1)
+	go func() { result <- d.goRun(runCtx, w, guessed, do) }()
+	now, err := r.refs.get(ctx)
+	if err == nil && maps.Equal(now.versionTags(r.only), guess.versionTags(r.only)) {
+		close(sure)
+		return <-result
+	}
+	giveUp()
+	<-result
+	if err != nil {
+		return err
+	}
+	if err := w.clear(); err != nil {
+		return troubled(broken, err, "modgate cannot write its work files")
+	}
+	close(sure)
+	d.forgetMoved(ctx, r.place, now)
+	return d.goRun(ctx, w, r, do)
 }

@@ -34,15 +34,27 @@ func (r *refs) about(version string) *refs {
 	if version == "" {
 		return r
 	}
-	version, _ = strings.CutSuffix(version, "+incompatible")
 	only := *r
-	only.hash = make(map[string]string)
+	only.hash = r.versionTags(version)
 	for name, hash := range r.hash {
-		if tag, ok := strings.CutPrefix(strings.TrimSuffix(name, "^{}"), "refs/tags/"); !ok || tag == version || strings.HasSuffix(tag, "/"+version) {
+		if !strings.HasPrefix(name, "refs/tags/") {
 			only.hash[name] = hash
 		}
 	}
 	return &only
+}
+
+// versionTags returns the tags that can mean a version: those that have it as
+// their last element.
+func (r *refs) versionTags(version string) map[string]string {
+	version, _ = strings.CutSuffix(version, "+incompatible")
+	out := make(map[string]string)
+	for name, hash := range r.hash {
+		if tag, ok := strings.CutPrefix(strings.TrimSuffix(name, "^{}"), "refs/tags/"); ok && (tag == version || strings.HasSuffix(tag, "/"+version)) {
+			out[name] = hash
+		}
+	}
+	return out
 }
 
 // promise are refs that are being asked for.

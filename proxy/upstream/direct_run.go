@@ -19,6 +19,7 @@ type run struct {
 	what  string // for metrics
 	place *place
 	refs  *promise // of the repository, which git is told
+	guess *refs    // if set, what refs will probably be as to the version
 	only  string   // if set, the version that matters: git hears of no other tags
 	deep  bool     // the history is needed, not only a commit
 }

@@ -195,11 +195,11 @@ func (d *Direct) version(ctx context.Context, m module.Version, use func(context
 	}
 	return d.with(ctx, m, func(w *work) error {
 		if w.info == nil && w.packing == nil {
-			refs, err := d.refsFor(ctx, p, m.Version, asked)
+			refs, guess, err := d.refsFor(ctx, p, m.Version, asked)
 			if err != nil {
 				return err
 			}
-			w.r = run{place: p, refs: refs}
+			w.r = run{place: p, refs: refs, guess: guess}
 			if w.r.deep = module.IsPseudoVersion(m.Version); !w.r.deep {
 				w.r.only = m.Version
 			}
@@ -210,9 +210,10 @@ func (d *Direct) version(ctx context.Context, m module.Version, use func(context
 
 // refsFor returns the refs for a run that is about one version, or a promise of
 // them: the time in which they come is enough for the go command to start. But
-// not if a tag of the version is kept, because that may have been moved, and
-// the go command would look at it first.
-func (d *Direct) refsFor(ctx context.Context, p *place, version string, asked time.Time) (*promise, error) {
+// if a tag of the version is kept, that may have been moved, and the go command
+// would look at it first: then it can start only with a guess, the refs that
+// the repository had when it was last asked.
+func (d *Direct) refsFor(ctx context.Context, p *place, version string, asked time.Time) (_ *promise, guess *refs, _ error) {
 	repo := d.repository(p.url)
 	get := func(ctx context.Context) (*refs, error) {
 		r, err := repo.refs(ctx, asked.Add(-d.cfg.RefsTTL))
@@ -225,17 +226,20 @@ func (d *Direct) refsFor(ctx context.Context, p *place, version string, asked ti
 		}
 		return r, err
 	}
+	if last := repo.known(); last != nil && last.asked.Before(asked.Add(-d.cfg.RefsTTL)) && !module.IsPseudoVersion(version) && last.hasVersion(version) {
+		guess = last
+	}
 	kept := refs{hash: make(map[string]string)}
 	for tag, hash := range keptTags(d.kept(p)) {
 		kept.hash["refs/tags/"+tag] = hash
 	}
-	if len(kept.hash) == 0 || module.IsPseudoVersion(version) || kept.hasVersion(version) {
+	if guess == nil && (len(kept.hash) == 0 || module.IsPseudoVersion(version) || kept.hasVersion(version)) {
 		r, err := get(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		d.forgetMoved(ctx, p, r)
-		return promised(r), nil
+		return promised(r), nil, nil
 	}
 	promise := &promise{done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(d.life)
@@ -244,14 +248,14 @@ func (d *Direct) refsFor(ctx context.Context, p *place, version string, asked ti
 		defer close(promise.done)
 		promise.refs, promise.err = get(ctx)
 	})
-	return promise, nil
+	return promise, guess, nil
 }
 
 // ask has the go command find out what a query means, in w.
 func (d *Direct) ask(ctx context.Context, w *work, r run, path, query string) error {
 	r.what = runQuery
 	m := module.Version{Path: path}
-	err := d.goRun(ctx, w, r, func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
+	err := d.goGuess(ctx, w, r, make(chan struct{}), func(ctx context.Context, f *goproxy.GoFetcher) (err error) {
 		m.Version, _, err = f.Query(ctx, path, query)
 		return err
 	})

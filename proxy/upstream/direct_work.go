@@ -197,6 +197,12 @@ func (w *work) unpacked() (string, error) {
 	return filepath.Join(w.dir, filepath.FromSlash(path)+"@"+version), err
 }
 
+// clear removes what the go command has written.
+func (w *work) clear() error {
+	dir := filepath.Join(w.dir, "cache", "download")
+	return errors.Join(removeAll(dir), os.MkdirAll(dir, 0o700))
+}
+
 // openZip opens the zip that a download made.
 func (w *work) openZip() (*os.File, int64, error) {
 	name, err := w.file("zip")
