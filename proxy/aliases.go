@@ -59,26 +59,26 @@ func (a *aliases) clear() {
 }
 
 // aliasesOf returns those of versions, tagged ones of the same module, that are
-// the commit of the pseudo-version of req. Nobody changes the result.
-func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) ([]string, error) {
+// the commit of the pseudo-version of req. Nobody changes the result. whole says
+// that each of them could be looked at.
+func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) (tags []string, whole bool, err error) {
 	key := aliasKey(req.mod, versions)
 	if tags, ok := s.aliases.get(key); ok {
-		return tags, nil
+		return tags, true, nil
 	}
 	rev, err := module.PseudoVersionRev(req.mod.Version)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	at, err := module.PseudoVersionTime(req.mod.Version)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var (
 		group errgroup.Group
 		mu    sync.Mutex
-		tags  []string
-		whole = true
 	)
+	whole = true
 	group.SetLimit(8)
 	for _, version := range versions {
 		group.Go(func() error {
@@ -97,11 +97,11 @@ func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) 
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	slices.Sort(tags)
 	if whole {
 		s.aliases.put(key, tags)
 	}
-	return tags, nil
+	return tags, whole, nil
 }

@@ -182,11 +182,11 @@ func (s *Server) learnTags(ctx context.Context, caller policy.Caller, req reques
 	refused := slices.DeleteFunc(slices.Clone(facts.Module.Versions), func(version string) bool {
 		return slices.Contains(visible, version)
 	})
-	tags, err := s.aliasesOf(ctx, req, refused)
+	tags, whole, err := s.aliasesOf(ctx, req, refused)
 	if err != nil {
 		return err
 	}
-	if a != nil && sameList(a.module, facts.Module) {
+	if a != nil && whole && sameList(a.module, facts.Module) {
 		rules, _ := req.rules.(*policy.Policy)
 		if v := a.view(rules, caller, facts.Now); v != nil {
 			v.addTags(req.mod.Version, tags)

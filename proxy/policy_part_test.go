@@ -168,6 +168,9 @@ func TestAliasesAreRemembered(t *testing.T) {
 	}
 	zip := "/example.com/m/@v/" + aliasOf + ".zip"
 	w.want(w.get(zip), mods[3].Zip, access.Miss)
+	for range 3 {
+		w.want(w.get(zip), mods[3].Zip, access.Hit)
+	}
 	for _, up := range []*proxytest.Server{w.up, w.up2} {
 		up.SetFault("/example.com/m/@v/v1.1.0.info", nil)
 	}

@@ -23,6 +23,8 @@ const publicSumDB = "sum.golang.org"
 type target struct {
 	Upstream string // GOPROXY, one URL
 	SumDB    string // GOSUMDB
+
+	Args []string // more, for modgate
 }
 
 // binaries are the programs of a comparison; empty where one is not wanted.
@@ -53,6 +55,7 @@ func (b binaries) startProxy(ctx context.Context, name, dir string, t target) (*
 		c.Path = b.Modgate
 		c.Args = []string{"serve", "--listen=" + addr, "--admin-listen=127.0.0.1:0",
 			"--upstream=" + t.Upstream, "--sumdb=" + t.SumDB, "--cache-dir=" + cache}
+		c.Args = append(c.Args, t.Args...)
 	case "goproxy":
 		c.Path = b.Goproxy
 		c.Args = []string{"server", "--address=" + addr, "--cacher-dir=" + cache, "--temp-dir=" + dir,

@@ -43,6 +43,7 @@ func allRows() []row {
 		{"hits-bigzip", "zip hits, 36 MB", hitsBigZip},
 		{"hits-mod-https1", ".mod hits over HTTP/1.1 and TLS", hitsHTTPS1},
 		{"hits-mod-https2", ".mod hits over HTTP/2 and TLS", hitsHTTPS2},
+		{"policy", "hits with 1,000 rules on, and off", policyHits},
 		{"sendfile", "sendfile seen while a 36 MB zip is sent", sendfile},
 	}
 }
@@ -120,7 +121,7 @@ func (b *bench) coldRun(ctx context.Context, name, upstream string, noSum bool) 
 				err = e
 			}
 		}()
-		s, err := b.bin.startProxy(ctx, name, dir, target{upstream, b.cfg.SumDB})
+		s, err := b.bin.startProxy(ctx, name, dir, target{Upstream: upstream, SumDB: b.cfg.SumDB})
 		if err != nil {
 			return d, err
 		}

@@ -35,7 +35,7 @@ func (b *bench) withProxy(ctx context.Context, name string, t target, use func(*
 }
 
 // near is the counted upstream that is near.
-func (b *bench) near() target { return target{b.countURL, b.cfg.SumDB} }
+func (b *bench) near() target { return target{Upstream: b.countURL, SumDB: b.cfg.SumDB} }
 
 // proxies are modgate and goproxy, if that was asked for: Athens would add
 // minutes to rows in which it is no measure.
@@ -114,7 +114,7 @@ func firstByte(ctx context.Context, b *bench) (result, error) {
 	r.note("%s, %d bytes; the upstream sends %s per second", zip, size, rateText(rate))
 	for range b.cfg.Rounds {
 		for _, name := range b.proxies() {
-			err := b.withProxy(ctx, name, target{upstream, b.cfg.SumDB}, func(s *server) error {
+			err := b.withProxy(ctx, name, target{Upstream: upstream, SumDB: b.cfg.SumDB}, func(s *server) error {
 				first, all, err := timedGet(ctx, s.URL+zip, size)
 				if err == nil {
 					r.add(name, 100*first.Seconds()/all.Seconds())
@@ -184,7 +184,7 @@ func memory(ctx context.Context, b *bench) (result, error) {
 		len(t.Paths), t.Size/1e6, toolchainPath, toolchainVersion)
 	for range b.cfg.Rounds {
 		for _, name := range b.proxies() {
-			err := b.withProxy(ctx, name, target{l.URL, t.SumDB}, func(s *server) error {
+			err := b.withProxy(ctx, name, target{Upstream: l.URL, SumDB: t.SumDB}, func(s *server) error {
 				g, ctx := errgroup.WithContext(ctx)
 				for _, p := range t.Paths {
 					g.Go(func() error {

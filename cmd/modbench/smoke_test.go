@@ -183,8 +183,8 @@ func TestCompare(t *testing.T) {
 		}
 		return out.String()
 	}
-	report := compare("cold-near,cold-far,cold-nosum,two-cold,ttfb,disk,warm,warm-nosum,warm-upstream,hits-mod")
-	for _, want := range []string{"modgate = 0 (≤ 0): pass", "modgate = 1 (≤ 1): pass", "| .mod hits | 1/s |", "2 different files in turn"} {
+	report := compare("cold-near,cold-far,cold-nosum,two-cold,ttfb,disk,warm,warm-nosum,warm-upstream,hits-mod,policy")
+	for _, want := range []string{"modgate = 0 (≤ 0): pass", "modgate = 1 (≤ 1): pass", "| .mod hits | 1/s |", "2 different files in turn", "| hits with 1,000 rules on, and off | 1/s |"} {
 		if !strings.Contains(report, want) {
 			t.Errorf("report lacks %q:\n%s", want, report)
 		}
