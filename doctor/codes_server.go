@@ -16,6 +16,13 @@ const (
 	UpstreamDirect   Code = "server-upstream-direct"
 	PrivateFails     Code = "server-private"
 	CertificateAlarm Code = "server-certificate"
+
+	CertificateExpired Code = "server-certificate-expired"
+	RenewalDue         Code = "server-certificate-due"
+	StoredSpoilt       Code = "server-certificate-stored"
+	PairFails          Code = "server-certificate-pair"
+	StorageFails       Code = "server-storage"
+	OtherUser          Code = "server-user"
 )
 
 // Findings about certificates by ACME.
@@ -25,6 +32,20 @@ const (
 	ACMENoName    Code = "acme-name"
 	ACMEElsewhere Code = "acme-name-elsewhere"
 	ACMEPort      Code = "acme-port"
+	ACMEAddress   Code = "acme-address"
+	ACMEStranger  Code = "acme-stranger"
+	ACMEALPN      Code = "acme-alpn"
+	ACMEAccount   Code = "acme-account"
+	ACMELimited   Code = "acme-limited"
+	ACMEAttempts  Code = "acme-attempts"
+	CAAForbids    Code = "acme-caa"
+	CAAFails      Code = "acme-caa-lookup"
+	ZoneMissing   Code = "acme-zone"
+	RecordRefused Code = "acme-record"
+	RecordUnseen  Code = "acme-record-unseen"
+	ProbeFails    Code = "acme-probe"
+	ProbeLeft     Code = "acme-probe-left"
+	StagingFails  Code = "acme-staging"
 )
 
 var serverTable = []Entry{
@@ -70,6 +91,24 @@ var serverTable = []Entry{
 	{CertificateAlarm, Warn, "The certificate for {host} has an alarm: {value}", "",
 		"Clients fail now, or will.",
 		[]Remedy{{Do: "the text says what to do; modgate tls status shows the state"}}},
+	{CertificateExpired, Fail, "The certificate for {host} expired on {value}", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time {now} is after {value}",
+		"It was not renewed in time. What is served goes on being served, so that clients see why they fail.",
+		[]Remedy{{Do: "modgate tls renew {host}   (files: replace them; they are read again within seconds)"}, {Do: "the other findings say why it was not renewed"}}},
+	{RenewalDue, Warn, "The certificate for {host} was to be renewed on {value}, and was not", "",
+		"No server is running that would do it, or it cannot: its log says why.",
+		[]Remedy{{Do: "modgate tls renew {host}"}, {Do: "see that the server runs; it tries by itself"}}},
+	{StoredSpoilt, Warn, "The stored certificate for {host} cannot be used: {value}", "",
+		"Certificate and key do not belong together, or a file is cut off. A server that starts puts it aside and orders another, which counts against the limits of the CA.",
+		[]Remedy{{Do: "restore the directory of tls.storage from a backup, or let the server order anew: modgate tls renew {host}"}}},
+	{PairFails, Fail, "The certificates cannot be served: {value}", "",
+		"A server does not start with them. One that runs keeps those that it has, until it ends.",
+		[]Remedy{{Do: "openssl x509 -in CERT -noout -pubkey; openssl pkey -in KEY -pubout   (the two must be equal)"}, {Do: "tls.files: CERT:KEY, the certificate of the server first in its file"}}},
+	{StorageFails, Fail, "The storage of certificates cannot be read: {value}", "",
+		"Nothing that is stored is served, nothing is ordered, and replicas cannot answer each other's challenges.",
+		[]Remedy{{Do: "tls.storage names it: see that it is there, and that this user may read it"}}},
+	{OtherUser, Note, "{file} ({variable}) belongs to the user {value}, and doctor runs as another", "",
+		"What this user may read and write says little about what the server may.",
+		[]Remedy{{Linux, "sudo -u {value} modgate doctor --server"}}},
 }
 
 var acmeTable = []Entry{
@@ -88,4 +127,46 @@ var acmeTable = []Entry{
 	{ACMEPort, Warn, "{host} cannot be reached on port {port} from here, where the CA will come", "",
 		"Nobody listens there, or a firewall or missing port forwarding is in the way. Some routers do not lead back in what comes from inside: then a test from outside decides.",
 		[]Remedy{{Do: "open port {port}, and lead it to the listener of modgate"}, {Do: "or use dns-01: tls.challenge"}}},
+	{ACMEAddress, Warn, "{value}, one of the addresses of {host}, cannot be reached on port {port}", "",
+		"A CA takes the address that it likes, IPv6 first where there is one. An AAAA record that leads nowhere is the usual reason why a challenge fails that can be fetched by hand.",
+		[]Remedy{{Do: "let {value} lead to the listener of modgate, or take its record away"}}},
+	{ACMEStranger, Warn, "What answers on port {port} of {host} is not this server: {value}", "",
+		"The CA comes there, and finds no answer to its challenge. The record leads to another machine, another program has the port, or a router answers itself to what comes from inside (then look from outside).",
+		[]Remedy{{Do: "lead port {port} of {host} to the listener of modgate: tls.http_listen for http-01, listen for tls-alpn-01"}, {Do: "modgate doctor --server --probe answers a made-up challenge and looks for it"}, {Do: "or use dns-01: tls.challenge"}}},
+	{ACMEALPN, Warn, "What answers on port {port} of {host} does not know acme-tls/1", "",
+		"TLS ends at something in front of modgate, so that the challenge tls-alpn-01 does not arrive.",
+		[]Remedy{{Do: "let it pass TLS on without opening it (nginx: stream, HAProxy: mode tcp)"}, {Do: "or use http-01 or dns-01: tls.challenge"}}},
+	{ACMEAccount, Warn, "The CA does not take the account that is stored: {value}", "",
+		"The CA was rebuilt, or the account was deactivated. The server registers another with its next order, unless the CA wants to know it beforehand.",
+		[]Remedy{{Do: "modgate tls renew NAME, and look at what it says; tls.eab_key_id and tls.eab_mac_key are for CAs that want them"}}},
+	{ACMELimited, Fail, "The CA refuses orders for {host} until {value}", "",
+		"Too many orders or failures: a limit of the CA. More attempts make it last longer, and modgate makes none before that time.",
+		[]Remedy{{Do: "wait until {value}; then: modgate tls renew {host}"}, {Do: "meanwhile find out with a CA for trials: modgate doctor --server --staging"}}},
+	{ACMEAttempts, Note, "{host} was tried {value} times in the last hour, and failed", "",
+		"Let's Encrypt lets five validations of a name fail in an hour, and signs the same names five times in a week.",
+		[]Remedy{{Do: "mend what the other findings say before the next attempt: modgate doctor --server --staging shows whether it helps"}}},
+	{CAAForbids, Fail, "The CAA records at {value} do not let the CA sign for {host}", "",
+		"A CA looks at them before it signs (RFC 8659): the nearest name with any counts, and one of its records must name the CA.",
+		[]Remedy{{Do: "add to the zone: {value}. CAA 0 issue \"{url}\"   (issuewild for wildcards)"}, {Do: "or take a CA that the records name: tls.ca"}}},
+	{CAAFails, Warn, "The CAA records of {host} cannot be looked up at {value}", "",
+		"A CA that gets no answer does not sign. It is a fault of the zone's name servers, of DNSSEC, or of the resolver here.",
+		[]Remedy{{Do: "dig CAA {value}"}}},
+	{ZoneMissing, Fail, "The zone for the record _acme-challenge of {host} is not found: {value}", "",
+		"dns-01 needs to know which zone the record goes into: the nearest name above it with an SOA record.",
+		[]Remedy{{Do: "dig SOA _acme-challenge.{host}"}, {Do: "where the zone is seen inside the house alone: tls.dns_resolvers: its name servers"}}},
+	{RecordRefused, Fail, "The DNS provider does not make the record for {host}: {value}", "",
+		"The credentials are wrong, or may not change that name.",
+		[]Remedy{{Do: "compare tls.dns_settings with what the provider gave out; docs/tls.md lists the settings"}}},
+	{RecordUnseen, Fail, "The record that the provider made for {host} is not seen at {value}", "",
+		"That server does not have the record, or has it late. A CA asks the servers of the zone, any of them.",
+		[]Remedy{{Do: "see that all name servers of the zone get its changes (NOTIFY, zone transfer), and that the provider has the zone that the public sees"}}},
+	{ProbeFails, Fail, "The answer to a challenge for {host} does not arrive through port {port}: {value}", "",
+		"Doctor answered a made-up challenge and looked for it by name. A CA would see the same, unless it comes another way.",
+		[]Remedy{{Do: "lead port {port} of {host} to the listener of modgate"}, {Do: "or use dns-01: tls.challenge"}}},
+	{ProbeLeft, Warn, "What doctor made for {host} could not be taken back: {value}", "",
+		"A file of a challenge is no harm, and neither is a TXT record that no CA asks for.",
+		[]Remedy{{Do: "remove the TXT records _acme-challenge.{host} by hand, if there are any"}}},
+	{StagingFails, Fail, "The CA for trials gives no certificate for {host}: {value}", "",
+		"The CA of the server would say the same, without the chance to try again at will.",
+		[]Remedy{{Do: "mend what the text says, then again: modgate doctor --server --staging"}}},
 }

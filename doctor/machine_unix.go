@@ -2,7 +2,13 @@
 
 package doctor
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+	"os/user"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
 
 // volumeOf returns the file system of a directory.
 func volumeOf(dir string) (volume, error) {
@@ -24,4 +30,18 @@ func openFiles() (uint64, error) {
 	var limit unix.Rlimit
 	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	return uint64(limit.Max), err
+}
+
+// otherOwner returns the name of the user that a directory belongs to, or "" if
+// that is us, or root, whose directories all share.
+func otherOwner(dir string) string {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil || st.Uid == 0 || int(st.Uid) == os.Geteuid() {
+		return ""
+	}
+	id := strconv.Itoa(int(st.Uid))
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
 }

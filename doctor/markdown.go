@@ -17,14 +17,23 @@ On the machine of a server, with its configuration file, as its user:
 
     modgate doctor --server
     modgate doctor --server git.corp.example/team/repo   also look for a private module as the server does
+    modgate doctor --server --probe                      also answer a made-up challenge, and look for it as a CA would
+    modgate doctor --server --staging                    also order from a CA for trials, and throw it away
 
 The first form finds out why modules cannot be had and says what mends it:
 settings, name resolution, connection, certificates, clock, HTTP, the module
 protocol, the checksum database, speed. The second looks at configuration, files,
 space, clock, upstreams, the hosts of private modules, certificates and the CA,
-and asks a running server what it knows. Neither changes anything, prints a
-secret, or names a private module to a host that the go command or the server
-would not name it to.
+and asks a running server what it knows. Neither prints a secret, or names a
+private module to a host that the go command or the server would not name it to.
+
+Neither changes anything, unless it is asked to. ` + "`--probe`" + ` lets the running
+server answer a challenge that no CA has asked for (or answers it, if no server
+runs), or has the DNS provider make a TXT record, measures how long that takes to
+be seen, and takes it back. ` + "`--staging`" + ` goes through a whole order at a CA for
+trials: that of Let's Encrypt, or the directory that ` + "`--staging=URL`" + ` names. The account
+that it registers there is in memory alone; those of the server, its certificates
+and its limits are not touched.
 
 | exit status | meaning |
 | --- | --- |

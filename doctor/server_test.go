@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -156,9 +155,17 @@ func (w *world) acme() *doctor.ACME {
 		out.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(out, `{"newOrder":"https://ca.example/order"}`)
 	})
-	_, port, _ := net.SplitHostPort(w.listen().Addr().String())
-	return &doctor.ACME{Directory: ca + "/dir", Names: []string{"localhost"}, Port: port, Local: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+	return &doctor.ACME{
+		Directory: ca + "/dir", Names: []string{"localhost"}, Challenge: tlsmgr.HTTP01, Local: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
+		Instance: "modgate 1", Port: portOfURL(w.plain(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == tlsmgr.InstancePath {
+				fmt.Fprintln(out, "modgate 1")
+			}
+		}))),
+	}
 }
+
+func portOfURL(address string) string { return address[strings.LastIndex(address, ":")+1:] }
 
 // A private name is never asked of an upstream or a checksum database, and the
 // advice on a server is about the server.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path"
 	"strings"
 	"syscall"
@@ -49,6 +50,14 @@ func (t *Trial) Close(ctx context.Context) error {
 		t.undo = t.undo[:last]
 	}
 	return errors.Join(errs...)
+}
+
+// ServerName is by what name a CA asks for the certificate of tls-alpn-01.
+func (t *Trial) ServerName() string {
+	if ip, err := netip.ParseAddr(t.Host); err == nil {
+		return reverseName(ip)
+	}
+	return t.Host
 }
 
 // Try answers a challenge for a name until the Trial is closed. As in an order,

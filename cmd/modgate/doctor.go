@@ -50,8 +50,10 @@ configuration file: configuration, files, space, programs, clock, upstreams,
 checksum database, hosts of private modules, certificates, the CA. A private
 module that is named is looked for as the server would.
 
-It changes nothing, prints no secret, and names no private module to a host that
-the go command would not name it to.
+For certificates by ACME, --probe answers a made-up challenge for a moment and
+looks for it, and --staging orders from a CA for trials; both take back what they
+have made. Without them it changes nothing. It prints no secret, and names no
+private module to a host that the go command would not name it to.
 
 The status is 0 if all is well, 1 if something is not as you may believe, and 2
 if modules cannot be had. docs/doctor.md has an entry for each code.`,
@@ -63,14 +65,19 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 	settings := addSettings(cmd, p, "admin.listen", "tls.admin_clients")
 	var r remote
 	r.flags(cmd)
+	var rehearsal rehearsal
+	rehearsal.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *server {
 			s, mistakes := settings()
-			report, err := examineServer(cmd.Context(), p, s, mistakes, &r, args)
+			report, err := examineServer(cmd.Context(), p, s, mistakes, &r, rehearsal, args)
 			if err != nil {
 				return err
 			}
 			return p.report(report, asJSON, bundle)
+		}
+		if rehearsal.probe || rehearsal.staging != "" {
+			return errors.New("--probe and --staging go with --server")
 		}
 		c := doctorConfig(p)
 		if err := doctorArgs(&c, args); err != nil {

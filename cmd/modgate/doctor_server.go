@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,26 +12,37 @@ import (
 
 	"github.com/modgate/modgate/doctor"
 	"github.com/modgate/modgate/proxy/upstream"
-	"github.com/modgate/modgate/tlsmgr"
 	"github.com/modgate/modgate/tlsmgr/redis"
 )
 
 // examineServer examines the machine of a server.
-func examineServer(ctx context.Context, p *process, s *settings, mistakes error, r *remote, args []string) (*doctor.Report, error) {
+func examineServer(ctx context.Context, p *process, s *settings, mistakes error, r *remote, rehearsal rehearsal, args []string) (report *doctor.Report, err error) {
 	if len(args) > 1 {
 		return nil, errors.New("--server takes one private module at most")
 	}
+	if err := rehearsal.check(s, mistakes); err != nil {
+		return nil, err
+	}
 	module, _, _ := strings.Cut(strings.Join(args, ""), "@")
-	d, err := doctor.NewServer(s.serverDoctor(ctx, p, mistakes, r, module))
+	c := s.serverDoctor(ctx, p, mistakes, r, rehearsal, module)
+	if mistakes == nil && s.TLS.on() {
+		keeper, done, kerr := newCertificates(&s.Config, s.challengeAddress(), nil)
+		if c.KeeperFails = kerr; kerr == nil {
+			c.Keeper = keeper
+			defer func() { err = errors.Join(err, done()) }()
+		}
+	}
+	d, err := doctor.NewServer(c)
 	if err != nil {
 		return nil, err
 	}
+	rehearsal.announce(p.stderr)
 	return d.Examine(ctx), nil
 }
 
 // serverDoctor says what the doctor has to know of a server with the settings s.
 // mistakes is what is wrong with them, or nil. module is a private module to try.
-func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error, r *remote, module string) doctor.ServerConfig {
+func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error, r *remote, rehearsal rehearsal, module string) doctor.ServerConfig {
 	c := doctor.ServerConfig{
 		Machine: doctorConfig(p), Subject: s.file, Mistakes: mistakes, SumDB: s.SumDB, Private: s.Private.String(),
 		Trust: s.TLS.Trust, Module: module,
@@ -55,10 +62,12 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 		c.Git = upstream.GitVersion
 		c.Fetch = func(ctx context.Context, path string) ([]string, error) { return s.tryPrivate(ctx, rules, path) }
 	}
+	running, err := r.tls(ctx, s)
+	c.Certificates, c.Down = running.Certificates, err
 	if s.TLS.Mode == "acme" {
-		c.ACME = s.doctorACME()
+		c.ACME = s.doctorACME(rehearsal)
+		c.ACME.Instance = running.Instance
 	}
-	c.Certificates, c.Down = r.certificates(ctx, s)
 	return c
 }
 
@@ -180,42 +189,4 @@ func (s *settings) tryPrivate(ctx context.Context, rules upstream.Rules, path st
 		return nil, err
 	}
 	return direct.List(ctx, path)
-}
-
-func (s *settings) doctorACME() *doctor.ACME {
-	a := &doctor.ACME{Directory: s.TLS.directory(), Roots: s.TLS.CARoots}
-	for _, name := range s.TLS.Domains {
-		if !strings.HasPrefix(name, "*.") {
-			a.Names = append(a.Names, name)
-		}
-	}
-	switch s.TLS.Challenge {
-	case tlsmgr.HTTP01:
-		a.Port = "80"
-	case tlsmgr.TLSALPN01:
-		a.Port = "443"
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return a // nothing is known to be here; that is a note, no finding
-	}
-	for _, addr := range addrs {
-		if prefix, err := netip.ParsePrefix(addr.String()); err == nil {
-			a.Local = append(a.Local, prefix.Addr().Unmap())
-		}
-	}
-	return a
-}
-
-// certificates asks the running server for the state of its certificates.
-func (r *remote) certificates(ctx context.Context, s *settings) ([]tlsmgr.Status, error) {
-	body, err := r.do(ctx, s, http.MethodGet, "/-/status")
-	if err != nil {
-		return nil, err
-	}
-	var st status
-	if err := json.Unmarshal(body, &st); err != nil || st.TLS == nil {
-		return nil, err
-	}
-	return st.TLS.Certificates, nil
 }

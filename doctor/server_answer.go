@@ -1,0 +1,140 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/modgate/modgate/tlsmgr"
+)
+
+// alpnACME is the protocol of the challenge tls-alpn-01 (RFC 8737).
+const alpnACME = "acme-tls/1"
+
+// checkAnswer looks who answers where the CA comes to. Nothing is placed there
+// for it: the server tells by itself who it is.
+func (s *Server) checkAnswer(ctx context.Context, step *Step, name string, addrs []netip.Addr) {
+	for _, addr := range addrs {
+		if s.cfg.ACME.Challenge == tlsmgr.TLSALPN01 {
+			s.checkALPN(ctx, step, name, addr)
+		} else {
+			s.checkHTTP(ctx, step, name, addr)
+		}
+	}
+}
+
+// checkHTTP asks for what a server with http-01 says of itself.
+func (s *Server) checkHTTP(ctx context.Context, step *Step, name string, addr netip.Addr) {
+	text, err := s.fetchChallenge(ctx, name, addr, tlsmgr.InstancePath)
+	instance := s.cfg.ACME.Instance
+	switch {
+	case err != nil:
+		s.stranger(step, name, addr, shortError(err))
+	case !strings.HasPrefix(text, "modgate "):
+		s.stranger(step, name, addr, oneLine(text))
+	case instance == "":
+		step.saw("%s: a modgate answers there", addr)
+	case text == instance:
+		step.saw("%s: this server answers there", addr)
+	default:
+		step.saw("%s: another process of modgate answers there, which is right if it has the same tls.storage", addr)
+	}
+}
+
+// stranger notes that something else than modgate answers.
+func (s *Server) stranger(step *Step, name string, addr netip.Addr, seen string) {
+	s.base.found(step, ACMEStranger, fmt.Sprintf("%s, port %s: %s", addr, s.cfg.ACME.Port, seen), "host", name, "port", s.cfg.ACME.Port, "value", seen)
+}
+
+// fetchChallenge fetches a path from an address as a CA does: by plain HTTP. It
+// follows no redirects: from modgate there are none there.
+func (s *Server) fetchChallenge(ctx context.Context, name string, addr netip.Addr, path string) (string, error) {
+	ctx, cancel := s.base.within(ctx)
+	defer cancel()
+	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, addr) }}
+	defer t.CloseIdleConnections()
+	host := name
+	if s.cfg.ACME.Port != "80" {
+		host = net.JoinHostPort(name, s.cfg.ACME.Port)
+	} else if strings.Contains(name, ":") {
+		host = "[" + name + "]"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("User-Agent", agent)
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode != http.StatusOK {
+		text := resp.Status
+		if to := resp.Header.Get("Location"); to != "" {
+			text += ", to " + hidePasswords(to)
+		}
+		return "", errors.New(oneLine(text))
+	}
+	return strings.TrimSpace(string(body)), nil
+}
+
+// checkALPN compares the certificate that is sent with those that we know, and
+// looks whether TLS ends at somebody who knows the challenge.
+func (s *Server) checkALPN(ctx context.Context, step *Step, name string, addr netip.Addr) {
+	state, err := s.handshake(ctx, name, addr, "h2", "http/1.1")
+	if err == nil {
+		leaf := state.PeerCertificates[0]
+		if s.stored == nil && len(s.cfg.Certificates) == 0 {
+			step.saw("%s: a certificate issued by %s comes; whether it is ours cannot be told", addr, leaf.Issuer)
+			return
+		}
+		known := slices.ContainsFunc(s.cfg.Certificates, func(c tlsmgr.Status) bool { return c.Serial == fmt.Sprintf("%x", leaf.SerialNumber) })
+		if !known {
+			s.stranger(step, name, addr, "a certificate for "+names(leaf)+", issued by "+leaf.Issuer.String())
+			return
+		}
+		step.saw("%s: the certificate of this server comes", addr)
+	}
+	state, err = s.handshake(ctx, name, addr, alpnACME)
+	var alert tls.AlertError
+	switch {
+	case err == nil && state.NegotiatedProtocol == alpnACME:
+		step.saw("%s: %s is spoken there", addr, alpnACME)
+	case err == nil:
+		s.base.found(step, ACMEALPN, fmt.Sprintf("%s, port %s: the handshake goes on without %s", addr, s.cfg.ACME.Port, alpnACME), "host", name, "port", s.cfg.ACME.Port)
+	case errors.As(err, &alert) && strings.Contains(alert.Error(), "no application protocol"):
+		s.base.found(step, ACMEALPN, fmt.Sprintf("%s, port %s: %v", addr, s.cfg.ACME.Port, err), "host", name, "port", s.cfg.ACME.Port)
+	case errors.As(err, &alert):
+		// A server that knows the protocol and has no challenge to answer.
+		step.saw("%s: %s is known there", addr, alpnACME)
+	default:
+		s.stranger(step, name, addr, shortError(err))
+	}
+}
+
+// handshake does one with an address by name, offering the protocols. Nothing is
+// verified.
+func (s *Server) handshake(ctx context.Context, name string, addr netip.Addr, protocols ...string) (tls.ConnectionState, error) {
+	raw, err := s.dial(ctx, addr)
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer raw.Close()
+	ctx, cancel := s.base.within(ctx)
+	defer cancel()
+	c := tls.Client(raw, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: protocols})
+	err = c.HandshakeContext(ctx)
+	return c.ConnectionState(), err
+}

@@ -1,0 +1,170 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/modgate/modgate/tlsmgr"
+)
+
+// loadStored reads the files or the storage of certificates. What is there is
+// told in place of a server that does not run.
+func (s *Server) loadStored(ctx context.Context) {
+	if err := s.cfg.KeeperFails; err != nil {
+		step := s.base.step("pairs", "certificates and keys, as the server reads them")
+		s.base.found(step, PairFails, oneLine(err.Error()), "value", oneLine(err.Error()))
+	}
+	if s.cfg.Keeper == nil {
+		return
+	}
+	if s.cfg.ACME != nil {
+		s.readStorage(ctx)
+	}
+	if len(s.cfg.Certificates) == 0 {
+		s.cfg.Certificates = s.cfg.Keeper.Status()
+	}
+}
+
+func (s *Server) readStorage(ctx context.Context) {
+	step := s.base.step("storage", "certificates and what is remembered of attempts, as they are stored")
+	ctx, cancel := s.base.within(ctx)
+	defer cancel()
+	stored, err := s.cfg.Keeper.Inspect(ctx)
+	if err != nil {
+		s.base.found(step, StorageFails, oneLine(err.Error()), "value", oneLine(err.Error()))
+		return
+	}
+	s.stored = stored
+	for _, st := range stored {
+		switch {
+		case errors.Is(st.Err, fs.ErrNotExist):
+			step.saw("%s: no certificate yet", st.Status.Name)
+		case st.Err != nil:
+			s.base.found(step, StoredSpoilt, st.Err.Error(), "host", st.Status.Name, "value", oneLine(st.Err.Error()))
+		default:
+			step.saw("%s: certificate and key belong together", st.Status.Name)
+		}
+	}
+}
+
+// checkCertificates says what the running server says of its certificates, or
+// what is stored.
+func (s *Server) checkCertificates() {
+	step := s.base.step("certificates", "how long they are good, and the last problem of each")
+	if s.cfg.Down != nil {
+		s.base.found(step, NotRunning, oneLine(s.cfg.Down.Error()))
+	}
+	for _, c := range s.cfg.Certificates {
+		if !c.NotAfter.IsZero() {
+			step.saw("%s: until %s, issued by %s%s", c.Name, day(c.NotAfter), c.Issuer, renewal(c))
+		}
+		s.judgeCertificate(step, c)
+	}
+}
+
+// renewal says when a certificate will be renewed.
+func renewal(c tlsmgr.Status) string {
+	if c.NextAttempt.IsZero() {
+		return ""
+	}
+	return ", to be renewed from " + day(c.NextAttempt) + " on"
+}
+
+func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
+	now := s.base.cfg.Now()
+	expired := !c.NotAfter.IsZero() && now.After(c.NotAfter)
+	if expired {
+		s.base.found(step, CertificateExpired, "it is "+day(now)+" here", "host", c.Name, "value", day(c.NotAfter))
+	}
+	switch {
+	case c.Problem != nil:
+		if limited := s.refusedUntil(c.Name); !limited.IsZero() {
+			s.base.found(step, ACMELimited, oneLine(c.Problem.String()), "host", c.Name, "value", day(limited))
+			return
+		}
+		next := ""
+		if !c.NextAttempt.IsZero() {
+			next = "; next attempt " + day(c.NextAttempt)
+		}
+		s.base.found(step, ACMEProblem, oneLine(c.Problem.String())+next, "host", c.Name, "value", oneLine(c.Problem.String()))
+	case expired:
+	case c.Alarm != "":
+		s.base.found(step, CertificateAlarm, c.Alarm, "host", c.Name, "value", oneLine(c.Alarm))
+	case s.overdue(c):
+		s.base.found(step, RenewalDue, "it is "+day(now)+" here, and it expires on "+day(c.NotAfter), "host", c.Name, "value", day(c.NextAttempt))
+	}
+}
+
+// overdue reports whether a certificate should have been renewed for some time.
+func (s *Server) overdue(c tlsmgr.Status) bool {
+	if s.cfg.ACME == nil || c.NextAttempt.IsZero() || c.NotAfter.IsZero() {
+		return false
+	}
+	slack := min(time.Hour, c.NotAfter.Sub(c.NotBefore)/10)
+	return s.base.cfg.Now().After(c.NextAttempt.Add(slack))
+}
+
+// refusedUntil returns until when the CA refuses the name, as it has said; zero:
+// it does not.
+func (s *Server) refusedUntil(name string) time.Time {
+	i := slices.IndexFunc(s.stored, func(st tlsmgr.Stored) bool { return st.Status.Name == name })
+	if i < 0 || !s.stored[i].RetryAfter.After(s.base.cfg.Now()) {
+		return time.Time{}
+	}
+	return s.stored[i].RetryAfter
+}
+
+// failuresPerHour is how many validations of one name Let's Encrypt lets fail in
+// an hour.
+const failuresPerHour = 5
+
+// checkAttempts says how often the CA was asked, and when it may be asked again.
+func (s *Server) checkAttempts() {
+	if len(s.stored) == 0 {
+		return
+	}
+	step := s.base.step("attempts", "how often the CA was asked for each name, and when it may be asked again")
+	now := s.base.cfg.Now()
+	for _, st := range s.stored {
+		tried := len(st.Tried) - slices.IndexFunc(append(st.Tried, now), func(t time.Time) bool { return now.Sub(t) < time.Hour })
+		text := fmt.Sprintf("%d in the last hour, %d in the last week; %d certificates in the last week", tried, len(st.Tried), len(st.Issued))
+		if st.RetryAfter.After(now) {
+			text += "; the CA refuses until " + day(st.RetryAfter)
+		} else if st.Status.Failures > 0 {
+			text += fmt.Sprintf("; %d failures in a row, next attempt %s", st.Status.Failures, day(st.Status.NextAttempt))
+		}
+		step.saw("%s: %s", st.Status.Name, text)
+		if tried >= failuresPerHour && st.Status.Failures > 0 {
+			s.base.found(step, ACMEAttempts, text, "host", st.Status.Name, "value", fmt.Sprint(tried))
+		}
+	}
+}
+
+// checkAccount asks the CA whether it knows our account.
+func (s *Server) checkAccount(ctx context.Context) {
+	if s.cfg.Keeper == nil || s.stored == nil {
+		return
+	}
+	step := s.base.step("account", "whether the CA knows the account that is stored")
+	ctx, cancel := context.WithTimeout(ctx, s.base.cfg.Patience)
+	defer cancel()
+	account, err := s.cfg.Keeper.Account(ctx)
+	s.account = account.URL
+	var problem *tlsmgr.Problem
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		step.saw("none is stored; the first order registers one")
+	case errors.As(err, &problem):
+		s.base.found(step, ACMEAccount, oneLine(problem.String()), "value", oneLine(problem.Detail))
+	case err != nil:
+		s.base.found(step, StorageFails, oneLine(err.Error()), "value", oneLine(err.Error()))
+	case account.Status != "valid":
+		s.base.found(step, ACMEAccount, account.URL+" is "+account.Status, "value", "it is "+oneLine(account.Status))
+	default:
+		step.saw("%s: %s", account.URL, account.Status)
+	}
+}
