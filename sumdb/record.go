@@ -56,6 +56,19 @@ func parseRecord(m module.Version, data []byte) (r *record, rest []byte, err err
 	return r, rest, nil
 }
 
+// in proves that r is a record of tree, whose hash is known to be right.
+func (r *record) in(tree tlog.Tree, tiles tlog.TileReader) error {
+	_, text, _, err := tlog.ParseRecord(r.block)
+	if err != nil {
+		return err
+	}
+	hashes, err := tlog.TileHashReader(tree, tiles).ReadHashes([]int64{tlog.StoredHashIndex(0, r.id)})
+	if err == nil && hashes[0] != tlog.RecordHash(text) {
+		err = fmt.Errorf("record %d of the tree is another one", r.id)
+	}
+	return err
+}
+
 func hashOf(line, prefix string) (string, bool) {
 	h, ok := strings.CutPrefix(line, prefix)
 	return h, ok && len(h) == h1Len && strings.HasPrefix(h, "h1:") && !strings.Contains(h, " ")
