@@ -21,6 +21,12 @@ type PinStorage interface {
 	Swap(ctx context.Context, name string, old, new []byte) error
 }
 
+// pinLooker is an optional ability of a PinStorage that answers Get by what it
+// has near: Look is Get, but knows what other servers have stored until now.
+type pinLooker interface {
+	Look(ctx context.Context, name string) ([]byte, error)
+}
+
 // PinsConfig configures Pins.
 type PinsConfig struct {
 	// Storage keeps the pins. Required.
@@ -114,8 +120,10 @@ const attempts = 8
 // A hash that cannot be recorded is an error with the method Unkept: there is
 // nothing that it could contradict, but the next time must be a first time too.
 func (p *Pins) Verify(ctx context.Context, m module.Version, kind, hash string) error {
+	look, _ := p.cfg.Storage.(pinLooker)
+	read := p.cfg.Storage.Get
 	for range attempts {
-		old, pin, err := p.load(ctx, m)
+		old, pin, err := p.load(ctx, m, read)
 		if err != nil {
 			p.errors.Inc()
 			return &unreadablePin{m, err}
@@ -126,6 +134,10 @@ func (p *Pins) Verify(ctx context.Context, m module.Version, kind, hash string) 
 			pin.Files[kind] = &PinnedFile{H1: hash, Since: time.Now().UTC().Truncate(time.Second)}
 		case file.H1 == hash:
 			return nil
+		case look != nil:
+			// Another server may know that an operator has accepted this.
+			read, look = look.Look, nil
+			continue
 		default:
 			return p.refuse(ctx, m, kind, hash, old, pin)
 		}
@@ -162,7 +174,7 @@ func (p *Pins) refuse(ctx context.Context, m module.Version, kind, hash string, 
 
 // Pin returns what is remembered of m; fs.ErrNotExist if nothing is.
 func (p *Pins) Pin(ctx context.Context, m module.Version) (*Pin, error) {
-	old, pin, err := p.load(ctx, m)
+	old, pin, err := p.load(ctx, m, p.latest())
 	if err == nil && old == nil {
 		err = fmt.Errorf("%s was never fetched here: %w", m, fs.ErrNotExist)
 	}
@@ -174,7 +186,7 @@ func (p *Pins) Pin(ctx context.Context, m module.Version) (*Pin, error) {
 // accepted.
 func (p *Pins) Accept(ctx context.Context, m module.Version, hashes []string, by, reason string) ([]Acceptance, error) {
 	for range attempts {
-		old, pin, err := p.load(ctx, m)
+		old, pin, err := p.load(ctx, m, p.latest())
 		if err != nil {
 			return nil, err
 		}
@@ -206,14 +218,22 @@ func (pin *Pin) accept(hashes []string, by, reason string) []Acceptance {
 	return changes
 }
 
+// latest reads what is stored, by other servers too.
+func (p *Pins) latest() func(context.Context, string) ([]byte, error) {
+	if l, ok := p.cfg.Storage.(pinLooker); ok {
+		return l.Look
+	}
+	return p.cfg.Storage.Get
+}
+
 // load returns the stored bytes, nil if there are none, and what they mean.
-func (p *Pins) load(ctx context.Context, m module.Version) ([]byte, *Pin, error) {
+func (p *Pins) load(ctx context.Context, m module.Version, read func(context.Context, string) ([]byte, error)) ([]byte, *Pin, error) {
 	pin := &Pin{Files: map[string]*PinnedFile{}}
 	name, err := PinName(m)
 	if err != nil {
 		return nil, nil, err
 	}
-	data, err := p.cfg.Storage.Get(ctx, name)
+	data, err := read(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, pin, nil
 	}

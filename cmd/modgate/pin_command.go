@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/user"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/module"
 
@@ -49,7 +51,7 @@ func pinShowCommand(p *process) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return withPins(settings, func(pins *sumdb.Pins, _ cache.Store) error {
+		return withPins(cmd.Context(), settings, func(pins *sumdb.Pins, _ cache.Store) error {
 			pin, err := pins.Pin(cmd.Context(), m)
 			switch {
 			case err != nil:
@@ -86,7 +88,7 @@ of the version is removed. Who did it, when and why is kept with the pin.
 		if reason == "" {
 			return errors.New("--reason is required: it is what the next person reads who wonders about the change")
 		}
-		return withPins(settings, func(pins *sumdb.Pins, store cache.Store) error {
+		return withPins(cmd.Context(), settings, func(pins *sumdb.Pins, store cache.Store) error {
 			changes, err := pins.Accept(cmd.Context(), m, args[1:], whoami(p.environ), reason)
 			if err != nil {
 				return err
@@ -100,8 +102,9 @@ of the version is removed. Who did it, when and why is kept with the pin.
 	return cmd
 }
 
-// withPins opens the pins of the cache directory.
-func withPins(load func() (*settings, error), do func(*sumdb.Pins, cache.Store) error) error {
+// withPins opens the pins of the cache directory and of the fleet, and the
+// store of both.
+func withPins(ctx context.Context, load func() (*settings, error), do func(*sumdb.Pins, cache.Store) error) error {
 	s, d, err := openDirectory(load)
 	if err != nil {
 		return err
@@ -112,11 +115,22 @@ func withPins(load func() (*settings, error), do func(*sumdb.Pins, cache.Store) 
 		return err
 	}
 	defer files.Close()
-	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: files})
+	a := new(app)
+	log := slog.New(slog.DiscardHandler)
+	store, _, err := a.openShared(ctx, &s.Config, stores{d, d}, prometheus.NewRegistry(), log)
+	defer a.close()
 	if err != nil {
 		return err
 	}
-	err = do(pins, d)
+	var storage sumdb.PinStorage = files
+	if a.bucket != nil {
+		storage = newSharedPins(files, a.bucket, log)
+	}
+	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: storage})
+	if err != nil {
+		return err
+	}
+	err = do(pins, store)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w\n  → that is what the cache at %s says; name another with --cache-dir, or the server's configuration with --config", err, s.Cache.Dir)
 	}

@@ -39,7 +39,7 @@ func (a *app) openShared(ctx context.Context, c *Config, near stores, registry *
 			return nil, nil, err
 		}
 	}
-	a.fast = shared.Fast
+	a.near, a.fast = near.store, shared.Fast
 	s, err := cache.NewShared(near.store, shared)
 	if err != nil {
 		return nil, nil, err
@@ -79,6 +79,7 @@ func (a *app) openS3(ctx context.Context, c *Config, trust *x509.CertPool, regis
 	if err != nil {
 		return nil, err
 	}
+	a.bucket = s
 	a.closers = append(a.closers, s.Close)
 	registry.MustRegister(s.Collectors()...)
 	a.background = append(a.background, s.Run)

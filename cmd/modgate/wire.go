@@ -16,6 +16,7 @@ import (
 	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/disk"
 	"github.com/modgate/modgate/cache/mem"
+	"github.com/modgate/modgate/cache/s3"
 	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/proxy"
 	"github.com/modgate/modgate/proxy/upstream"
@@ -35,7 +36,7 @@ const maxInMemory = 128 << 10
 //	                          ├─ proofs: sumdb ──┬─ checked → limit → disk
 //	                          │                  └─ upstream chain
 //	                          └─ private: direct → repositories
-//	                             pins → files
+//	                             pins → files, and the bucket
 //
 // Where replicas share something, a shared store stands before tiered, and takes
 // the place of checked for proofs; see openShared.
@@ -46,7 +47,9 @@ type app struct {
 	troubles   seenTroubles // for /-/status
 	server     *proxy.Server
 	store      cache.Store                   // what the server serves from
+	near       cache.Store                   // the part of store that is here alone
 	fast       cache.Store                   // Redis; nil without
+	bucket     *s3.Store                     // nil without
 	background []func(context.Context) error // run until their context ends
 	closers    []func() error                // in the order of opening
 }
@@ -204,7 +207,7 @@ func (a *app) addPrivate(p *proxy.Config, c *Config, registry *prometheus.Regist
 		return err
 	}
 	a.closers = append(a.closers, files.Close)
-	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: files, Logger: p.Logger})
+	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: a.sharedPinsOf(files, registry, p.Logger), Logger: p.Logger})
 	if err != nil {
 		return err
 	}
