@@ -131,8 +131,11 @@ func dialCause(err error) Code {
 // proxyCause says what the status with which an HTTP proxy answers CONNECT
 // means.
 func proxyCause(status int) Code {
-	if status == http.StatusProxyAuthRequired {
+	switch {
+	case status == http.StatusProxyAuthRequired:
 		return ProxyAuth
+	case status >= 500:
+		return ProxyCannot
 	}
 	return ProxyDenied
 }

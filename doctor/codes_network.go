@@ -14,6 +14,7 @@ const (
 	ProxyDown     Code = "http-proxy-down"
 	ProxyAuth     Code = "http-proxy-auth"
 	ProxyDenied   Code = "http-proxy-denied"
+	ProxyCannot   Code = "http-proxy-cannot"
 )
 
 var networkTable = []Entry{
@@ -57,7 +58,10 @@ var networkTable = []Entry{
 	{ProxyAuth, Fail, "The HTTP proxy {value} wants a user and a password", "Proxy Authentication Required",
 		"The go command sends those in the URL of the proxy, as Basic. It cannot do NTLM or Kerberos.",
 		[]Remedy{{Do: "export HTTPS_PROXY=http://USER:PASSWORD@{value}"}, {Do: "if {host} is reached without it: export NO_PROXY=\"$NO_PROXY,{host}\""}, {Do: "for NTLM or Kerberos: run cntlm or px on this machine and name that as the proxy"}}},
-	{ProxyDenied, Fail, "The HTTP proxy {value} does not let us through to {host}:{port}", "",
+	{ProxyDenied, Fail, "The HTTP proxy {value} does not let us through to {host}:{port}", "Forbidden",
 		"It answers CONNECT with an error: the host or the port is not allowed, or it cannot reach it.",
 		[]Remedy{{Do: "have {host}:{port} allowed by who runs the proxy"}, {Do: "if {host} is reached without it: export NO_PROXY=\"$NO_PROXY,{host}\""}}},
+	{ProxyCannot, Fail, "The HTTP proxy {value} does not reach {host}:{port}", "Service Unavailable",
+		"It would let us through, but finds nobody there: the name is not known to it, the port is closed, or a firewall stands behind it. Names of the inside are often not known to a proxy for the outside.",
+		[]Remedy{{Do: "if {host} is reached without it: export NO_PROXY=\"$NO_PROXY,{host}\""}, {Do: "else ask who runs the proxy whether it reaches {host}:{port}"}}},
 }

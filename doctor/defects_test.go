@@ -39,7 +39,8 @@ type defect struct {
 }
 
 func defects() []defect {
-	return slices.Concat(healthy(), settingDefects(), certificateDefects(), handshakeDefects(), wayDefects(), answerDefects(), sumdbDefects())
+	return slices.Concat(healthy(), settingDefects(), certificateDefects(), handshakeDefects(), wayDefects(), answerDefects(), sumdbDefects(),
+		companyDefects(), revocationDefects(), clockDefects())
 }
 
 func healthy() []defect {
@@ -473,7 +474,7 @@ func text(r *doctor.Report) string {
 }
 
 var noise = []struct{ pattern, by string }{
-	{`127\.0\.0\.1:\d{2,5}`, "127.0.0.1:PORT"}, {`localhost:\d{2,5}`, "localhost:PORT"}, {`current time \S+`, "current time NOW"}, {`(after|before) \d{4}-\S+`, "$1 THEN"},
+	{`127\.0\.0\.1:\d{2,5}`, "127.0.0.1:PORT"}, {`localhost:\d{2,5}`, "localhost:PORT"}, {`\.corp:\d{2,5}`, ".corp:PORT"}, {`current time \S+`, "current time NOW"}, {`(after|before) \d{4}-\S+`, "$1 THEN"},
 	{`read tcp \S+->`, "read tcp CLIENT->"}, {`write tcp \S+->`, "write tcp CLIENT->"},
 }
 

@@ -89,7 +89,7 @@ func causeValue(t Trouble) string {
 		invalid     x509.CertificateInvalidError
 	)
 	switch t.Code {
-	case ProxyDown, ProxyAuth, ProxyDenied:
+	case ProxyDown, ProxyAuth, ProxyDenied, ProxyCannot:
 		return "of this machine"
 	}
 	if !errors.As(t.Err, &certificate) || len(certificate.UnverifiedCertificates) == 0 {

@@ -263,15 +263,19 @@ func (w *world) middlebox(authority, target string) string {
 }
 
 // fingerprinted serves the modules and, as modgate does, what its certificate is.
-func (w *world) fingerprinted() string {
-	cert := w.good()
-	return w.secureHandler(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+func (w *world) fingerprinted() string { return w.fingerprintedAs("localhost") }
+
+// fingerprintedAs does so under another name, for who goes through an HTTP proxy.
+func (w *world) fingerprintedAs(host string) string {
+	cert := w.pki.Issue(tlstest.Leaf{Hosts: []string{host}})
+	url := w.secureHandler(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != doctor.FingerprintPath {
 			w.mods.Config.Handler.ServeHTTP(out, r)
 			return
 		}
 		json.NewEncoder(out).Encode(doctor.Fingerprint{Certificates: []doctor.Identity{{Issuer: cert.Leaf.Issuer.String(), Serial: fmt.Sprintf("%x", cert.Leaf.SerialNumber)}}})
 	}), cert)
+	return strings.Replace(url, "localhost", host, 1)
 }
 
 // tunnel is an HTTP proxy for CONNECT. status answers instead of it, unless the
