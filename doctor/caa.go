@@ -71,11 +71,13 @@ func (a asker) forbids(records []caaRecord, wildcard bool) string {
 	if wildcard && slices.ContainsFunc(records, func(r caaRecord) bool { return r.tag == "issuewild" }) {
 		tag = "issuewild"
 	}
-	var reasons []string
 	for _, r := range records {
 		if r.critical && !slices.Contains([]string{"issue", "issuewild", "iodef", "issuemail", "contactemail", "contactphone"}, r.tag) {
 			return r.String() + " is critical, and no CA may sign that does not know it"
 		}
+	}
+	var reasons []string
+	for _, r := range records {
 		if r.tag != tag {
 			continue
 		}

@@ -24,8 +24,11 @@ type dns struct {
 	timeout time.Duration // of one question
 }
 
-// errNoServer says that no name server is known.
-var errNoServer = errors.New("no name server is known")
+// Errors of questions.
+var (
+	errNoServer = errors.New("no name server is known")
+	errRefused  = errors.New("REFUSED") // the server does not have the zone, and asks no others
+)
 
 // ask asks the servers, host:port, one after the other until one answers.
 func (c *dns) ask(ctx context.Context, servers []string, name string, t dnsmessage.Type) (*dnsmessage.Message, error) {
@@ -56,6 +59,8 @@ func (c *dns) askOne(ctx context.Context, server, name string, t dnsmessage.Type
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s does not answer for %s: %w", server, name, err)
+	case m.RCode == dnsmessage.RCodeRefused:
+		return nil, fmt.Errorf("%s answers for %s: %w", server, name, errRefused)
 	case m.RCode != dnsmessage.RCodeSuccess && m.RCode != dnsmessage.RCodeNameError:
 		return nil, fmt.Errorf("%s answers for %s: %s", server, name, rcodeText(m.RCode))
 	}
@@ -67,8 +72,6 @@ func rcodeText(code dnsmessage.RCode) string {
 	switch code {
 	case dnsmessage.RCodeServerFailure:
 		return "SERVFAIL"
-	case dnsmessage.RCodeRefused:
-		return "REFUSED"
 	case dnsmessage.RCodeNotImplemented:
 		return "NOTIMP"
 	case dnsmessage.RCodeFormatError:

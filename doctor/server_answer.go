@@ -108,15 +108,15 @@ func (s *Server) checkALPN(ctx context.Context, step *Step, name string, addr ne
 		step.saw("%s: the certificate of this server comes", addr)
 	}
 	state, err = s.handshake(ctx, name, addr, alpnACME)
-	var alert tls.AlertError
+	alert := func(text string) bool { return err != nil && strings.Contains(err.Error(), "remote error: tls: "+text) } // alerts of the other side have no type
 	switch {
 	case err == nil && state.NegotiatedProtocol == alpnACME:
 		step.saw("%s: %s is spoken there", addr, alpnACME)
 	case err == nil:
 		s.base.found(step, ACMEALPN, fmt.Sprintf("%s, port %s: the handshake goes on without %s", addr, s.cfg.ACME.Port, alpnACME), "host", name, "port", s.cfg.ACME.Port)
-	case errors.As(err, &alert) && strings.Contains(alert.Error(), "no application protocol"):
+	case alert("no application protocol"):
 		s.base.found(step, ACMEALPN, fmt.Sprintf("%s, port %s: %v", addr, s.cfg.ACME.Port, err), "host", name, "port", s.cfg.ACME.Port)
-	case errors.As(err, &alert):
+	case alert(""):
 		// A server that knows the protocol and has no challenge to answer.
 		step.saw("%s: %s is known there", addr, alpnACME)
 	default:

@@ -157,7 +157,8 @@ func (w *world) acme() *doctor.ACME {
 	})
 	return &doctor.ACME{
 		Directory: ca + "/dir", Names: []string{"localhost"}, Challenge: tlsmgr.HTTP01, Local: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
-		Instance: "modgate 1", Port: portOfURL(w.plain(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		Resolvers: []string{"127.0.0.1:" + closedPort},
+		Instance:  "modgate 1", Port: portOfURL(w.plain(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == tlsmgr.InstancePath {
 				fmt.Fprintln(out, "modgate 1")
 			}

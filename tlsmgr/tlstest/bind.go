@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -14,8 +15,9 @@ type Bind struct {
 	KeyName, Key string // hmac-sha256
 }
 
-// StartBind starts one that ends with the test.
-func StartBind(tb testing.TB) *Bind {
+// StartBind starts one that ends with the test. records are further lines of the
+// zone file.
+func StartBind(tb testing.TB, records ...string) *Bind {
 	tb.Helper()
 	path := os.Getenv("PATH")
 	tb.Setenv("PATH", path+":/usr/sbin") // where Debian has it, and users do not look
@@ -24,7 +26,7 @@ func StartBind(tb testing.TB) *Bind {
 	port := Port(tb)
 	b := &Bind{Addr: Loopback(port), KeyName: "acme-key", Key: "bm90IGEgc2VjcmV0LCBidXQgbG9uZyBlbm91Z2ggZm9yIG9uZQ=="}
 	files := map[string]string{
-		"zone.db": "$TTL 60\n@ IN SOA ns.zone.test. admin.zone.test. ( 1 60 60 3600 60 )\n  IN NS ns.zone.test.\nns IN A 127.0.0.1\n* IN A 127.0.0.1\n@ IN A 127.0.0.1\n",
+		"zone.db": "$TTL 60\n@ IN SOA ns.zone.test. admin.zone.test. ( 1 60 60 3600 60 )\n  IN NS ns.zone.test.\nns IN A 127.0.0.1\n* IN A 127.0.0.1\n@ IN A 127.0.0.1\n" + strings.Join(records, "\n") + "\n",
 		"named.conf": fmt.Sprintf(`key %q { algorithm hmac-sha256; secret %q; };
 options {
 	directory %q; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };

@@ -48,6 +48,8 @@ type PebbleConfig struct {
 	// HTTPAddr and TLSAddr are where it looks for challenges, as another Pebble
 	// does. Default: ports of its own.
 	HTTPAddr, TLSAddr string
+	// Blocked are names that it does not sign, beside blocked-domain.example.
+	Blocked []string
 }
 
 // StartPebble starts a Pebble that ends with the test. Its own server has a
@@ -71,7 +73,7 @@ func StartPebble(tb testing.TB, pki *PKI, c PebbleConfig) *Pebble {
 	cert, key := pki.Write(p.dir, "pebble", pki.Issue(Leaf{}))
 	settings := map[string]any{
 		"listenAddress": p.listen, "managementListenAddress": p.management, "certificate": cert, "privateKey": key,
-		"httpPort": httpPort, "tlsPort": tlsPort, "domainBlocklist": []string{"blocked-domain.example"},
+		"httpPort": httpPort, "tlsPort": tlsPort, "domainBlocklist": append([]string{"blocked-domain.example"}, c.Blocked...),
 		"externalAccountBindingRequired": len(c.EAB) > 0, "externalAccountMACKeys": c.EAB,
 		"retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
 		"profiles": map[string]any{

@@ -1,0 +1,142 @@
+package doctor_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+
+	"github.com/modgate/modgate/doctor"
+	"github.com/modgate/modgate/tlsmgr"
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// acmeWorld is the machine of a server that gets its certificate from a real
+// CA.
+type acmeWorld struct {
+	*world
+	ca     *tlstest.Pebble
+	keeper tlsmgr.Config // of the server
+	dir    string        // of the storage
+	server *doctor.ServerConfig
+	run    *tlsmgr.Manager // nil: the server does not run
+	stop   func()
+}
+
+// newACMEWorld makes one for the name a.test. The server does not run.
+func newACMEWorld(t *testing.T, challenge string) *acmeWorld {
+	w, c := serverWorld(t)
+	a := &acmeWorld{world: w, ca: tlstest.StartPebble(t, w.pki, tlstest.PebbleConfig{}), dir: filepath.Join(t.TempDir(), "tls"), server: c, stop: func() {}}
+	w.names["a.test"] = "127.0.0.1"
+	a.keeper = tlsmgr.Config{
+		Mode: tlsmgr.ACME, Domains: []string{"a.test"}, Storage: &certmagic.FileStorage{Path: a.dir}, Roots: w.pki.Pool(),
+		ACME: tlsmgr.ACMEConfig{CA: a.ca.Directory, Challenge: challenge, Listen: a.ca.HTTPAddr, Profile: "default", Roots: w.pki.Pool(), Patience: 10 * time.Second},
+	}
+	c.ACME = &doctor.ACME{
+		Directory: a.ca.Directory, Roots: []string{w.trusted}, Names: a.keeper.Domains, Challenge: challenge,
+		Local: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Resolvers: []string{a.ca.DNSAddr},
+	}
+	switch challenge {
+	case tlsmgr.TLSALPN01:
+		a.keeper.ACME.Listen = a.ca.TLSAddr
+		fallthrough
+	case tlsmgr.HTTP01:
+		c.ACME.Port = portOfURL(a.keeper.ACME.Listen)
+	}
+	return a
+}
+
+// start starts the server, and waits until it has all its certificates.
+func (a *acmeWorld) start() {
+	a.t.Helper()
+	m, err := tlsmgr.New(a.keeper)
+	a.check(err)
+	a.run = m
+	ctx, cancel := context.WithCancel(a.t.Context())
+	quiet := log.New(io.Discard, "", 0)
+	servers := []*http.Server{
+		{Handler: m.HTTPHandler(tlsmgr.Redirect("443")), ErrorLog: quiet},
+		{Handler: http.NotFoundHandler(), ErrorLog: quiet, TLSConfig: m.TLSConfig()},
+	}
+	ended := make(chan struct{}, 3)
+	for i, address := range []string{a.ca.HTTPAddr, a.ca.TLSAddr} {
+		l, err := net.Listen("tcp", address)
+		a.check(err)
+		if i == 1 {
+			l = tls.NewListener(l, m.TLSConfig())
+		}
+		go func() { servers[i].Serve(l); ended <- struct{}{} }()
+	}
+	m.Load(ctx)
+	go func() { m.Run(ctx); ended <- struct{}{} }()
+	stopped := false
+	a.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		for _, s := range servers {
+			s.Close()
+		}
+		for range 3 {
+			<-ended
+		}
+	}
+	a.t.Cleanup(func() { a.stop() })
+	for range 400 {
+		ready := true
+		for _, s := range m.Status() {
+			ready = ready && (s.Problem != nil || s.Serial != "" && !s.NextAttempt.IsZero() && s.Failures == 0)
+		}
+		// Stored, too, and the CA has said when it wants to be asked again, if it does.
+		if renewal := a.keeper.Storage.Exists(ctx, "modgate/renewal") || a.keeper.ACME.CA != a.ca.Directory; ready && renewal {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	a.t.Fatalf("no certificate: %+v", m.Status())
+}
+
+// examine examines the server as cmd does.
+func (a *acmeWorld) examine() *doctor.Report {
+	a.t.Helper()
+	m, err := tlsmgr.New(a.keeper)
+	a.check(err)
+	a.server.Keeper = m
+	if a.run != nil {
+		a.server.Certificates, a.server.ACME.Instance = a.run.Status(), a.run.Instance()
+	}
+	s, err := doctor.NewServer(*a.server)
+	a.check(err)
+	r := s.Examine(a.t.Context())
+	checkTexts(a.t, r)
+	return r
+}
+
+// want compares what is found, notes left out.
+func (a *acmeWorld) want(want string) *doctor.Report {
+	a.t.Helper()
+	r := a.examine()
+	if got := strings.Join(codes(r), " "); got != want {
+		a.t.Errorf("found %q, want %q\n%s", got, want, text(r))
+	}
+	return r
+}
+
+// says checks that the report has a text.
+func says(t *testing.T, r *doctor.Report, want string) {
+	t.Helper()
+	if !strings.Contains(text(r), want) {
+		t.Errorf("%q is not in\n%s", want, text(r))
+	}
+}
