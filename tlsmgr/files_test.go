@@ -138,6 +138,7 @@ func TestChainTrouble(t *testing.T) {
 		"intermediate missing":           {pki.Issue(tlstest.Leaf{NoIntermediate: true}), pki.Pool(), "intermediate certificate of \"CN=test intermediate\" is missing"},
 		"self-signed":                    {pki.Issue(tlstest.Leaf{SelfSigned: true}), pki.Pool(), "self-signed"},
 		"common name only":               {pki.Issue(tlstest.Leaf{NoNames: true}), pki.Pool(), "names no host"},
+		"for clients alone":              {pki.Issue(tlstest.Leaf{Client: true}), pki.Pool(), "lacks serverAuth"},
 		"not yet valid":                  {pki.Issue(tlstest.Leaf{From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}), pki.Pool(), "not valid before"},
 		"expired":                        {pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on"},
 		"something else where the CA is": {swapped, pki.Pool(), "put them in order"},

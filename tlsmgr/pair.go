@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -140,6 +141,9 @@ func chainTrouble(cert *tls.Certificate, roots *x509.CertPool) string {
 	if len(leaf.DNSNames)+len(leaf.IPAddresses) == 0 {
 		return "the certificate names no host (no subjectAltName): clients refuse it"
 	}
+	if !forServers(leaf) {
+		return "the certificate is not for servers (its extended key usage lacks serverAuth): clients refuse it"
+	}
 	now := time.Now()
 	if now.Before(leaf.NotBefore) {
 		return "the certificate is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339) + ", or the clock of this machine is behind"
@@ -160,6 +164,14 @@ func chainTrouble(cert *tls.Certificate, roots *x509.CertPool) string {
 		return "" // of a private authority
 	}
 	return fmt.Sprintf("the intermediate certificate of %q is missing in the file, unless it is itself what clients trust: append it", last.Issuer)
+}
+
+// forServers reports whether clients take the certificate for one of a server.
+func forServers(leaf *x509.Certificate) bool {
+	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 {
+		return true
+	}
+	return slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 func parseChain(cert *tls.Certificate) ([]*x509.Certificate, error) {

@@ -70,6 +70,8 @@ type Leaf struct {
 	SelfSigned     bool
 	NoNames        bool // common name only
 	Client         bool // for clients alone
+	// IssuerURL is where the certificate says that its issuer's is to be had.
+	IssuerURL string
 }
 
 // Issue makes a certificate.
@@ -87,6 +89,9 @@ func (p *PKI) Issue(l Leaf) tls.Certificate {
 	t := &x509.Certificate{
 		SerialNumber: p.serial(), Subject: pkix.Name{CommonName: l.Hosts[0]}, NotBefore: l.From, NotAfter: l.Until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
+	}
+	if l.IssuerURL != "" {
+		t.IssuingCertificateURL = []string{l.IssuerURL}
 	}
 	if l.Client {
 		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
