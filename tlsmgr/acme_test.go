@@ -110,13 +110,13 @@ func startReplica(t *testing.T, p *tlstest.Pebble, pki *tlstest.PKI, o options) 
 // await waits until what is true, for as long as a CA may take.
 func (r *replica) await(t *testing.T, what string, isTrue func() bool) {
 	t.Helper()
-	for range 600 {
+	for range 1200 {
 		if isTrue() {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("not after half a minute: %s\n%+v\n%s", what, r.Status(), r.log)
+	t.Fatalf("not after a minute: %s\n%+v\n%s", what, r.Status(), r.log)
 }
 
 // awaitAll waits until all names have a certificate.

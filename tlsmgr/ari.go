@@ -55,9 +55,14 @@ func (n *managed) askRenewalInfo(ctx context.Context) {
 	if known.HasWindow() && !known.NeedsRefresh() || time.Since(n.asked) < pause {
 		return
 	}
-	if stored, ok := n.storedRenewalInfo(ctx); ok && stored.UniqueIdentifier == id && !stored.NeedsRefresh() {
-		n.setRenewalInfo(stored)
-		return
+	if stored, ok := n.storedRenewalInfo(ctx); ok && stored.UniqueIdentifier == id {
+		if !stored.NeedsRefresh() {
+			n.setRenewalInfo(stored)
+			return
+		}
+		if !known.HasWindow() {
+			known = stored // of the process before this one
+		}
 	}
 	n.asked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)

@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -177,10 +178,15 @@ func (p *Problem) advise(err error, cfg ACMEConfig, name string) string {
 		return "the name server does not accept the TSIG key: compare key_name, key and key_alg of tls.dns_settings with its configuration"
 	case strings.Contains(text, "adding temporary record"):
 		return "the DNS provider refused the record _acme-challenge: check the rights of its credentials"
+	case strings.Contains(text, "to fully propagate"):
+		return "the record _acme-challenge was made, but cannot be seen: set tls.dns_resolvers to name servers that see the zone"
 	case strings.Contains(text, "could not determine zone"):
 		return "no resolver knows the zone of " + name + ": set tls.dns_resolvers to name servers that do"
 	}
-	return p.adviseChallenge(cfg, name, text)
+	if a := p.adviseChallenge(cfg, name, text); a != "" || p.Type != "" || !errors.Is(err, context.DeadlineExceeded) {
+		return a
+	}
+	return "the CA does not answer in time: see whether it is well, and whether something on the way drops what is sent"
 }
 
 // adviseNetwork is about the way from us to the CA.

@@ -44,6 +44,9 @@ func TestRenewalInfo(t *testing.T) {
 	if n := p.Orders(); n != 2 {
 		t.Errorf("%d orders", n)
 	}
+	if !strings.Contains(r.log.String(), "https://ca.example/incident") {
+		t.Errorf("why the CA wants it is not told:\n%s", r.log)
+	}
 	if !strings.Contains(p.Log(), "order-plz") || strings.Contains(p.Log(), "is a replacement of") {
 		t.Error("the order says what it replaces: a CA that was rebuilt refuses that for ever")
 	}

@@ -102,6 +102,22 @@ func TestAwkwardCA(t *testing.T) {
 	})
 }
 
+// A CA that takes an order and says nothing is given up after a while.
+func TestSilentCA(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	pki := tlstest.New(t)
+	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	fault := tlstest.NewFault(t, pki, p.Directory)
+	fault.Set("/order-plz", 9, tlstest.Hang)
+	r := startReplica(t, p, pki, options{domains: []string{"a.test"}, change: func(c *Config) { c.ACME.CA, c.ACME.Patience = fault.Directory, time.Second }})
+	problem := r.awaitProblem(t)
+	if !strings.Contains(problem.Detail, "deadline exceeded") || !strings.Contains(problem.Advice, "does not answer in time") {
+		t.Errorf("%+v", problem)
+	}
+}
+
 // External account binding, right and wrong.
 func TestExternalAccount(t *testing.T) {
 	pki := tlstest.New(t)
