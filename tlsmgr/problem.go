@@ -174,6 +174,8 @@ func (p *Problem) advise(err error, cfg ACMEConfig, name string) string {
 		return "set tls.profile to one that the CA offers, or leave it empty"
 	case strings.Contains(text, "provisioning client: HTTP 4"):
 		return "tls.ca must be the URL of the ACME directory itself"
+	case strings.Contains(text, "could not save account"):
+		return "the account could not be written to the storage (tls.storage): make that writable, and room in it"
 	case strings.Contains(text, "dns: bad authentication"):
 		return "the name server does not accept the TSIG key: compare key_name, key and key_alg of tls.dns_settings with its configuration"
 	case strings.Contains(text, "adding temporary record"):

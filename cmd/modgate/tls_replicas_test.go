@@ -165,9 +165,17 @@ func TestEndInTheMiddle(t *testing.T) {
 		name   string
 		signal syscall.Signal
 		within time.Duration
-	}{{"killed", syscall.SIGKILL, 30 * time.Second}, {"told to end", syscall.SIGTERM, 5 * time.Second}} {
+		redis  bool // else a directory
+	}{
+		{"killed", syscall.SIGKILL, 30 * time.Second, false}, {"told to end", syscall.SIGTERM, 5 * time.Second, false},
+		{"killed with Redis", syscall.SIGKILL, 45 * time.Second, true}, {"told to end with Redis", syscall.SIGTERM, 5 * time.Second, true},
+	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFleet(t, "--tls-storage="+t.TempDir(), "--tls-profile=default")
+			storage := []string{"--tls-storage=" + t.TempDir()}
+			if c.redis {
+				storage = inRedis(t)
+			}
+			f := newFleet(t, append(storage, "--tls-profile=default")...)
 			f.fault.Set("/order-plz", 1, tlstest.Hang)
 			hanging, err := launch(nil, t.TempDir(), f.flags("127.0.0.1:0")...)
 			if err != nil {
