@@ -36,7 +36,7 @@ func (s *Server) Explain(ctx context.Context, caller policy.Caller, path, query 
 	}
 	req.rules = s.inForce()
 	facts := policy.Facts{Now: time.Now()}
-	if req, err = s.resolve(ctx, req, &facts); err != nil {
+	if req, err = s.resolve(ctx, caller, req, &facts); err != nil {
 		return policy.Explanation{}, err
 	}
 	missing := policy.FactFirstSeen | policy.FactNewest
@@ -50,13 +50,13 @@ func (s *Server) Explain(ctx context.Context, caller policy.Caller, path, query 
 
 // resolve returns the request for the .info of the version that req means,
 // which exists.
-func (s *Server) resolve(ctx context.Context, req request, facts *policy.Facts) (request, error) {
+func (s *Server) resolve(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts) (request, error) {
 	switch req.kind {
 	case KindInfo:
 		_, err := s.read(ctx, req)
 		return req, err
 	case kindLatest:
-		if err := s.learnVersions(ctx, req, facts); err == nil && len(facts.Module.Versions) > 0 {
+		if err := s.learn(ctx, caller, req, facts, policy.FactVersions); err == nil && len(facts.Module.Versions) > 0 {
 			return req.sibling(KindInfo, policy.Newest(facts.Module.Versions)), nil
 		}
 	}

@@ -18,6 +18,8 @@ import (
 // learn adds what is missing to facts, as far as it can be had, and returns what
 // stood in the way of the rest.
 func (s *Server) learn(ctx context.Context, caller policy.Caller, req request, facts *policy.Facts, missing policy.Fact) error {
+	s.known.get(req.mod.Path, facts.Now).addTo(facts)
+	missing &^= facts.Known
 	var errs []error
 	if missing&policy.FactFirstSeen != 0 {
 		facts.FirstSeen = s.servedSince(ctx, req)

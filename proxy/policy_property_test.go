@@ -33,7 +33,7 @@ func (s *swapped) Explain(c policy.Caller, m module.Version, f policy.Facts) pol
 	return s.Load().Explain(c, m, f)
 }
 
-// ruleWorld are the modules of TestNoWayAround. The pseudo-versions are the
+// ruleWorld are the modules of TestAsExplained and TestNoWayAround. The pseudo-versions are the
 // commits of v1.0.0 and v1.2.0, and one of their own.
 func ruleWorld(t testing.TB) *proxytest.Server {
 	const first, third, own = "v1.0.1-0.20240101000000-aaaaaaaaaaaa", "v0.0.0-20240103000000-cccccccccccc", "v1.2.1-0.20240104000000-dddddddddddd"
@@ -69,6 +69,9 @@ func randomRule(t *rapid.T, n int) policy.Rule {
 	if rapid.IntRange(0, 4).Draw(t, "retracted") == 0 {
 		r.When.Retracted = &yes
 	}
+	if rapid.IntRange(0, 3).Draw(t, "grouped") == 0 {
+		r.Groups = []string{"ci"}
+	}
 	return r
 }
 
@@ -84,10 +87,10 @@ func randomRules(t *rapid.T) *policy.Policy {
 	return p
 }
 
-// TestNoWayAround asks for random files in random orders, under rules that
+// TestAsExplained asks for random files in random orders, under rules that
 // change in between. No zip is ever completed that Explain calls refused just
 // before, no refused zip is fetched, and the other files agree with that.
-func TestNoWayAround(t *testing.T) {
+func TestAsExplained(t *testing.T) {
 	t.Parallel()
 	up := ruleWorld(t)
 	chain := newChain(t, up.URL)

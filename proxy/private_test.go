@@ -153,7 +153,7 @@ func TestPrivateAbsenceInTrouble(t *testing.T) {
 
 func newChain(t *testing.T, list string) *upstream.Chain {
 	t.Helper()
-	chain, err := upstream.New(upstream.Config{List: list, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }, Retries: -1})
+	chain, err := upstream.New(upstream.Config{List: list, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }, Retries: -1, BreakAfter: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -221,7 +221,7 @@ func (s *Server) serveModule(w http.ResponseWriter, r *http.Request, path string
 		return
 	}
 	rec.Kind, rec.Module, rec.Version = req.kind, req.mod.Path, req.mod.Version
-	caller := policy.Caller{}
+	caller := policy.Caller{Name: rec.Caller, Groups: rec.Groups}
 	route := s.cfg.Policy.Route(caller, req.mod.Path)
 	if req.from = s.supplyOf(route); req.from == nil {
 		rec.Outcome = access.Local

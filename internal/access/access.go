@@ -53,6 +53,10 @@ type Record struct {
 	Outcome Outcome
 	Status  int
 	Bytes   int64 // of the body
+	// Caller is who asks, and Groups whom that one belongs to, as authentication
+	// has found; empty for who is anonymous. Nobody changes Groups.
+	Caller string
+	Groups []string
 	// Decision is the id, and Rule the name, of what the policy has said if it
 	// was no plain yes.
 	Decision, Rule string

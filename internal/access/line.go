@@ -94,6 +94,9 @@ func (n line) fields(f fields) {
 	f.number("bytes", n.Bytes)
 	f.duration("duration", n.elapsed)
 	f.text("client", n.req.RemoteAddr)
+	if n.Caller != "" {
+		f.text("caller", n.Caller)
+	}
 	if n.Decision != "" {
 		f.text("decision", n.Decision)
 		f.text("rule", n.Rule)
