@@ -85,6 +85,9 @@ func (d *Doctor) askSumdb(s *Step, name, direct string, ask func(path string) *a
 	if size >= 256 {
 		s.saw("tile: %s", tile.status200())
 	}
+	if lookup.status == http.StatusForbidden && d.isUnannounced(m) {
+		return // told already, with what mends it
+	}
 	for what, a := range map[string]*answer{"lookup": lookup, "latest": latest, "tile": tile} {
 		if a.err == nil && a.status == http.StatusOK && !a.isHTML() || what == "tile" && size < 256 {
 			continue

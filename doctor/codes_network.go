@@ -7,6 +7,7 @@ const (
 	DNSSilent     Code = "dns-silent"
 	DNSFailure    Code = "dns-failure"
 	DNSSlow       Code = "dns-slow"
+	DNSSystemOnly Code = "dns-system-only"
 	TCPRefused    Code = "tcp-refused"
 	TCPFiltered   Code = "tcp-filtered"
 	TCPNoRoute    Code = "tcp-no-route"
@@ -64,4 +65,7 @@ var networkTable = []Entry{
 	{ProxyCannot, Fail, "The HTTP proxy {value} does not reach {host}:{port}", "Service Unavailable",
 		"It would let us through, but finds nobody there: the name is not known to it, the port is closed, or a firewall stands behind it. Names of the inside are often not known to a proxy for the outside.",
 		[]Remedy{{Do: "if {host} is reached without it: export NO_PROXY=\"$NO_PROXY,{host}\""}, {Do: "else ask who runs the proxy whether it reaches {host}:{port}"}}},
+	{DNSSystemOnly, Fail, "This system knows {host}, but the resolver of the go command does not", "no such host",
+		"ping, curl and browsers ask the C library, which asks more than DNS: mDNS, a directory service, systemd. A go command that was built without cgo, as those from go.dev are, asks /etc/hosts and the name servers alone.",
+		[]Remedy{{Linux, "getent hosts {host} | sudo tee -a /etc/hosts   (as long as the address stays)"}, {Do: "or have the name answered by DNS"}, {Do: "or build the go command with cgo, as distributions do"}}},
 }

@@ -18,6 +18,8 @@ const (
 	HTTPProxyCase    Code = "env-http-proxy-case"
 	HTTPProxyInvalid Code = "env-http-proxy-invalid"
 	NoProxyEntry     Code = "env-no-proxy-entry"
+	PatternMissing   Code = "env-private-missing"
+	NoproxyBypassed  Code = "env-gonoproxy-set"
 )
 
 var settingsTable = []Entry{
@@ -69,4 +71,10 @@ var settingsTable = []Entry{
 	{NoProxyEntry, Warn, "NO_PROXY has an entry that can match nothing: {value}", "",
 		"Entries are host names, .domains, IP addresses and CIDR blocks, each with a port if need be, without http:// and without a path.",
 		[]Remedy{{Do: "write the host alone in NO_PROXY"}}},
+	{PatternMissing, Warn, "{variable} lacks {value}, which is private at {host}", "403 Forbidden",
+		"The go command would look such modules up in the public checksum database, which does not know them and must not hear of them. modgate refuses that lookup, and the go command stops.",
+		[]Remedy{{InEnvironment, "export {setting}"}, {ByGoEnv, "go env -w {setting}"}}},
+	{NoproxyBypassed, Warn, "Modules that match {value} go around {host}, which would serve them", "",
+		"GOPRIVATE is the default of GONOPROXY: the go command fetches such modules from their repositories itself, with git and credentials of this machine. The proxy says that it has them.",
+		setTo("GONOPROXY", "none")},
 }

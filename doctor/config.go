@@ -35,8 +35,11 @@ type Config struct {
 	OS string
 	// Root is put in front of the names of all files. Default: "".
 	Root string
-	// Resolver is asked for addresses. Required.
+	// Resolver is asked for addresses, as Go's own resolver does it. Required.
 	Resolver Resolver
+	// System is asked instead where the go command asks the system. Nil: this
+	// program cannot.
+	System Resolver
 	// Dial opens connections to IP addresses. Required.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Now is the clock of this machine. Required.

@@ -26,9 +26,12 @@ type Doctor struct {
 	netrc   []netrcEntry
 	via     func(*url.URL) (*url.URL, error) // the HTTP proxy that applies
 
-	roots *x509.CertPool
-	addrs []netip.Addr // of the target, those that answer first
-	speed speed
+	unannounced []string // patterns of modules that are private at the proxy, and not here
+
+	bySystem bool // names are looked up by the system
+	roots    *x509.CertPool
+	addrs    []netip.Addr // of the target, those that answer first
+	speed    speed
 }
 
 // New checks the configuration.

@@ -1,7 +1,10 @@
 package doctor
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -80,4 +83,58 @@ func FuzzGoproxy(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Who looks names up, by the settings of a machine: the cases are those of
+// net/conf_test.go, as far as they are about Linux.
+func TestWhoLooksNamesUp(t *testing.T) {
+	const debian = "hosts: files mdns4_minimal [NOTFOUND=return] dns myhostname\n"
+	for _, test := range []struct {
+		host, system string
+		cgo          bool
+		environ      []string
+		resolv, nss  string
+		want         string // part of the reason, with system: in front if the system answers
+		unasked      string
+	}{
+		{"go.corp", "linux", false, nil, "nameserver 10.0.0.1\n", debian, "built without cgo", "mdns4_minimal"},
+		{"go.corp", "linux", true, nil, "nameserver 10.0.0.1\noptions edns0 trust-ad\n", debian, "neither resolv.conf nor nsswitch.conf", "mdns4_minimal"},
+		{"go.corp", "linux", true, nil, "options inet6\n", debian, "system: /etc/resolv.conf has options inet6", ""},
+		{"go.corp", "linux", true, nil, "sortlist 10.0.0.0\n", debian, "system: /etc/resolv.conf has sortlist", ""},
+		{"go.corp", "linux", true, nil, "# none\n; none\n", "hosts: files dns\n", "neither", ""},
+		{"go.corp", "linux", true, nil, "", "hosts: files resolve [!UNAVAIL=return] dns\n", "system: /etc/nsswitch.conf has resolve", ""},
+		{"go.corp", "linux", true, nil, "", "hosts: files sss dns # by hand\n", "system: /etc/nsswitch.conf has sss", ""},
+		{"go.corp", "linux", true, nil, "", "hosts: files [NOTFOUND=return] dns\n", "neither", ""},
+		{"go.corp", "linux", true, nil, "", "hosts: files [!NOTFOUND=return] dns\n", "system: /etc/nsswitch.conf has files", ""},
+		{"go.corp", "linux", true, nil, "", "hosts: files dns [NOTFOUND=return SUCCESS=continue] mdns4\n", "system: /etc/nsswitch.conf has dns", ""},
+		{"printer.local", "linux", true, nil, "", debian, "system: /etc/nsswitch.conf has mdns4_minimal", ""},
+		{"laptop", "linux", true, nil, "", debian, "system: /etc/nsswitch.conf has myhostname", ""},
+		{"go.corp", "linux", true, []string{"LOCALDOMAIN="}, "", debian, "system: LOCALDOMAIN is set", ""},
+		{"go.corp", "linux", true, []string{"RES_OPTIONS=ndots:2"}, "", debian, "system: RES_OPTIONS is set", ""},
+		{"go.corp", "linux", true, []string{"GODEBUG=netdns=go+2"}, "", "hosts: files sss dns\n", "GODEBUG=netdns=go", "sss"},
+		{"go.corp", "linux", true, []string{"GODEBUG=http2client=0,netdns=2+cgo"}, "", debian, "system: GODEBUG=netdns=cgo", ""},
+		{"go.corp", "linux", false, []string{"GODEBUG=netdns=cgo"}, "", debian, "built without cgo", "mdns4_minimal"},
+		{"go.corp", "linux", true, nil, "", "", "neither", ""}, // musl
+		{"go.corp", "darwin", false, nil, "", "", "system: as always", ""},
+		{"go.corp", "windows", false, nil, "", "", "system: as always", ""},
+	} {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{resolvConf: test.resolv, nsswitchConf: test.nss} {
+			if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); text != "" && err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := &Doctor{cfg: Config{OS: test.system, Root: root, Environ: test.environ}, settings: &settings{goroot: "/usr/local/go", cgo: test.cgo}}
+		got := d.chooseResolver(test.host)
+		reason := got.why
+		if got.system {
+			reason = "system: " + reason
+		}
+		if !strings.Contains(reason, test.want) || got.system != strings.HasPrefix(test.want, "system: ") || strings.Join(got.unasked, " ") != test.unasked {
+			t.Errorf("%s %q %q %q: %q, not asked: %q; want %q", test.host, test.environ, test.resolv, test.nss, reason, got.unasked, test.want)
+		}
+	}
 }

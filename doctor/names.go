@@ -11,8 +11,6 @@ import (
 	"time"
 )
 
-const resolvConf = "/etc/resolv.conf"
-
 // resolve finds the addresses of the target.
 func (d *Doctor) resolve(ctx context.Context) bool {
 	host := d.target.Hostname()
@@ -26,20 +24,25 @@ func (d *Doctor) resolve(ctx context.Context) bool {
 	addrs, took, err := d.lookup(ctx, host)
 	d.speed.name = took
 	if err != nil {
-		d.nameFailed(s, servers, err)
+		if !d.systemFinds(ctx, s, host) {
+			d.nameFailed(s, servers, err)
+		}
 		return false
 	}
 	d.addrs = addrs
 	for _, network := range []string{"IPv4", "IPv6"} {
 		var of []string
 		for _, a := range addrs {
-			if a.Is4() == (network == "IPv4") {
+			if family(a) == network {
 				of = append(of, a.String())
 			}
 		}
 		if len(of) > 0 {
 			s.saw("%s: %s", network, strings.Join(of, ", "))
 		}
+	}
+	if len(addrs) > 1 && addrs[0].Is4() != addrs[len(addrs)-1].Is4() {
+		s.saw("the go command tries %s first, and the others 300 ms later", family(addrs[0])) // RFC 8305, as net.Dialer does it
 	}
 	if took > time.Second {
 		d.found(s, DNSSlow, fmt.Sprintf("%v for %s", took, host), "value", took.String())
@@ -55,7 +58,11 @@ func (d *Doctor) lookup(ctx context.Context, host string) ([]netip.Addr, time.Du
 	ctx, cancel := d.within(ctx)
 	defer cancel()
 	start := time.Now()
-	addrs, err := d.cfg.Resolver.LookupNetIP(ctx, "ip", host)
+	asked := d.cfg.Resolver
+	if d.bySystem {
+		asked = d.cfg.System
+	}
+	addrs, err := asked.LookupNetIP(ctx, "ip", host)
 	took := since(start)
 	for i, a := range addrs {
 		addrs[i] = a.Unmap()
@@ -66,25 +73,25 @@ func (d *Doctor) lookup(ctx context.Context, host string) ([]netip.Addr, time.Du
 	return addrs, took, err
 }
 
-// describeResolver says who is asked, and returns the name servers. Elsewhere
-// than on Linux the system answers, and there are none to see: nil.
+// describeResolver says who is asked, and returns the name servers. Where the
+// system answers there may be none to see: nil.
 func (d *Doctor) describeResolver(s *Step) []string {
+	r := d.chooseResolver(d.target.Hostname())
+	d.bySystem = r.system && d.cfg.System != nil
+	who := "Go's own resolver"
+	if r.system {
+		who = "the system's resolver"
+	}
+	s.saw("%s answers the go command: %s", who, r.why)
+	if r.system && !d.bySystem {
+		s.saw("this program cannot ask it, and asks Go's own")
+	}
+	if len(r.unasked) > 0 {
+		s.saw("not asked: %s (%s)", strings.Join(r.unasked, ", "), nsswitchConf)
+	}
 	if d.cfg.OS == "darwin" || d.cfg.OS == "windows" {
-		s.saw("the system's resolver answers")
 		return nil
 	}
-	how := "Go's own resolver: the go command was built without cgo"
-	switch mode := netdns(d.cfg.env("GODEBUG")); {
-	case mode == "cgo" && d.settings.cgo:
-		how = "the C library, by GODEBUG=netdns=cgo"
-	case mode != "":
-		how = "Go's own resolver, GODEBUG=netdns=" + mode
-	case d.settings.cgo:
-		how = "Go's own resolver, or the C library where nsswitch.conf or resolv.conf ask for what Go does not know"
-	case d.settings.goroot == "":
-		how = "Go's own resolver"
-	}
-	s.saw("%s", how)
 	servers := []string{}
 	data, err := d.cfg.readFile(resolvConf)
 	if err != nil {
@@ -105,14 +112,28 @@ func (d *Doctor) describeResolver(s *Step) []string {
 	return servers
 }
 
-// netdns returns the value of that setting of GODEBUG.
-func netdns(debug string) string {
-	for entry := range strings.SplitSeq(debug, ",") {
-		if value, ok := strings.CutPrefix(entry, "netdns="); ok {
-			return value
-		}
+// family names the family of an address.
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
 	}
-	return ""
+	return "IPv6"
+}
+
+// systemFinds reports whether the system knows a name that Go's own resolver
+// does not, and notes it.
+func (d *Doctor) systemFinds(ctx context.Context, s *Step, host string) bool {
+	if d.bySystem || d.cfg.System == nil {
+		return false
+	}
+	ctx, cancel := d.within(ctx)
+	defer cancel()
+	addrs, err := d.cfg.System.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(addrs) == 0 {
+		return false
+	}
+	d.found(s, DNSSystemOnly, "the system says "+addrs[0].Unmap().String()+"; sources in "+nsswitchConf+": "+strings.Join(d.nsswitch(), ", "))
+	return true
 }
 
 // nameFailed finds out why there are no addresses.

@@ -87,3 +87,17 @@ func TestNames(t *testing.T) {
 		})
 	}
 }
+
+// A name that the system knows and Go's own resolver does not is told apart
+// from one that nobody knows.
+func TestSystemKnowsMore(t *testing.T) {
+	for _, test := range []struct{ host, want string }{{"printer.local", "dns-system-only"}, {"nowhere.corp", "dns-not-found"}} {
+		c := machine(t, []string{"GOPROXY=https://" + test.host}, "/etc/ssl/certs/ca-certificates.crt", someRoot(t), "/etc/resolv.conf", "nameserver 10.0.0.53\n",
+			"/etc/nsswitch.conf", "hosts: files mdns4_minimal [NOTFOUND=return] dns\n")
+		c.System = hosts{"printer.local": "192.0.2.9"}
+		r := examine(t, c)
+		if got := codes(r); !slices.Equal(got, []string{test.want}) || !strings.Contains(text(r), "not asked: mdns4_minimal") {
+			t.Errorf("found %v, want %s\n%s", got, test.want, text(r))
+		}
+	}
+}

@@ -46,6 +46,9 @@ func (d *Doctor) examineHTTP(ctx context.Context) {
 		d.ask(ctx, s, base+".mod", nil, isMod(&got)) &&
 		d.askZip(ctx, s, base+".zip", &got)
 	d.checkOurClock(ctx, s)
+	if ok {
+		d.checkAnnounced(ctx, s)
+	}
 	if ok && got != (hashes{}) {
 		d.examineSumdb(ctx, got)
 	}

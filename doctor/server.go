@@ -81,6 +81,9 @@ type Server struct {
 // NewServer checks the configuration.
 func NewServer(c ServerConfig) (*Server, error) {
 	c.Machine.URL, c.Machine.Module = "", module.Version{}
+	if c.Machine.System != nil { // the server is this program, not the go command
+		c.Machine.Resolver = c.Machine.System
+	}
 	// The names of private modules go to no checksum database; everything else
 	// of the go command's settings is not the server's.
 	c.Machine.Environ = append(c.Machine.Environ[:len(c.Machine.Environ):len(c.Machine.Environ)],

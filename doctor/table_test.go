@@ -21,7 +21,7 @@ func TestDocsAreMadeFromTheTable(t *testing.T) {
 func TestEntriesAreComplete(t *testing.T) {
 	code := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 	brace := regexp.MustCompile(`\{([a-z]+)\}`)
-	words := []string{"host", "port", "url", "file", "value", "variable"}
+	words := []string{"host", "port", "url", "file", "value", "variable", "setting"}
 	seen := map[doctor.Code]bool{}
 	for _, e := range doctor.Table() {
 		if !code.MatchString(string(e.Code)) || seen[e.Code] {

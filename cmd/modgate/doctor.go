@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,10 +97,20 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 // doctorConfig is this machine as the doctor sees it.
 func doctorConfig(p *process) doctor.Config {
 	dialer := new(net.Dialer)
-	return doctor.Config{
-		Environ: p.environ, OS: runtime.GOOS, Resolver: net.DefaultResolver, Dial: dialer.DialContext,
+	c := doctor.Config{
+		Environ: p.environ, OS: runtime.GOOS, Resolver: &net.Resolver{PreferGo: true}, Dial: dialer.DialContext,
 		Now: time.Now, SystemRoots: x509.SystemCertPool,
 	}
+	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" || builtWithCgo() {
+		c.System = net.DefaultResolver
+	}
+	return c
+}
+
+// builtWithCgo reports whether this program can ask the C library.
+func builtWithCgo() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "1"})
 }
 
 // doctorArgs reads the arguments: a URL, a module, or both in that order.

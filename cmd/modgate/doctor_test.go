@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,5 +39,45 @@ func TestDoctorOnTLS(t *testing.T) {
 	c := tlsClient(t, pki.Pool())
 	if resp, body := getBy(t, c, https(i.url)+"/-/fingerprint"); resp.StatusCode != 200 || !strings.Contains(body, "test intermediate") || strings.Contains(body, "localhost") {
 		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
+// TestDoctorKnowsWhatTheServerAsksFor has a client that was not told of private
+// modules. The line that doctor prints, run as it stands, makes it well.
+func TestDoctorKnowsWhatTheServerAsksFor(t *testing.T) {
+	w := newWorld(t)
+	i := w.start(t, "--private=git.corp.example/*,*.secret.example")
+	dir := t.TempDir()
+	environ := slices.DeleteFunc(goEnv(dir, i.url, w.log.Key()), func(v string) bool {
+		return strings.HasSuffix(v, "=") || strings.HasPrefix(v, "GOENV") || strings.HasPrefix(v, "GOPROXY")
+	})
+	environ = append(environ, "GOENV="+filepath.Join(dir, "goenv"))
+	shell := func(command string) string {
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Env = environ
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	shell("go env -w GOPROXY=" + i.url + " GOPRIVATE=mine.example")
+	doctor := func() (string, int) {
+		var out, errOut bytes.Buffer
+		err := run(t.Context(), []string{"doctor", "example.com/greet@v1.0.0"}, environ, &out, &errOut)
+		return out.String() + errOut.String(), statusOf(err)
+	}
+	out, status := doctor()
+	line := regexp.MustCompile(`(?m)go env -w '?GONOSUMDB=.*$`).FindString(out)
+	if status != 1 || !strings.Contains(out, "[env-private-missing]") || line != "go env -w 'GONOSUMDB=mine.example,git.corp.example/*,*.secret.example'" {
+		t.Fatalf("status %d, %q\n%s", status, line, out)
+	}
+	shell(line)
+	if out, status = doctor(); status != 1 || strings.Contains(out, "[env-private-missing]") || !strings.Contains(out, "[env-gonoproxy-set]") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+	shell("go env -w GONOPROXY=none")
+	if out, status = doctor(); status != 0 || strings.Contains(out, "[env-") {
+		t.Errorf("status %d\n%s", status, out)
 	}
 }
