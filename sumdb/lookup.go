@@ -51,6 +51,13 @@ func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, e
 	if r != nil || err != nil {
 		return &found{record: r}, err
 	}
+	done, there := d.turn(ctx, recordName(path), recordPatience)
+	defer done()
+	if there {
+		if r, err = d.storedRecord(ctx, m, path); r != nil || err != nil {
+			return &found{record: r}, err
+		}
+	}
 	select {
 	case d.slots <- struct{}{}:
 		defer func() { <-d.slots }()

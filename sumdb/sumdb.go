@@ -73,6 +73,22 @@ type Storage interface {
 	Delete(ctx context.Context, name string) error
 }
 
+// A Storage that several processes share may have this ability.
+type turner interface {
+	// Turn lets one process at a time fetch what is to be called name. It
+	// waits for the others until most has passed, and returns at once where it
+	// cannot be told who they are. there says that name has been put meanwhile.
+	// done ends the turn and is called once, when name is put or will not be.
+	Turn(ctx context.Context, name string, most time.Duration) (done func(), there bool)
+}
+
+// How long another process is waited for. A tile is waited for by whoever may
+// hold the turn of another one, so that two could wait for each other.
+const (
+	recordPatience = 10 * time.Second
+	tilePatience   = time.Second
+)
+
 // Errors of this package; test with errors.Is.
 var (
 	// ErrConflict is what a Storage returns instead of replacing bytes that it
@@ -233,6 +249,14 @@ func (d *DB) fetch(ctx context.Context, path string) ([]byte, error) {
 		return nil, fmt.Errorf("checksum database %s: %w", d.name, err)
 	}
 	return data, nil
+}
+
+// turn waits until no other process is about to fetch and keep name.
+func (d *DB) turn(ctx context.Context, name string, most time.Duration) (done func(), there bool) {
+	if t, ok := d.cfg.Storage.(turner); ok {
+		return t.Turn(ctx, d.stored(name), most)
+	}
+	return func() {}, false
 }
 
 // read is Storage.Get, with nil for what is absent.

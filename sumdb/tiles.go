@@ -33,10 +33,13 @@ type tiles struct {
 // It is shared by the readers that need it and forgotten when the last of them
 // leaves, or when it is refuted.
 type arrival struct {
-	users int // guarded by tiles.mu
-	done  chan struct{}
-	data  []byte
-	err   error
+	// Guarded by tiles.mu.
+	users   int    // readers, and who fetches
+	release func() // ends the turn among processes; nil before it has begun
+
+	done chan struct{}
+	data []byte
+	err  error
 }
 
 func newTiles(db *DB, limit int64) *tiles {
@@ -128,9 +131,10 @@ func (s *tiles) join(ctx context.Context, t tlog.Tile) *arrival {
 	defer s.mu.Unlock()
 	a := s.arriving[path]
 	if a == nil {
-		a = &arrival{done: make(chan struct{})}
+		a = &arrival{done: make(chan struct{}), users: 1}
 		if err := s.db.life.start(ctx, func(ctx context.Context) { s.arrive(ctx, t, a) }); err != nil {
 			a.err = err // there is nobody else to write it
+			a.users--
 			close(a.done)
 		} else {
 			s.arriving[path] = a
@@ -149,16 +153,32 @@ func (s *tiles) arrive(ctx context.Context, t tlog.Tile, a *arrival) {
 			s.forget(t.Path(), a)
 		}
 		close(a.done)
+		s.leave(t.Path(), a)
 	}()
 	defer s.db.life.outcome(t.Path(), &a.err)
+	release, there := s.db.turn(ctx, t.Path(), tilePatience)
+	s.mu.Lock()
+	a.release = release
+	s.mu.Unlock()
+	if there {
+		if data, ok := s.kept(ctx, t); ok {
+			a.data = data
+			return
+		}
+	}
 	a.data, a.err = s.fetch(ctx, t)
 }
 
 func (s *tiles) leave(path string, a *arrival) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if a.users--; a.users == 0 && s.arriving[path] == a {
+	a.users--
+	last, release := a.users == 0, a.release
+	if last && s.arriving[path] == a {
 		delete(s.arriving, path)
+	}
+	s.mu.Unlock()
+	if last && release != nil {
+		release() // the tile is kept by now, or of no use
 	}
 }
 

@@ -175,6 +175,13 @@ func TestFleetFetchesOnce(t *testing.T) {
 			t.Errorf("%s was fetched %d times", path, n)
 		}
 	}
+	// Records and tiles of the checksum database, too. What they are asked for
+	// once more is how far it has grown.
+	for _, r := range f.upstream.Requests() {
+		if n := f.upstream.Count(r.Path); n > 1 && !strings.HasSuffix(r.Path, "/supported") && !strings.HasSuffix(r.Path, "/latest") {
+			t.Errorf("%s was fetched %d times", r.Path, n)
+		}
+	}
 }
 
 // What one replica learns the others know: a new version at once in the list,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"sync"
+	"time"
 
 	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/sumdb"
@@ -53,6 +54,37 @@ func (p *proofs) Put(ctx context.Context, name string, data []byte) error {
 		return err
 	}
 	return p.store.Put(ctx, name, bytes.NewReader(data), cache.PutOptions{Class: cache.Immutable})
+}
+
+// Turn lets one replica of a fleet at a time fetch name: see sumdb.
+func (p *proofs) Turn(ctx context.Context, name string, most time.Duration) (done func(), there bool) {
+	shared, ok := p.store.(interface {
+		cache.Leaser
+		Look(ctx context.Context, name string) (*cache.Object, error)
+	})
+	if !ok {
+		return func() {}, false
+	}
+	begin, pause := time.Now(), 10*time.Millisecond
+	for {
+		release, _, err := shared.Lease(ctx, name)
+		if err != nil || release == nil && time.Since(begin) > most {
+			release = func() {}
+		}
+		if release != nil {
+			o, err := shared.Look(ctx, name)
+			if err == nil {
+				_ = o.Close()
+			}
+			return release, err == nil
+		}
+		select {
+		case <-ctx.Done():
+			return func() {}, false
+		case <-time.After(pause):
+		}
+		pause = min(pause*3/2, 100*time.Millisecond)
+	}
 }
 
 // Swap implements sumdb.Storage.
