@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"path"
@@ -58,7 +59,22 @@ func (c *Chain) SumDB(ctx context.Context, name, file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return via.get(ctx, d.file(via, file))
+	data, err := via.get(ctx, d.file(via, file))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil && via == upstream(d.direct) {
+		d.doubt()
+	}
+	return data, err
+}
+
+// doubt lets the upstreams be asked again soon. That they do not offer the
+// database may have been a mistake of a moment, and in many networks there is no
+// way but through them.
+func (d *database) doubt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if soon := time.Now().Add(rememberTrouble); d.until.After(soon) {
+		d.until = soon
+	}
 }
 
 // database returns the one of this name, which is checked.

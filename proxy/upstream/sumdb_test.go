@@ -180,6 +180,43 @@ func TestSumDBRemembers(t *testing.T) {
 }
 
 // A caller that leaves while it looks for the way spoils nothing.
+// An upstream that said for a moment that it does not offer the database is
+// asked again when the database itself is out of reach.
+func TestSumDBDoubtsAWayThatFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		offered, reachable := 404, 200
+		c := fake(t, Config{List: "https://a.test", Retries: -1, BreakAfter: 100}, func(r *http.Request) (*http.Response, error) {
+			switch {
+			case r.URL.Host != "a.test":
+				return respond(reachable, r.URL.Host), nil
+			case strings.HasSuffix(r.URL.Path, "/supported"):
+				return respond(offered, ""), nil
+			}
+			return respond(200, r.URL.Host), nil
+		})
+		for _, step := range []struct {
+			wait               time.Duration
+			offered, reachable int
+			want               string
+		}{
+			{0, 404, 200, "sum.test"},
+			{10 * time.Minute, 200, 200, "sum.test"}, // remembered while it is good
+			{time.Second, 404, 502, ""},
+			{6 * time.Second, 404, 502, ""},
+			{4 * time.Second, 200, 502, ""},
+			{2 * time.Second, 200, 502, "a.test"},
+		} {
+			time.Sleep(step.wait)
+			offered, reachable = step.offered, step.reachable
+			data, err := c.SumDB(t.Context(), "sum.test", "/latest")
+			if string(data) != step.want || (err != nil) != (step.want == "") {
+				t.Errorf("%+v: from %q, %v", step, data, err)
+			}
+		}
+	})
+}
+
 func TestSumDBFinderLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
