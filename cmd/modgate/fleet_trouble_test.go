@@ -104,13 +104,23 @@ var upstreamTroubles = []trouble{
 	upstreamTrouble("upstream ends early", unknown, proxytest.Reset(100)),
 	upstreamTrouble("upstream sends short files", unknown, proxytest.Short(150)),
 	upstreamTrouble("upstream sends a sign-in page", unknown, proxytest.HTML()),
-	upstreamTrouble("upstream has lost everything", absent, proxytest.Status(404, "not found: lost")),
+	upstreamTrouble("upstream has lost everything", absent, lost),
 	{"upstream hangs", ofOutside, unknown, 0,
 		func(n *nemesis) {
 			n.released = make(chan struct{})
 			n.upstream.SetFault("*", hangUntil(n.released))
 		},
 		func(n *nemesis) { n.upstream.SetFault("*", nil); close(n.released) }},
+}
+
+// lost answers that there are no modules. To say so of the checksum database
+// would be to send modgate to the real one.
+func lost(x proxytest.Exchange) {
+	if strings.HasPrefix(x.R.URL.Path, "/sumdb/") {
+		x.Honest.ServeHTTP(x.W, x.R)
+		return
+	}
+	http.Error(x.W, "not found: lost", http.StatusNotFound)
 }
 
 // hangUntil answers nothing, and then never will.
@@ -176,7 +186,8 @@ func (n *nemesis) redis(args ...string) {
 func (n *nemesis) purgeOne() {
 	v := n.rng.IntN(12)
 	mod := fmt.Sprintf("example.com/fleet%d@v1.%d.0", v%4, v)
-	n.forgets(fmt.Sprintf("/example.com/fleet%d/@v/v1.%d.0.", v%4, v))
+	n.purged = fmt.Sprintf("/example.com/fleet%d/@v/v1.%d.0.", v%4, v)
+	n.forgets(n.purged)
 	if status := purgeStatus(n.t, n.replicas[(n.victim+1)%replicaCount], mod); status != http.StatusOK && status != http.StatusNotFound && status != http.StatusBadGateway {
 		n.t.Errorf("purge of %s: %d", mod, status)
 	}
