@@ -23,6 +23,13 @@ const (
 	PairFails          Code = "server-certificate-pair"
 	StorageFails       Code = "server-storage"
 	OtherUser          Code = "server-user"
+	SharedFails        Code = "server-shared"
+	SharedSlow         Code = "server-shared-slow"
+	RedisEvicts        Code = "server-redis-evicts"
+	RedisFull          Code = "server-redis-full"
+	RedisUnbounded     Code = "server-redis-unbounded"
+	RedisForgets       Code = "server-redis-forgets"
+	RedisDisk          Code = "server-redis-disk"
 )
 
 // Findings about certificates by ACME.
@@ -109,6 +116,27 @@ var serverTable = []Entry{
 	{OtherUser, Note, "{file} ({variable}) belongs to the user {value}, and doctor runs as another", "",
 		"What this user may read and write says little about what the server may.",
 		[]Remedy{{Linux, "sudo -u {value} modgate doctor --server"}}},
+	{SharedFails, Warn, "{host} ({variable}) answers, but cannot be used: {value}", "",
+		"It is left alone until it answers as it should. Without a bucket or a Redis replicas fetch what others have; without the storage of certificates none is renewed.",
+		[]Remedy{{Do: "compare user, password, names and rights under {variable} with what that server expects"}}},
+	{SharedSlow, Warn, "{host} ({variable}) takes {value} for an answer", "",
+		"That is more than half of the time after which it is given up: what is slower by chance counts as trouble.",
+		[]Remedy{{Do: "put it near the replicas; cache.s3.timeout and cache.redis.timeout say how long is waited"}}},
+	{RedisEvicts, Warn, "The Redis at {host} ({variable}) may evict certificates and keys: {value}", "",
+		"What it evicts is ordered again, which counts against the limits of the CA; a lost account or root is worse.",
+		[]Remedy{{Do: "redis-cli config set maxmemory-policy noeviction, and in redis.conf; or another Redis for tls.storage"}}},
+	{RedisFull, Warn, "The Redis at {host} ({variable}) refuses to write when it is full: {value}", "",
+		"Small files, leases and news of the fleet then stop until something expires.",
+		[]Remedy{{Do: "redis-cli config set maxmemory-policy allkeys-lru, and in redis.conf"}}},
+	{RedisUnbounded, Note, "The Redis at {host} ({variable}) has no bound for its memory", "",
+		"It grows until what it keeps expires, or until its machine has no memory left.",
+		[]Remedy{{Do: "redis-cli config set maxmemory 1gb; redis-cli config set maxmemory-policy allkeys-lru; and in redis.conf"}}},
+	{RedisForgets, Warn, "The Redis at {host} ({variable}) forgets everything when it ends: {value}", "",
+		"Certificates are ordered again then, and an authority of our own is made anew, which no client trusts.",
+		[]Remedy{{Do: "redis-cli config set appendonly yes, and in redis.conf"}}},
+	{RedisDisk, Warn, "The Redis at {host} ({variable}) cannot write to its disk: {value}", "",
+		"It refuses changes until it can, unless it is told otherwise, and what it has is lost with it.",
+		[]Remedy{{Do: "look at its log, and at the space of its disk"}}},
 }
 
 var acmeTable = []Entry{

@@ -34,6 +34,8 @@ type ServerConfig struct {
 	// Hosts are URLs of the hosts that private modules come from: https:// ones
 	// are asked for their certificate, of others only the port is tried.
 	Hosts []string
+	// Shared is what replicas share. It is asked as the server would.
+	Shared []Shared
 	// Trust are files with authorities beside those of the system.
 	Trust []string
 	// Git returns what git --version prints. Nil: git is not needed.
@@ -112,6 +114,9 @@ func (s *Server) Examine(ctx context.Context) *Report {
 	}
 	for _, address := range s.cfg.Hosts {
 		s.checkHost(ctx, address)
+	}
+	for _, shared := range s.cfg.Shared {
+		s.checkShared(ctx, shared)
 	}
 	s.checkPrivate(ctx)
 	s.loadStored(ctx)

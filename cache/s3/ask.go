@@ -76,6 +76,10 @@ func statusOf(err error) int {
 	return 0
 }
 
+// Probe asks the bucket a question that needs what all others need: a way there,
+// time, credentials and rights. It changes nothing.
+func (s *Store) Probe(ctx context.Context) error { return s.probe(ctx) }
+
 // probe asks for an object that cannot exist. Only a bucket that is well can
 // say so.
 func (s *Store) probe(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -62,6 +63,9 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 		c.Git = upstream.GitVersion
 		c.Fetch = func(ctx context.Context, path string) ([]string, error) { return s.tryPrivate(ctx, rules, path) }
 	}
+	if mistakes == nil {
+		c.Shared = s.shared()
+	}
 	running, err := r.tls(ctx, s)
 	c.Certificates, c.Down = running.Certificates, err
 	if s.TLS.Mode == "acme" {
@@ -116,10 +120,26 @@ func (s *settings) filesRead(rules upstream.Rules) []doctor.File {
 			add("tls.files", true, pair.Key)
 		}
 	}
+	add("tls.storage", true, s.storedKeys()...)
 	add("tls.trust", false, s.TLS.Trust...)
 	add("tls.ca_roots", false, s.TLS.CARoots...)
 	add("tls.admin_clients", false, s.TLS.AdminClients...)
 	return files
+}
+
+// storedKeys returns the files of private keys in the directory of certificates.
+func (s *settings) storedKeys() []string {
+	if !s.TLS.storesCertificates() || redis.IsURL(s.TLS.Storage) {
+		return nil
+	}
+	var keys []string
+	_ = filepath.WalkDir(s.certDir(), func(name string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(name, ".key") && d.Type().IsRegular() {
+			keys = append(keys, name)
+		}
+		return nil // what cannot be read is told of the directory
+	})
+	return keys
 }
 
 // privateHosts returns URLs of the hosts that private modules come from: those
@@ -146,21 +166,6 @@ func privateHosts(patterns []string, rules upstream.Rules) []string {
 		if !named[host] && !strings.ContainsAny(host, "*?[") && strings.Contains(host, ".") {
 			add("https://" + host)
 		}
-	}
-	return hosts
-}
-
-// sharedHosts returns URLs of the bucket and of Redis.
-func (s *settings) sharedHosts() []string {
-	var hosts []string
-	if s.Cache.S3.Endpoint != "" {
-		hosts = append(hosts, s.Cache.S3.Endpoint)
-	}
-	for _, address := range s.Cache.Redis.Addr {
-		hosts = append(hosts, "redis://"+address)
-	}
-	if u, err := url.Parse(s.TLS.Storage); err == nil && redis.IsURL(s.TLS.Storage) && u.Host != "" {
-		hosts = append(hosts, u.Scheme+"://"+u.Host)
 	}
 	return hosts
 }

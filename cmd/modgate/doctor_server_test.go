@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modgate/modgate/cache/sharedtest"
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// examineMachine runs doctor --server and returns the codes of all findings that
+// are more than notes, sorted, and the whole report.
+func examineMachine(t *testing.T, args []string, flags ...string) (codes []string, report string) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	err := run(t.Context(), append([]string{"doctor", "--server", "--json"}, args...), machineEnv(t, flags), &out, &errOut)
+	var r struct {
+		Findings []struct{ Code, Severity string }
+	}
+	if jerr := json.Unmarshal(out.Bytes(), &r); jerr != nil {
+		t.Fatalf("%v, %v\n%s%s", err, jerr, out.String(), errOut.String())
+	}
+	codes = []string{}
+	for _, f := range r.Findings {
+		if f.Severity != "note" {
+			codes = append(codes, f.Code)
+		}
+	}
+	slices.Sort(codes)
+	return slices.Compact(codes), out.String() + errOut.String()
+}
+
+// machineEnv is the environment of a server with these flags, of which doctor
+// knows few.
+func machineEnv(t *testing.T, flags []string) []string {
+	environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HTTPS_PROXY=http://127.0.0.1:1"} // no host of the public is asked for the time
+	for _, flag := range flags {
+		name, value, _ := strings.Cut(strings.TrimPrefix(flag, "--"), "=")
+		environ = append(environ, "MODGATE_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"="+value)
+	}
+	return environ
+}
+
+// Redis and bucket, healthy and with each thing wrong, as a server has them.
+func TestDoctorOnShared(t *testing.T) {
+	w := newWorld(t)
+	cache := sharedtest.NewRedis(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+	keep := sharedtest.NewRedis(t, "--appendonly", "yes")
+	forgetful := sharedtest.NewRedis(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+	full := sharedtest.NewRedis(t, "--maxmemory", "64mb")
+	gone := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(gone, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	broken := sharedtest.NewRedis(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", "--dir", gone)
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	breakDisk(t, broken)
+	locked := sharedtest.NewRedis(t, "--requirepass", "right")
+	bucket := sharedtest.NewS3(t)
+	s3 := func(change ...string) []string {
+		return append([]string{"--cache-s3-endpoint=" + bucket.Endpoint, "--cache-s3-path-style=on", "--cache-s3-bucket=" + bucket.Bucket, "--cache-s3-access-key=" + bucket.AccessKey, "--cache-s3-secret-key=" + bucket.SecretKey}, change...)
+	}
+	storage := func(addr string) []string {
+		return []string{"--tls-mode=internal", "--tls-storage=redis://" + addr + "/0", "--tls-storage-key=" + strings.Repeat("k", 32)}
+	}
+	for _, test := range []struct {
+		name, want string
+		flags      []string
+		says       string
+	}{
+		{"healthy", "", slices.Concat([]string{"--cache-redis-addr=" + cache.Addr, "--cache-redis-timeout=3s"}, s3(), storage(keep.Addr)), "every change is written to disk"},
+		{"a bucket that is not there", "server-shared", s3("--cache-s3-bucket=nowhere"), "NoSuchBucket"},
+		{"a secret key that is not right", "server-shared", s3("--cache-s3-secret-key=wrong-hunter2"), "SignatureDoesNotMatch"},
+		{"a wrong password", "server-shared", []string{"--cache-redis-addr=" + locked.Addr, "--cache-redis-password=hunter2"}, "WRONGPASS"},
+		{"full without eviction", "server-redis-full", []string{"--cache-redis-addr=" + full.Addr}, "noeviction"},
+		{"certificates may be evicted, and are lost", "server-redis-evicts server-redis-forgets", storage(forgetful.Addr), "allkeys-lru"},
+		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr}, "rdb_last_bgsave_status"},
+		{"nobody listens", "tcp-refused", []string{"--cache-redis-addr=127.0.0.1:1"}, "connection refused"},
+		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 70*time.Millisecond), "--cache-redis-timeout=100ms"}, "given up after 100ms"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...)
+			if strings.Join(got, " ") != test.want || !strings.Contains(report, test.says) || strings.Contains(report, "hunter2") {
+				t.Errorf("found %q, want %q and %q\n%s", got, test.want, test.says, report)
+			}
+		})
+	}
+}
+
+// breakDisk lets a Redis fail to write its data into its directory, which is
+// gone.
+func breakDisk(t *testing.T, r *sharedtest.Redis) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(r.Addr)
+	for range 100 {
+		for _, command := range [][]string{{"set", "x", "y"}, {"bgsave"}, {"info", "persistence"}} {
+			out, err := exec.Command("redis-cli", append([]string{"-p", port}, command...)...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%s, %v", out, err)
+			}
+			if strings.Contains(string(out), "rdb_last_bgsave_status:err") {
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("Redis has saved nevertheless")
+}
+
+// slow is a way to address on which each answer takes longer.
+func slow(t *testing.T, address string, by time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", address)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go func() { io.Copy(out, in); out.Close() }()
+			go func() {
+				defer in.Close()
+				data := make([]byte, 64<<10)
+				for {
+					n, err := out.Read(data)
+					if err != nil {
+						return
+					}
+					time.Sleep(by)
+					if _, err := in.Write(data[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// Files of certificates, and the keys in the storage, as a server reads them.
+func TestDoctorOnFiles(t *testing.T) {
+	w, pki, dir := newWorld(t), tlstest.New(t), t.TempDir()
+	cert, key := pki.Write(dir, "good", pki.Issue(tlstest.Leaf{}))
+	_, stranger := pki.Write(dir, "stranger", pki.Issue(tlstest.Leaf{}))
+	old, oldKey := pki.Write(dir, "old", pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}))
+	short, shortKey := pki.Write(dir, "short", pki.Issue(tlstest.Leaf{NoIntermediate: true}))
+	root := pki.WriteRoot(dir)
+	open := filepath.Join(dir, "open.key")
+	data, err := os.ReadFile(key)
+	if err == nil {
+		err = os.WriteFile(open, data, 0o644)
+	}
+	storage := filepath.Join(dir, "storage")
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(storage, "pki"), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(storage, "pki", "root.key"), data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := func(cert, key string) []string {
+		return []string{"--tls-mode=files", "--tls-files=" + cert + ":" + key, "--tls-trust=" + root}
+	}
+	for _, test := range []struct {
+		name, want string
+		flags      []string
+	}{
+		{"good", "", files(cert, key)},
+		{"the key of another", "server-certificate-pair", files(cert, stranger)},
+		{"expired", "server-certificate-expired", files(old, oldKey)},
+		{"without its intermediate", "server-certificate", files(short, shortKey)},
+		{"a key that all can read", "server-secret-mode", files(cert, open)},
+		{"a stored key that all can read", "server-secret-mode", []string{"--tls-mode=internal", "--tls-storage=" + storage}},
+		{"a wildcard without dns-01", "http-proxy-down server-config", []string{"--tls-mode=acme", "--tls-domains=*.corp.example", "--tls-challenge=http-01", "--tls-http-listen=127.0.0.1:0"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...); strings.Join(got, " ") != test.want {
+				t.Errorf("found %q, want %q\n%s", got, test.want, report)
+			}
+		})
+	}
+}
+
+// A process that may open few files says so.
+func TestDoctorOnFewFiles(t *testing.T) {
+	w := newWorld(t)
+	cmd := exec.Command("bash", "-c", "ulimit -n 512; exec modgate doctor --server --json")
+	cmd.Env = machineEnv(t, w.flags())
+	out, _ := cmd.CombinedOutput()
+	if !strings.Contains(string(out), `"code": "server-open-files"`) || !strings.Contains(string(out), "512") {
+		t.Errorf("%s", out)
+	}
+}
+
+// A dry run beside a server that runs: by its configuration, with an account and
+// a storage of its own.
+func TestDoctorRehearses(t *testing.T) {
+	f := newFleet(t, "--tls-storage="+filepath.Join(t.TempDir(), "tls"))
+	trials := tlstest.StartPebble(t, tlstest.New(t), tlstest.PebbleConfig{})
+	i := f.start(t, f.pebble.TLSAddr)
+	awaitSerial(t, i, f.pebble.Pool(t))
+	flags := f.flags(f.pebble.TLSAddr)
+	// Nothing leads from port 443 of localhost to the server, which doctor says.
+	got, report := examineMachine(t, []string{"--admin=" + i.admin, "--staging=" + f.pebble.Directory}, flags...)
+	if strings.Join(got, " ") != "acme-port" || !strings.Contains(report, "a certificate came in") || !strings.Contains(report, "doctor: --staging registers an account at "+f.pebble.Directory) {
+		t.Errorf("%q\n%s", got, report)
+	}
+	// Its certificate is of an authority that tls.ca_roots does not have.
+	got, report = examineMachine(t, []string{"--admin=" + i.admin, "--staging=" + trials.Directory}, flags...)
+	if strings.Join(got, " ") != "acme-port acme-staging" || !strings.Contains(report, "tls.ca_roots") {
+		t.Errorf("%q\n%s", got, report)
+	}
+	for _, test := range []struct{ flag, want string }{
+		{"--staging", "only Let's Encrypt has a CA for trials that is known here"},
+		{"--staging=nonsense", "neither the name of a CA nor an https:// URL"},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), []string{"doctor", "--server", test.flag}, machineEnv(t, flags), &out, &out)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", test.flag, err)
+		}
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"doctor", "--probe"}, machineEnv(t, nil), &out, &out); err == nil || !strings.Contains(err.Error(), "go with --server") {
+		t.Error(err)
+	}
+	if err := run(t.Context(), []string{"doctor", "--server", "--probe"}, machineEnv(t, f.world.flags()), &out, &out); err == nil || !strings.Contains(err.Error(), "need tls.mode acme") {
+		t.Error(err)
+	}
+}
