@@ -76,6 +76,9 @@ func (c *ACMEConfig) check(domains []string) error {
 		if c.DNS == nil {
 			errs = append(errs, errors.New("the challenge dns-01 needs a DNS provider"))
 		}
+		if hook, ok := c.DNS.(*execSolver); ok {
+			errs = append(errs, hook.check())
+		}
 	default:
 		errs = append(errs, fmt.Errorf("the challenge %q is not one of %s, %s, %s", c.Challenge, HTTP01, TLSALPN01, DNS01))
 	}

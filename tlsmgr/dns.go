@@ -88,6 +88,9 @@ func DNSProviders() []string { return slices.Sorted(maps.Keys(dnsProviders())) }
 // names of the settings, and asks nobody.
 func NewDNS(c DNSConfig) (acmez.Solver, error) {
 	p, ok := dnsProviders()[c.Provider]
+	if !ok && c.Provider == "googleclouddns" {
+		return nil, errors.New("the DNS provider googleclouddns is in programs built with its tag alone (go build -tags googleclouddns)")
+	}
 	if !ok {
 		return nil, fmt.Errorf("the DNS provider %q is not one of %s", c.Provider, strings.Join(DNSProviders(), ", "))
 	}

@@ -23,6 +23,14 @@ const execPatience = 3 * time.Minute
 // 0, and then what it has written is shown. No shell is involved.
 type execSolver struct{ command string }
 
+// check reports whether there is such a program.
+func (s *execSolver) check() error {
+	if _, err := exec.LookPath(s.command); err != nil {
+		return fmt.Errorf("the command of tls.dns_settings: %w: name a program that this server may run", err)
+	}
+	return nil
+}
+
 // Present makes the record.
 func (s *execSolver) Present(ctx context.Context, c acme.Challenge) error {
 	return s.run(ctx, "present", c)

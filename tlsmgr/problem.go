@@ -198,6 +198,9 @@ func adviseNetwork(err error, cfg ACMEConfig) string {
 	var dnsError *net.DNSError
 	var opError *net.OpError
 	var told acme.Problem
+	// With dns-01 it may be a name server that cannot be reached. The first thing
+	// that is done with a CA is to fetch its directory.
+	toCA := cfg.Challenge != DNS01 || strings.Contains(err.Error(), "provisioning client: ")
 	switch {
 	case errors.As(err, &told):
 		return ""
@@ -205,9 +208,9 @@ func adviseNetwork(err error, cfg ACMEConfig) string {
 		return "the CA's own server has a certificate of an authority that we do not know: name its root under tls.ca_roots"
 	case errors.As(err, &host):
 		return "the CA's own server has a certificate for another name than that in tls.ca"
-	case errors.As(err, &dnsError) && cfg.Challenge != DNS01:
+	case errors.As(err, &dnsError) && toCA:
 		return "the host name of the CA cannot be resolved from here: check tls.ca and the resolver"
-	case errors.As(err, &opError) && cfg.Challenge != DNS01:
+	case errors.As(err, &opError) && toCA:
 		return "the CA cannot be reached from here: check tls.ca, the firewall and HTTPS_PROXY"
 	}
 	return ""

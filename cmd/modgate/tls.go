@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,6 +32,9 @@ func newCertificates(c *Config, address string, log *slog.Logger) (*tlsmgr.Manag
 	if err != nil {
 		return nil, nil, err
 	}
+	if _, err := poolOf(x509.NewCertPool(), c.TLS.AdminClients); err != nil {
+		return nil, nil, fmt.Errorf("tls.admin_clients: %w", err)
+	}
 	roots, err := trustPool(c.TLS.Trust)
 	if err != nil {
 		return nil, nil, err
@@ -50,9 +54,22 @@ func newCertificates(c *Config, address string, log *slog.Logger) (*tlsmgr.Manag
 	}
 	m, err := tlsmgr.New(cfg)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("tls: %w", err), closeStorage())
+		return nil, nil, errors.Join(explainTLS(cfg.Mode, err), closeStorage())
 	}
 	return m, closeStorage, nil
+}
+
+// explainTLS says which key an error of tlsmgr.New is about, where that is one.
+func explainTLS(mode tlsmgr.Mode, err error) error {
+	if mode != tlsmgr.Files {
+		return fmt.Errorf("tls: %w", err)
+	}
+	advice := ""
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		advice = "\n  → name pairs of PEM files that this server may read, CERT:KEY, or directories with tls.crt and tls.key"
+	}
+	return fmt.Errorf("tls.files: %w%s", err, advice)
 }
 
 // checkCertificates reports what is wrong with the certificates themselves.

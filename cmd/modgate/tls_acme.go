@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -99,15 +100,25 @@ func (s *settings) checkEAB() error {
 	switch {
 	case (s.TLS.EABKeyID == "") != (s.TLS.EABMACKey == ""):
 		return remedied("and tls.eab_mac_key go together", "set both as the CA gave them out, or none")
+	case !isBase64URL(s.TLS.EABMACKey):
+		return remedied("goes with a tls.eab_mac_key that is not base64url", "set that as the CA gave it out, without = at its end")
 	case s.TLS.EABKeyID == "" && s.TLS.CA == "zerossl":
 		return remedied("is empty, and ZeroSSL wants an account that it knows", "make EAB credentials in its console and set tls.eab_key_id and tls.eab_mac_key")
 	}
 	return nil
 }
 
+func isBase64URL(text string) bool {
+	_, err := base64.RawURLEncoding.DecodeString(text)
+	return err == nil
+}
+
 func (s *settings) checkDNS() error {
 	if s.TLS.Challenge != tlsmgr.DNS01 {
 		return s.onlyForDNS()
+	}
+	if s.TLS.DNSProvider == "" {
+		return remedied("is empty, and tls.challenge is dns-01", "name who has the zone; docs/tls.md lists the providers")
 	}
 	if _, err := s.TLS.dns(nil); err != nil {
 		return remedied("and tls.dns_settings do not go together: "+strings.ReplaceAll(err.Error(), "\n", "; "), "docs/tls.md lists the settings of each provider")

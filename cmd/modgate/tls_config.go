@@ -47,6 +47,9 @@ func (s *settings) tlsRules() []rule {
 		{"tls.storage_key", s.checkStorageKey},
 		{"tls.http_listen", s.checkHTTPListen},
 		{"tls.admin_clients", func() error {
+			if len(s.TLS.AdminClients) > 0 && s.Admin.Listen == "" {
+				return remedied("has no meaning while admin.listen is empty", "set admin.listen, or remove this")
+			}
 			if len(s.TLS.AdminClients) > 0 {
 				return s.needsTLS()
 			}

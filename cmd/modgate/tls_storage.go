@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/caddyserver/certmagic"
 
@@ -79,6 +80,9 @@ func (s *settings) checkTLSStorage() error {
 			return remedied("is not a Redis: "+err.Error(), "write redis://USER:PASSWORD@HOST:PORT/DB, or the path of a directory")
 		}
 		return nil
+	}
+	if scheme, _, ok := strings.Cut(s.TLS.Storage, ":"); ok && (scheme == "redis" || scheme == "rediss" || strings.Contains(s.TLS.Storage, "://")) {
+		return remedied("is neither a directory nor a Redis", "write the path of a directory, or redis://USER:PASSWORD@HOST:PORT/DB")
 	}
 	dir, err := filepath.Abs(s.TLS.Storage)
 	s.TLS.Storage = dir

@@ -209,14 +209,6 @@ func TestTLSInternal(t *testing.T) {
 	}
 }
 
-// A storage that cannot be written is told at the start.
-func TestTLSStorageUnwritable(t *testing.T) {
-	_, err := launch(nil, t.TempDir(), "--tls-mode=internal", "--tls-storage=/proc/modgate")
-	if err == nil || !strings.Contains(err.Error(), "tls.storage: ") || !strings.Contains(err.Error(), "→ name a directory") {
-		t.Error(err)
-	}
-}
-
 // TestTLSACME obtains certificates from a real ACME server, by each challenge
 // that needs no DNS, and lets the go command use them, before and after a
 // renewal by hand.
@@ -278,22 +270,33 @@ func (i *instance) await(t *testing.T, pattern string) {
 	t.Fatalf("no %s in\n%s", pattern, i.log())
 }
 
-// TestTLSMistakes are those that only the files can tell.
-func TestTLSMistakes(t *testing.T) {
-	pki, dir := tlstest.New(t), t.TempDir()
-	cert, _ := pki.Write(dir, "one", pki.Issue(tlstest.Leaf{}))
-	_, key := pki.Write(dir, "two", pki.Issue(tlstest.Leaf{}))
-	for _, command := range [][]string{{"serve", "--listen=127.0.0.1:0", "--admin-listen="}, {"config", "--check"}} {
-		var stderr bytes.Buffer
-		args := append(command, "--config=off", "--cache-dir="+t.TempDir(), "--tls-mode=files", "--tls-files="+cert+":"+key+","+dir+"/none")
-		if err := run(t.Context(), args, nil, io.Discard, &stderr); err == nil {
-			t.Errorf("%s: no error", command[0])
+// A pair of files that is replaced is served within seconds to who connects
+// then, and who is connected notices nothing.
+func TestTLSReload(t *testing.T) {
+	pki, w, dir := tlstest.New(t), newWorld(t), t.TempDir()
+	cert, key := pki.Write(dir, "server", pki.Issue(tlstest.Leaf{}))
+	i := w.start(t, "--tls-mode=files", "--tls-files="+cert+":"+key)
+	url := https(i.url) + "/example.com/greet/@v/v1.0.0.mod"
+	client := tlsClient(t, pki.Pool())
+	serialOf := func(resp *http.Response) string { return resp.TLS.PeerCertificates[0].SerialNumber.String() }
+	resp, body := getBy(t, client, url)
+	before := serialOf(resp)
+	pki.Write(dir, "server", pki.Issue(tlstest.Leaf{}))
+	for n := 0; ; n++ {
+		if now, err := serial(i, pki.Pool()); err == nil && now != before {
+			break
 		}
-		for _, want := range []string{"not that of the first certificate", "no such file"} {
-			if !strings.Contains(stderr.String(), want) {
-				t.Errorf("%s: no %q in %q", command[0], want, stderr.String())
-			}
+		if n == 600 {
+			t.Fatalf("the new certificate is not served:\n%s", i.log())
 		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	resp, again := getBy(t, client, url)
+	if serialOf(resp) != before || again != body {
+		t.Errorf("the connection that was there: serial %s, was %s; body %q", serialOf(resp), before, again)
+	}
+	if out, err := download(t, w, https(i.url), "SSL_CERT_FILE="+pki.WriteRoot(dir)); err != nil {
+		t.Errorf("go mod download: %v\n%s", err, out)
 	}
 }
 
