@@ -33,38 +33,39 @@ const (
 )
 
 // steps decodes while inputStep bytes of input and longestStep of room are
-// there. A length and its distance have at most 48 bits.
+// there. A length and its distance have at most 48 bits. That no place is
+// outside of the buffers follows from the condition of the loop; the masks, which
+// change nothing, say so to the compiler.
 func (f *inflater) steps(t *tables) (why int) {
-	in, i := f.src.bytes(), 0
-	out, pos := f.out, f.pos
+	in, i, last := (*input)(f.src.buf[:sourceSize+slack]), f.src.pos, f.src.end-inputStep
+	out, pos, room := (*output)(f.out[:outputSize+slack]), f.pos, len(f.out)-longestStep
 	hold, held := f.hold, f.held
-	for why == stepMore && len(in)-i >= inputStep && len(out)-pos >= longestStep {
-		hold |= u64(in[i:]) << (held & 63)
+	for why == stepMore && i <= last && pos <= room {
+		hold |= in.word(i) << (held & 63)
 		i += int((63 - held) >> 3)
 		held |= 56
 		e := t.lit[hold&(1<<litRoot-1)]
-		for range 3 { // 3 * litRoot bits leave enough for none but literals
-			if e&literal == 0 {
-				break
-			}
-			out[pos] = byte(e >> 16)
+		if e&literal != 0 { // what is left is enough for one more, and no match
+			out[pos&(outputSize-1)] = byte(e >> 16)
 			pos++
 			hold >>= e & 63
 			held -= uint(e & 0xff)
 			e = t.lit[hold&(1<<litRoot-1)]
-		}
-		if e&literal != 0 {
-			continue
-		}
-		hold |= u64(in[i:]) << (held & 63)
-		i += int((63 - held) >> 3)
-		held |= 56
-		if e&special != 0 {
-			if e&subtable != 0 {
-				e = t.lit[uint64(e>>16)+hold>>litRoot&t.litSub]
-			}
 			if e&literal != 0 {
-				out[pos] = byte(e >> 16)
+				out[pos&(outputSize-1)] = byte(e >> 16)
+				pos++
+				hold >>= e & 63
+				held -= uint(e & 0xff)
+				continue
+			}
+			hold |= in.word(i) << (held & 63)
+			i += int((63 - held) >> 3)
+			held |= 56
+		}
+		if e&special != 0 {
+			e = t.longLit(e, hold)
+			if e&literal != 0 {
+				out[pos&(outputSize-1)] = byte(e >> 16)
 				pos++
 				hold >>= e & 63
 				held -= uint(e & 0xff)
@@ -72,9 +73,7 @@ func (f *inflater) steps(t *tables) (why int) {
 			}
 			if e&special != 0 {
 				if why = stepCode; e&blockEnd != 0 {
-					why = stepEnd
-					hold >>= e & 63
-					held -= uint(e & 0xff)
+					why, hold, held = stepEnd, hold>>(e&63), held-uint(e&0xff)
 				}
 				break
 			}
@@ -85,9 +84,7 @@ func (f *inflater) steps(t *tables) (why int) {
 
 		e = t.dist[hold&(1<<distRoot-1)]
 		if e&special != 0 {
-			if e&subtable != 0 {
-				e = t.dist[uint64(e>>16)+hold>>distRoot&t.distSub]
-			}
+			e = t.longDist(e, hold)
 			if e&special != 0 {
 				why = stepCode
 				break
@@ -100,29 +97,72 @@ func (f *inflater) steps(t *tables) (why int) {
 			why = stepFar
 			break
 		}
-		match(out, pos, dist, length)
-		pos += length
+		end := pos + length
+		if dist < 16 {
+			out.near(pos, dist, end)
+			pos = end
+		}
+		for ; pos < end; pos += 16 {
+			src, dst := out.at(pos-dist), out.at(pos)
+			v, w := u64(src), u64(src[8:])
+			le64(dst, v)
+			le64(dst[8:], w)
+		}
+		pos = end
 	}
-	f.src.pos += i
+	f.src.pos = i
 	f.pos, f.hold, f.held = pos, hold, held
 	return why
 }
 
-// match writes length bytes at pos that repeat those dist before. It may write
-// up to seven more.
-func match(out []byte, pos, dist, length int) {
-	from, end := pos-dist, pos+length
+// longLit resolves an entry that points to a second table, if e does.
+func (t *tables) longLit(e uint32, hold uint64) uint32 {
+	if e&subtable != 0 {
+		e = t.lit[uint64(e>>16)+hold>>litRoot&t.litSub]
+	}
+	return e
+}
+
+// longDist is longLit for distances.
+func (t *tables) longDist(e uint32, hold uint64) uint32 {
+	if e&subtable != 0 {
+		e = t.dist[uint64(e>>16)+hold>>distRoot&t.distSub]
+	}
+	return e
+}
+
+type (
+	input  [sourceSize + slack]byte
+	output [outputSize + slack]byte
+)
+
+// word returns the eight bytes from i on.
+func (b *input) word(i int) uint64 {
+	i &= sourceSize - 1
+	return u64(b[i : i+8])
+}
+
+// near writes from pos to end, and up to seven bytes more, what repeats the
+// bytes that are less than sixteen before.
+func (b *output) near(pos, dist, end int) {
+	from := pos - dist
 	if dist >= 8 {
 		for pos < end {
-			le64(out[pos:], u64(out[from:]))
+			le64(b.at(pos), u64(b.at(from)))
 			pos += 8
 			from += 8
 		}
 		return
 	}
 	for pos < end {
-		out[pos] = out[from]
+		b[pos&(outputSize-1)] = b[from&(outputSize-1)]
 		pos++
 		from++
 	}
+}
+
+// at returns the sixteen bytes from i on.
+func (b *output) at(i int) []byte {
+	i &= outputSize - 1
+	return b[i : i+16]
 }

@@ -4,23 +4,26 @@ import "fmt"
 
 const (
 	windowSize = 32 << 10 // how far back a match may reach
-	outputSize = windowSize + 64<<10
-	// longestStep is how much one step of decoding may write: three literals
-	// and a match of 258 bytes in words of eight.
-	longestStep = 3 + 264
+	outputSize = windowSize + 96<<10
+	// slack is what the buffers of input and output have behind their ends, so
+	// that words may be read and written at every place in them.
+	slack = 16
+	// longestStep is how much one step of decoding may write: two literals and
+	// a match of 258 bytes in words of sixteen.
+	longestStep = 2 + 272
 	// inputStep is how much input one step may want to see. More than that
 	// follows the data in every archive: a directory and an end record.
 	inputStep = 16
 )
 
 // inflater unpacks a deflate stream (RFC 1951) out of a source. It accepts
-// exactly what compress/flate accepts, and is about twice as fast
+// exactly what compress/flate accepts, and is more than twice as fast
 // because it sees its input as a slice and writes straight into the window.
 type inflater struct {
 	src   *source
 	write func([]byte) error
 
-	out  []byte // up to windowSize bytes that were written, then new ones
+	out  []byte // up to windowSize bytes that were written, then new ones; at most outputSize, and slack behind them
 	done int    // start of the new ones
 	pos  int    // end of the new ones
 

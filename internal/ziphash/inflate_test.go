@@ -27,9 +27,9 @@ func inflateBoth(t *testing.T, data []byte) (ok bool) {
 	}
 	for _, room := range []struct{ source, out int }{{sourceSize, outputSize}, {inputStep + 7, windowSize + longestStep}} {
 		var got bytes.Buffer
-		s := source{buf: make([]byte, room.source), most: most}
+		s := source{buf: make([]byte, room.source, sourceSize+slack), most: most}
 		s.reset(bytes.NewReader(data), 0)
-		f := &inflater{src: &s, out: make([]byte, room.out), write: func(b []byte) error {
+		f := &inflater{src: &s, out: make([]byte, room.out, outputSize+slack), write: func(b []byte) error {
 			if got.Len() > most {
 				return io.ErrShortWrite
 			}

@@ -12,12 +12,12 @@ const sourceSize = 64 << 10
 // source reads an archive through a buffer and knows where it stands.
 type source struct {
 	r    io.Reader
-	buf  []byte
-	pos  int   // next byte in buf
-	end  int   // end of what is filled
-	base int64 // where in the archive buf[0] stands
-	most int64 // bytes that an archive may have
-	err  error // why nothing more comes: io.EOF, an error of r, or ErrLimit
+	buf  []byte // at most sourceSize, and slack behind them
+	pos  int    // next byte in buf
+	end  int    // end of what is filled
+	base int64  // where in the archive buf[0] stands
+	most int64  // bytes that an archive may have
+	err  error  // why nothing more comes: io.EOF, an error of r, or ErrLimit
 }
 
 // reset starts reading r, whose first byte has the given offset in the archive.

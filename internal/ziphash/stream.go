@@ -32,10 +32,10 @@ var workers = sync.Pool{New: func() any { return newWorker(moduleLimits()) }}
 func newWorker(most limits) *worker {
 	w := &worker{
 		limits: most,
-		src:    source{buf: make([]byte, sourceSize), most: most.packed},
+		src:    source{buf: make([]byte, sourceSize, sourceSize+slack), most: most.packed},
 		hash:   sha256.New(),
 	}
-	w.inflater = inflater{src: &w.src, write: w.write, out: make([]byte, outputSize)}
+	w.inflater = inflater{src: &w.src, write: w.write, out: make([]byte, outputSize, outputSize+slack)}
 	return w
 }
 
