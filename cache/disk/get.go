@@ -220,3 +220,16 @@ func (m *meta) record(f *os.File) (record, error) {
 		Adopted: true,
 	}, err
 }
+
+// Peek is Get for who looks whether an object is right: it does not count as
+// use.
+func (s *Store) Peek(ctx context.Context, name string) (*cache.Object, error) {
+	if err := check(ctx, name); err != nil {
+		return nil, err
+	}
+	f, m, err := s.load(name)
+	if err != nil {
+		return nil, fmt.Errorf("peek %s: %w", name, err)
+	}
+	return &cache.Object{Name: name, Attrs: m.attrs(), Body: f}, nil
+}

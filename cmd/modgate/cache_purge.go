@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"path"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/cache/disk"
+	"github.com/modgate/modgate/cache/s3"
 )
 
 func purgeCommand(p *process) *cobra.Command {
@@ -143,14 +146,19 @@ func aim(ctx context.Context, stores []cache.Store, targets []*target) (doomed [
 
 func trimCommand(p *process) *cobra.Command {
 	var dry, asJSON bool
-	var to string
+	var to, from string
 	cmd := &cobra.Command{
 		Use:   "trim --to SIZE",
 		Short: "Remove what was used least recently until the cache has a size",
-		Args:  cobra.NoArgs,
+		Long: `Trim makes the cache directory as small as that. With --tier=bucket it does so
+with the bucket that replicas share, which nothing else makes smaller: there the
+modules go that were stored first, for nobody knows when they were used. Pins
+and records of the checksum database stay.`,
+		Args: cobra.NoArgs,
 	}
 	settings := addSettings(cmd, p, "cache.dir")
 	cmd.Flags().StringVar(&to, "to", "", "The size to reach: 5GiB.")
+	cmd.Flags().StringVar(&from, "tier", tierDirectory, "What to make smaller: directory or bucket.")
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -158,11 +166,17 @@ func trimCommand(p *process) *cobra.Command {
 		if err := size.UnmarshalText([]byte(to)); err != nil {
 			return fmt.Errorf("--to: %q %w", to, err)
 		}
-		_, store, err := openDirectory(settings)
+		s, directory, err := openDirectory(settings)
 		if err != nil {
 			return err
 		}
-		defer store.Close()
+		defer directory.Close()
+		a := new(app)
+		defer a.close() // before the directory
+		store, err := a.trimmed(cmd.Context(), s, directory, from)
+		if err != nil {
+			return err
+		}
 		doomed, err := surplus(cmd.Context(), store, int64(size))
 		if err != nil {
 			return err
@@ -175,6 +189,38 @@ func trimCommand(p *process) *cobra.Command {
 		return r.err
 	}
 	return cmd
+}
+
+// trimmed returns the store that is to be trimmed.
+func (a *app) trimmed(ctx context.Context, s *settings, directory *disk.Store, tier string) (cache.Store, error) {
+	switch tier {
+	case tierDirectory:
+		return directory, nil
+	case tierBucket:
+	default:
+		return nil, fmt.Errorf("--tier: %q is neither directory nor bucket", tier)
+	}
+	if _, err := a.allTiers(ctx, s, directory); err != nil {
+		return nil, err
+	}
+	if a.bucket == nil {
+		return nil, errors.New("--tier=bucket: the configuration names no bucket\n  → name it by cache.s3.bucket, or by --config the configuration of a replica")
+	}
+	return modulesOf{a.bucket}, nil
+}
+
+// modulesOf lists of a bucket what may be removed from it.
+type modulesOf struct{ *s3.Store }
+
+// List implements cache.Store.
+func (m modulesOf) List(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {
+	return func(yield func(cache.Entry, error) bool) {
+		for e, err := range m.Names(ctx, prefix) {
+			if (err != nil || parseName(e.Name).version != "") && !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 // surplus returns the entries to remove so that at most size bytes stay, as

@@ -108,7 +108,7 @@ func TestCacheTrim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	left, err := stat(t.Context(), store)
+	left, err := stat(t.Context(), new(app).directoryTier(store))
 	if err != nil || left.Total.Bytes != 40<<10 {
 		t.Errorf("%+v, %v", left, err)
 	}

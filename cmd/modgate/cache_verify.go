@@ -3,39 +3,38 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
-	"golang.org/x/mod/module"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/modgate/modgate/cache"
-	"github.com/modgate/modgate/cache/disk"
-	"github.com/modgate/modgate/internal/ziphash"
 	"github.com/modgate/modgate/policy"
 	"github.com/modgate/modgate/proxy"
 	"github.com/modgate/modgate/sumdb"
 )
 
 func verifyCommand(p *process) *cobra.Command {
-	var online, keep, asJSON bool
+	var online, keep, alone, asJSON bool
+	var rate string
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Read the whole cache and put aside what is not what it was",
 		Long: `Verify reads every object, compares its SHA-256 with the one recorded when it
 was stored and, of zips and go.mod files, the h1 hash with the one that was
 proven. What differs is moved to .modgate/quarantine and will be fetched again.
+
+Where replicas share a bucket or a Redis that the configuration names, these are
+read as well. What is wrong in one of them, or in the directory, is replaced by
+what is right in another. The bucket keeps what was wrong below .quarantine/,
+with --keep too: whatever is found wrong there is put aside by who reads it.
+A server that runs does the same in the background (cache.scrub.rate).
 
 With --online the hashes are compared with the checksum database, which also
 proves files that another program has put into the directory.
@@ -46,33 +45,44 @@ The status is 1 if anything was wrong.`,
 	settings := addSettings(cmd, p, "cache.dir", "upstream", "private", "sumdb", "tls.trust")
 	cmd.Flags().BoolVar(&online, "online", false, "Compare with the checksum database, too.")
 	cmd.Flags().BoolVar(&keep, "keep", false, "Report only: leave what is wrong where it is.")
+	cmd.Flags().BoolVar(&alone, "alone", false, "Read the directory, and not what replicas share.")
+	cmd.Flags().StringVar(&rate, "rate", "100MiB", "How much to read per second; 0 sets no bound.")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var perSecond Size
+		if err := perSecond.UnmarshalText([]byte(rate)); err != nil {
+			return fmt.Errorf("--rate: %q %w", rate, err)
+		}
 		s, store, err := openDirectory(settings)
 		if err != nil {
 			return err
 		}
 		defer store.Close()
-		v := &verification{store: store, keep: keep}
+		v := &verification{keep: keep, spools: store, pace: &pace{rate: int64(perSecond)}, workers: runtime.GOMAXPROCS(0)}
+		a := new(app)
+		defer a.close() // before the store
 		if online {
-			a := new(app)
-			defer a.close() // before the store
+			v.workers *= 8 // most of them wait
 			if v.verifier, err = a.openVerifier(&s.Config, store); err != nil {
 				return err
 			}
 		}
-		v.progress = newProgress(p.stderr, "verify", -1)
-		err = v.run(cmd.Context())
-		v.progress.end()
-		if len(v.report.Corrupt) > 0 && !keep {
-			v.report.Aside = filepath.Join(s.Cache.Dir, ".modgate", "quarantine")
+		tiers := []tier{a.directoryTier(store)}
+		if !alone {
+			if tiers, err = a.allTiers(cmd.Context(), s, store); err != nil {
+				return err
+			}
+		}
+		r, err := verifyTiers(cmd.Context(), p, v, tiers)
+		if len(r.Corrupt) > 0 && !keep {
+			r.Aside = filepath.Join(s.Cache.Dir, ".modgate", "quarantine")
 		}
 		if asJSON {
-			err = errors.Join(err, writeJSON(p.stdout, &v.report))
+			err = errors.Join(err, writeJSON(p.stdout, r))
 		} else {
-			v.report.print(p.stdout)
+			r.print(p.stdout)
 		}
-		if err == nil && v.report.bad() {
+		if err == nil && r.bad() {
 			return errReported
 		}
 		return err
@@ -103,24 +113,50 @@ func (a *app) openVerifier(c *Config, store cache.Store) (proxy.Verifier, error)
 	return db, nil
 }
 
+// verifyTiers verifies one tier after the other.
+func verifyTiers(ctx context.Context, p *process, v *verification, tiers []tier) (*verifyReport, error) {
+	var all *verifyReport
+	var errs []error
+	for _, t := range tiers {
+		progress := newProgress(p.stderr, "verify "+t.name, -1)
+		one := &verification{tier: t, spools: v.spools, verifier: v.verifier, keep: v.keep, pace: v.pace, workers: v.workers, seen: func(string) { progress.step() }}
+		one.report.Tier = t.name
+		errs = append(errs, one.run(ctx))
+		progress.end()
+		if all == nil {
+			all = &one.report
+		} else {
+			all.Shared = append(all.Shared, &one.report)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
 // finding is one object about which there is something to say.
 type finding struct {
 	Name   string `json:"name"`
 	Reason string `json:"reason"`
 }
 
+// verifyReport is of one tier; that of the directory has those of the others.
 type verifyReport struct {
+	Tier     string    `json:"tier"`
 	Objects  int       `json:"objects"`
 	Bytes    int64     `json:"bytes"`
 	Proven   int       `json:"proven_online"`       // by the checksum database, in this run
 	NoDigest int       `json:"without_digest"`      // put there by another program, not proven
 	Corrupt  []finding `json:"corrupt,omitempty"`   // and put aside
+	Healed   int       `json:"healed,omitempty"`    // of those, replaced by what another tier has
 	Aside    string    `json:"put_aside,omitempty"` // the directory for those
 	Unproven []finding `json:"unproven,omitempty"`  // the checksum database does not know it or cannot be asked
 	Failed   []finding `json:"unreadable,omitzero"` // could not be read or put aside
+
+	Shared []*verifyReport `json:"shared,omitempty"`
 }
 
-func (r *verifyReport) bad() bool { return len(r.Corrupt)+len(r.Failed) > 0 }
+func (r *verifyReport) bad() bool {
+	return len(r.Corrupt)+len(r.Failed) > 0 || slices.ContainsFunc(r.Shared, (*verifyReport).bad)
+}
 
 func (r *verifyReport) print(w io.Writer) {
 	for _, list := range []struct {
@@ -128,9 +164,16 @@ func (r *verifyReport) print(w io.Writer) {
 		all  []finding
 	}{{"corrupt", r.Corrupt}, {"unreadable", r.Failed}, {"unproven", r.Unproven}} {
 		slices.SortFunc(list.all, func(a, b finding) int { return cmp.Compare(a.Name, b.Name) })
-		for _, f := range list.all {
-			fmt.Fprintf(w, "%s %s: %s\n", list.word, f.Name, f.Reason)
+		word := list.word
+		if r.Tier != tierDirectory {
+			word += " in " + r.Tier
 		}
+		for _, f := range list.all {
+			fmt.Fprintf(w, "%s %s: %s\n", word, f.Name, f.Reason)
+		}
+	}
+	if r.Tier != tierDirectory {
+		fmt.Fprintf(w, "%s: ", r.Tier)
 	}
 	fmt.Fprintf(w, "%d objects, %s: %d corrupt, %d unreadable", r.Objects, Size(r.Bytes).Human(), len(r.Corrupt), len(r.Failed))
 	if r.Proven+len(r.Unproven) > 0 {
@@ -139,151 +182,14 @@ func (r *verifyReport) print(w io.Writer) {
 	if r.NoDigest > 0 {
 		fmt.Fprintf(w, ", %d by another program and without a digest", r.NoDigest)
 	}
+	if r.Healed > 0 {
+		fmt.Fprintf(w, ", %d replaced from elsewhere", r.Healed)
+	}
 	fmt.Fprintln(w)
+	for _, one := range r.Shared {
+		one.print(w)
+	}
 	if r.Aside != "" {
 		fmt.Fprintf(w, "what was corrupt is in %s now, each with its reason\n", r.Aside)
 	}
-}
-
-// verification is one run of verify.
-type verification struct {
-	store    *disk.Store
-	verifier proxy.Verifier // nil offline
-	keep     bool
-	progress *progress
-
-	mu     sync.Mutex // guards report
-	report verifyReport
-}
-
-func (v *verification) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	workers := runtime.GOMAXPROCS(0)
-	if v.verifier != nil {
-		workers *= 8 // most of them wait
-	}
-	g.SetLimit(workers)
-	for e, err := range v.store.List(ctx, "") {
-		if err != nil {
-			v.note(func(r *verifyReport) { r.Failed = append(r.Failed, finding{e.Name, err.Error()}) })
-			continue
-		}
-		g.Go(func() error {
-			v.object(ctx, e.Name)
-			v.progress.step()
-			return ctx.Err()
-		})
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return g.Wait()
-}
-
-func (v *verification) note(f func(*verifyReport)) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	f(&v.report)
-}
-
-// errWrong says that bytes are not what they should be.
-var errWrong = errors.New("wrong bytes")
-
-// object verifies one object and notes what it finds.
-func (v *verification) object(ctx context.Context, name string) {
-	o, err := v.store.Get(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return // evicted meanwhile
-	}
-	var size int64
-	if err == nil {
-		size = o.Attrs.Size
-		err = errors.Join(v.bytes(ctx, o), o.Close())
-	}
-	v.note(func(r *verifyReport) {
-		r.Objects++
-		r.Bytes += size
-	})
-	switch {
-	case err == nil || ctx.Err() != nil:
-	case errors.Is(err, errWrong), errors.Is(err, cache.ErrCorrupt):
-		v.condemn(ctx, name, err)
-	default:
-		v.note(func(r *verifyReport) { r.Failed = append(r.Failed, finding{name, err.Error()}) })
-	}
-}
-
-// condemn puts a corrupt object aside.
-func (v *verification) condemn(ctx context.Context, name string, why error) {
-	found := finding{name, why.Error()}
-	if !v.keep {
-		if err := v.store.Quarantine(ctx, name, why.Error()); err != nil {
-			found.Reason += "; it could not be put aside: " + err.Error()
-			v.note(func(r *verifyReport) { r.Failed = append(r.Failed, found) })
-			return
-		}
-	}
-	v.note(func(r *verifyReport) { r.Corrupt = append(r.Corrupt, found) })
-}
-
-// bytes compares an object with its digest and its hash; the error is errWrong
-// if they differ.
-func (v *verification) bytes(ctx context.Context, o *cache.Object) error {
-	digest := sha256.New()
-	if _, err := io.Copy(digest, o.Body); err != nil {
-		return err
-	}
-	got := hex.EncodeToString(digest.Sum(nil))
-	if o.Attrs.SHA256 != "" && got != o.Attrs.SHA256 {
-		return fmt.Errorf("%w: SHA-256 is %s, was %s", errWrong, got, o.Attrs.SHA256)
-	}
-	kind := parseName(o.Name)
-	if kind.kind != "zip" && kind.kind != "mod" || o.Attrs.H1 == "" && v.verifier == nil {
-		if o.Attrs.SHA256 == "" {
-			v.note(func(r *verifyReport) { r.NoDigest++ })
-		}
-		return nil
-	}
-	h1, err := hashOf(o, kind.kind)
-	if errors.Is(err, ziphash.ErrFormat) || errors.Is(err, ziphash.ErrLimit) {
-		return fmt.Errorf("%w: %w", errWrong, err)
-	}
-	if err != nil {
-		return err
-	}
-	if o.Attrs.H1 != "" && h1 != o.Attrs.H1 {
-		return fmt.Errorf("%w: hash is %s, was %s", errWrong, h1, o.Attrs.H1)
-	}
-	return v.ask(ctx, o.Name, kind, h1)
-}
-
-// hashOf returns the h1 hash of a zip or go.mod file.
-func hashOf(o *cache.Object, kind string) (string, error) {
-	r, ok := o.Body.(io.ReaderAt)
-	if !ok {
-		return "", errors.New("cannot be read at an offset")
-	}
-	if kind == "zip" {
-		return ziphash.File(r, o.Attrs.Size)
-	}
-	data, err := io.ReadAll(io.NewSectionReader(r, 0, o.Attrs.Size))
-	return ziphash.Mod(data), err
-}
-
-// ask compares h1 with the checksum database, if there is one to ask.
-func (v *verification) ask(ctx context.Context, name string, o object, h1 string) error {
-	if v.verifier == nil {
-		return nil
-	}
-	err := v.verifier.Verify(ctx, module.Version{Path: o.module, Version: o.version}, o.kind, h1)
-	var mismatch interface{ Mismatch() (want, got string) }
-	switch {
-	case err == nil:
-		v.note(func(r *verifyReport) { r.Proven++ })
-	case errors.As(err, &mismatch):
-		return fmt.Errorf("%w: %w", errWrong, err)
-	default:
-		v.note(func(r *verifyReport) { r.Unproven = append(r.Unproven, finding{name, err.Error()}) })
-	}
-	return nil
 }

@@ -63,6 +63,7 @@ type Cache struct {
 	Dir     string `key:"dir" doc:"Directory of the cache: a tree in the layout of the GOPROXY protocol. Default: modgate in $XDG_CACHE_HOME or the user's cache directory."`
 	MaxSize Size   `key:"max_size" default:"10GiB" doc:"Upper bound of that directory. The least recently used goes first; 0 sets no bound but the free space of the disk."`
 	Memory  Size   `key:"memory" default:"64MiB" doc:"Memory for small files that are asked for often; 0 turns it off."`
+	Scrub   Scrub  `key:"scrub"`
 	Secret  string `key:"secret" secret:"hidden" doc:"What replicas share is authenticated by this, 32 characters or more, the same for all: whoever lacks it can put nothing into the bucket or Redis that a replica believes."`
 	S3      S3     `key:"s3"`
 	Redis   Redis  `key:"redis"`

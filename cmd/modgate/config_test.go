@@ -48,6 +48,7 @@ func TestDefaults(t *testing.T) {
 		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org", LookAhead: 16,
 		Cache: Cache{
 			Dir: "/xdg/cache/modgate", MaxSize: 10 << 30, Memory: 64 << 20,
+			Scrub: Scrub{4 << 20, Duration(720 * time.Hour)},
 			S3:    S3{PathStyle: "off", SSE: "bucket", Timeout: Duration(3 * time.Second)},
 			Redis: Redis{Mode: "standalone", TLS: "off", Namespace: "modgate", TTL: Duration(24 * time.Hour), Timeout: Duration(250 * time.Millisecond)},
 		},

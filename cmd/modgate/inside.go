@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"sync"
 )
@@ -93,4 +95,26 @@ func (a *insideAnswer) fail(err error) {
 		a.err = err
 		close(a.ready)
 	}
+}
+
+// fetch has the handler of a fetch a file of the protocol, as a client would.
+func (a *app) fetch(ctx context.Context, name string) error {
+	if a.handler == nil {
+		return fs.ErrNotExist // this is a command
+	}
+	through := &inside{handler: a.handler, from: "scrub"}
+	defer through.Wait()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://modgate"+a.base+"/"+name, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := through.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return drain(resp.Body)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,7 @@ const maxInMemory = 128 << 10
 // the place of checked for proofs; see openShared.
 type app struct {
 	handler    http.Handler
+	base       string // path of the proxy, without a slash at the end
 	reloads    *reloads
 	rules      *livePolicy
 	troubles   seenTroubles // for /-/status
@@ -67,7 +69,11 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	}
 	a.rules = rules
 	registry.MustRegister(rules.Collectors()...)
-	store, durable, err := a.openCache(c.Cache, registry, log)
+	d, err := a.openDirectory(c.Cache, log)
+	if err != nil {
+		return nil, err
+	}
+	store, durable, err := a.openCache(c.Cache, d, registry, log)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +104,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	if err := a.addPrivate(&p, c, registry); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
+	a.addScrub(c.Cache.Scrub, d, p.Verifier, registry, log)
 	server, err := proxy.New(p)
 	if err != nil {
 		return nil, errors.Join(err, a.close())
@@ -107,6 +114,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	a.background = append(a.background, server.Run)
 	requests := newRequestMetrics(proxy.Kinds())
 	registry.MustRegister(requests.Collectors()...)
+	a.base = strings.TrimSuffix("/"+strings.Trim(c.BasePath, "/"), "/")
 	a.handler = requests.count(access.Handler(server, access.Reports{
 		Log: log, Code: func(err error) string { return string(codeOf(err)) },
 		Observe: func(rec *access.Record, took time.Duration) {
@@ -117,14 +125,18 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	return a, nil
 }
 
-// openCache returns the store of the proxy, and the part of it that is on
-// disk.
-func (a *app) openCache(c Cache, registry *prometheus.Registry, log *slog.Logger) (store, durable cache.Store, err error) {
+func (a *app) openDirectory(c Cache, log *slog.Logger) (*disk.Store, error) {
 	d, err := disk.New(disk.Config{Dir: c.Dir, Logger: log})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	a.closers = append(a.closers, d.Close)
+	return d, nil
+}
+
+// openCache returns the store of the proxy, and the part of it that is on
+// disk.
+func (a *app) openCache(c Cache, d *disk.Store, registry *prometheus.Registry, log *slog.Logger) (store, durable cache.Store, err error) {
 	limit, err := cache.NewLimit(d, cache.LimitConfig{MaxBytes: int64(c.MaxSize), Space: d.Space, Sweep: d.Sweep, Logger: log})
 	if err != nil {
 		return nil, nil, errors.Join(err, a.close())
