@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -31,19 +32,18 @@ const aheadWait = 2 * time.Second
 // the hash that the host says a tag has, so that a tag which is moved
 // meanwhile changes nothing.
 type ahead struct {
-	mu     sync.Mutex
-	tried  map[string]bool // hashes that need not be asked for again
-	tags   []string        // that are being fetched
-	cancel context.CancelFunc
-	done   chan struct{} // nil if nothing is being fetched
+	mu    sync.Mutex
+	tried map[string]bool // hashes that need not be asked for again
+	tags  []string        // that are being fetched
+	done  chan struct{}   // nil if nothing is being fetched
 }
 
-// begin claims tags. ok is false if the repository is being fetched from.
-func (a *ahead) begin(ctx context.Context, tags, hashes []string) (_ context.Context, end func(), ok bool) {
+// begin claims the commits of tags. ok is false if others are being fetched.
+func (a *ahead) begin(tags, hashes []string) (end func(), ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.done != nil {
-		return nil, nil, false
+		return nil, false
 	}
 	if a.tried == nil || len(a.tried) > maxRemembered {
 		a.tried = make(map[string]bool)
@@ -52,61 +52,63 @@ func (a *ahead) begin(ctx context.Context, tags, hashes []string) (_ context.Con
 		a.tried[h] = true
 	}
 	done := make(chan struct{})
-	ctx, cancel := context.WithTimeout(ctx, aheadMost)
-	a.tags, a.cancel, a.done = tags, cancel, done
-	return ctx, func() {
-		cancel()
+	a.tags, a.done = tags, done
+	return func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.tags, a.cancel, a.done = nil, nil, nil
+		a.tags, a.done = nil, nil
 		close(done)
 	}, true
 }
 
-// giveWay ends what is being fetched for the sake of a run of the go command
-// that needs the repository: at once, or after a while if what comes has the
-// version that the run is about. Then the run can begin: the go command waits
-// for the lock on the repository by itself.
-func (a *ahead) giveWay(version string) {
+// wait waits while the commit of a version is among those that are being
+// fetched, but not for long.
+func (a *ahead) wait(ctx context.Context, version string) {
 	a.mu.Lock()
-	cancel, done := a.cancel, a.done
-	wanted := version != "" && slices.ContainsFunc(a.tags, func(tag string) bool { return path.Base(tag) == version })
+	done := a.done
+	coming := version != "" && slices.ContainsFunc(a.tags, func(tag string) bool { return path.Base(tag) == version })
 	a.mu.Unlock()
-	switch {
-	case done == nil:
-	case wanted:
-		time.AfterFunc(aheadWait, cancel)
-	default:
-		cancel()
-		<-done
+	if done == nil || !coming {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, aheadWait)
+	defer cancel()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 
 // lookAhead fetches the commits of the versions that will probably be asked
-// for after m, if there are any that the kept repository does not have.
+// for after m, if there are any that the kept repository does not have. It
+// fetches into a repository beside that, so that nobody waits for a lock, and
+// what comes to nothing leaves nothing.
 func (d *Direct) lookAhead(r run, m module.Version) {
-	known, err := r.refs.get(d.life)
-	dir := d.kept(r.place)
-	if err != nil || dir == "" || d.cfg.MaxAhead < 0 || r.deep {
+	if d.cfg.MaxAhead < 0 || r.deep {
 		return
 	}
-	repo := d.repository(r.place.url)
-	tags, hashes := repo.ahead.missing(dir, known, known.likely(r.place.tagPrefix(m.Path), m))
+	ctx, cancel := context.WithTimeout(d.life, aheadMost)
+	defer cancel()
+	known, err := r.refs.get(ctx)
+	if err != nil {
+		return
+	}
+	kept, repo := d.kept(r.place), d.repository(r.place.url)
+	// The go command may still be about to put away what came for it.
+	lock, err := waitForLock(ctx, kept+".lock")
+	if err != nil {
+		return
+	}
+	_ = lock.Close()
+	tags, hashes := repo.ahead.missing(kept, known, known.likely(r.place.tagPrefix(m.Path), m))
 	if len(tags) == 0 {
 		return
 	}
-	ctx, end, ok := repo.ahead.begin(d.life, tags, hashes)
+	end, ok := repo.ahead.begin(tags, hashes)
 	if !ok {
 		return
 	}
 	defer end()
-	repo.using.RLock()
-	defer repo.using.RUnlock()
-	lock, err := lockFile(dir + ".lock")
-	if err != nil {
-		return // the go command is at it
-	}
-	defer lock.Close()
 	w, err := d.scratch()
 	if err != nil {
 		return
@@ -115,15 +117,98 @@ func (d *Direct) lookAhead(r run, m module.Version) {
 	defer d.metrics.run(runAhead)()
 	j := &job{place: r.place, repo: repo, refs: promised(known), ctx: ctx, most: d.cfg.MaxAhead}
 	defer d.jobs.start(j)()
+	beside := filepath.Join(w.dir, "beside.git")
 	args := []string{"-c", "protocol.version=2", "fetch", "--quiet", "--depth=1", "--no-tags", "origin"}
 	for _, tag := range tags {
 		args = append(args, "refs/tags/"+tag)
 	}
-	if err := d.git(ctx, dir, d.childEnv(w, j, os.DevNull), args...); err != nil {
+	err = makeBeside(beside, kept)
+	if err == nil {
+		err = d.git(ctx, beside, d.childEnv(w, j, os.DevNull), args...)
+	}
+	if err == nil {
+		repo.using.RLock()
+		defer repo.using.RUnlock()
+		err = takeOver(ctx, beside, kept)
+		d.weigh(r.place)
+	}
+	if err != nil {
 		d.cfg.Logger.Debug("looking ahead", "root", r.place.root, "error", err)
 	}
-	_ = os.Remove(filepath.Join(dir, "FETCH_HEAD")) // it names the guard
-	d.weigh(r.place)
+}
+
+// makeBeside makes a repository that has what another one has, as its
+// alternate (gitrepository-layout(5)).
+func makeBeside(dir, kept string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "objects", "info"), 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "refs"), 0o700); err != nil {
+		return err
+	}
+	var refs strings.Builder
+	refs.WriteString("# pack-refs with:\n")
+	tags := keptTags(kept)
+	for _, tag := range slices.Sorted(maps.Keys(tags)) {
+		refs.WriteString(tags[tag] + " refs/tags/" + tag + "\n")
+	}
+	files := map[string][]byte{
+		"objects/info/alternates": []byte(filepath.Join(kept, "objects") + "\n"),
+		"packed-refs":             []byte(refs.String()),
+	}
+	for _, name := range []string{"HEAD", "config", "shallow"} {
+		data, err := os.ReadFile(filepath.Join(kept, name))
+		if err != nil {
+			return err
+		}
+		files[name] = data
+	}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(name)), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeOver moves what was fetched into the kept repository, while no go
+// command changes that.
+func takeOver(ctx context.Context, beside, kept string) error {
+	lock, err := waitForLock(ctx, kept+".lock")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	there, err := os.ReadFile(filepath.Join(kept, "shallow"))
+	if err != nil {
+		return err // it has all history now, or is gone
+	}
+	come, err := os.ReadFile(filepath.Join(beside, "shallow"))
+	if err != nil {
+		return err
+	}
+	// git sees a pack when its index is there.
+	for _, ext := range []string{"pack", "rev", "idx"} {
+		names, err := filepath.Glob(filepath.Join(beside, "objects", "pack", "*."+ext))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := os.Rename(name, filepath.Join(kept, "objects", "pack", filepath.Base(name))); err != nil {
+				return err
+			}
+		}
+	}
+	for line := range strings.Lines(string(come)) {
+		if !bytes.Contains(there, []byte(strings.TrimSpace(line))) {
+			there = append(there, line...)
+		}
+	}
+	name := filepath.Join(kept, "shallow.lock") // as git does; what is left of it is mended
+	if err := os.WriteFile(name, there, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name, filepath.Join(kept, "shallow"))
 }
 
 // missing returns the tags whose commits are not in the kept repository, and

@@ -124,13 +124,22 @@ func (a acking) Read(p []byte) (int, error) {
 // answer answers one request.
 func (s *daemon) answer(w io.Writer, j *job, request []byte) error {
 	if prefixes, ok := parseListRefs(bytes.NewReader(request)); ok {
-		known, err := j.refs.get(j.ctx)
+		known, err := j.refsForGit(j.ctx)
 		if err != nil {
 			return err
 		}
 		_, err = w.Write(known.about(j.only).answer(prefixes))
 		return err
 	}
+	if err := s.pass(w, j, request); err != nil {
+		return err
+	}
+	j.passed()
+	return nil
+}
+
+// pass has the host answer one request.
+func (s *daemon) pass(w io.Writer, j *job, request []byte) error {
 	if j.place.url.Scheme == "ssh" {
 		return s.g.d.ssh.request(w, j, request)
 	}

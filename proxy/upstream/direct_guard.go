@@ -226,6 +226,9 @@ func (g *guard) exchange(w http.ResponseWriter, r *http.Request, j *job, suffix 
 		}
 		return fmt.Errorf("%w%w", explained(err, u.Host), errAnswered)
 	}
+	if r.Method == http.MethodPost {
+		j.passed()
+	}
 	return nil
 }
 

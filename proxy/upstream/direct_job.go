@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -20,6 +21,8 @@ type job struct {
 	ctx   context.Context
 	most  int64 // bytes that it may receive
 	got   atomic.Int64
+	// fetched is called when objects were passed on; it may be nil.
+	fetched func()
 
 	mu      sync.Mutex
 	failure *DirectError // the first trouble with the repository
@@ -47,6 +50,23 @@ func (js *jobs) start(j *job) func() {
 		js.mu.Lock()
 		defer js.mu.Unlock()
 		delete(js.byToken, j.token)
+	}
+}
+
+// refsForGit returns what git is told. When it has asked, it looks for the
+// commit in the kept repository.
+func (j *job) refsForGit(ctx context.Context) (*refs, error) {
+	known, err := j.refs.get(ctx)
+	if err == nil {
+		j.repo.ahead.wait(ctx, strings.TrimSuffix(j.only, "+incompatible"))
+	}
+	return known, err
+}
+
+// passed notes that objects were passed on.
+func (j *job) passed() {
+	if j.fetched != nil {
+		j.fetched()
 	}
 }
 

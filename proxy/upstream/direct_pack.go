@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/goproxy/goproxy"
@@ -117,7 +118,16 @@ func (d *Direct) startPacking(w *work) error {
 	w.users++
 	d.mu.Unlock()
 	w.packing = run
+	fetched := make(chan struct{})
+	r.fetched = sync.OnceFunc(func() { close(fetched) })
 	d.wg.Go(func() { // the request is in d.wg, so that Run waits
+		select {
+		case <-fetched:
+		case <-run.done:
+		}
+		d.lookAhead(r, m)
+	})
+	d.wg.Go(func() {
 		defer cancel()
 		run.err = d.goGuess(ctx, w, r, run.sure, func(ctx context.Context, f *goproxy.GoFetcher) error {
 			info, mod, zip, err := f.Download(ctx, m.Path, m.Version)
@@ -128,9 +138,6 @@ func (d *Direct) startPacking(w *work) error {
 		})
 		close(run.done)
 		d.leave(w)
-		if run.err == nil {
-			d.lookAhead(r, m)
-		}
 		d.tidy(ctx, r.place)
 	})
 	return nil

@@ -342,6 +342,7 @@ func TestDirectKeepsOrder(t *testing.T) {
 	w := newGitWorld(t, nil)
 	w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
 	must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
+	w.settle()
 	p := &place{seen: "https://" + lib + ".git", url: parseURL(t, "https://"+lib+".git")}
 	dir := w.direct.kept(p)
 	packs := must[[]string](t)(filepath.Glob(filepath.Join(dir, "objects", "pack", "pack-*.pack")))

@@ -55,7 +55,7 @@ func (g *guard) answer(w http.ResponseWriter, r *http.Request, j *job) bool {
 	if !ok {
 		return false
 	}
-	known, err := j.refs.get(r.Context())
+	known, err := j.refsForGit(r.Context())
 	if err != nil {
 		j.fail(err)
 		http.Error(w, "modgate: "+err.Error(), http.StatusBadGateway)

@@ -22,6 +22,9 @@ type run struct {
 	guess *refs    // if set, what refs will probably be as to the version
 	only  string   // if set, the version that matters: git hears of no other tags
 	deep  bool     // the history is needed, not only a commit
+	// fetched, if set, is called when objects have come, while the go command
+	// goes on with them.
+	fetched func()
 }
 
 // goRun runs the go command in the module cache of w. If the kept repository
@@ -74,11 +77,10 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 	defer giveUp(nil)
 	defer r.refs.onError(giveUp)()
 	repo := d.repository(r.place.url)
-	repo.ahead.giveWay(strings.TrimSuffix(r.only, "+incompatible"))
 	repo.using.RLock()
 	defer repo.using.RUnlock()
 	d.touch(r.place)
-	j := &job{place: r.place, repo: repo, refs: r.refs, only: r.only, ctx: ctx, most: d.cfg.MaxFetch}
+	j := &job{place: r.place, repo: repo, refs: r.refs, only: r.only, ctx: ctx, most: d.cfg.MaxFetch, fetched: r.fetched}
 	defer d.jobs.start(j)()
 
 	pidFile := filepath.Join(w.dir, "pid")
