@@ -36,7 +36,7 @@ func (d *Doctor) examineSumdb(ctx context.Context, got hashes) {
 			return
 		}
 	}
-	d.askSumdb(s, name, address, ask, got)
+	d.askSumdb(ctx, s, name, address, ask, got)
 }
 
 // sumdbOf returns name and, where GOSUMDB has one, address of the checksum
@@ -66,7 +66,7 @@ func (a *answer) status200() string {
 
 // askSumdb asks for the tree head, for one module and for one tile. direct is
 // the address of the database, "" if the proxy answers in its place.
-func (d *Doctor) askSumdb(s *Step, name, direct string, ask func(path string) *answer, got hashes) {
+func (d *Doctor) askSumdb(ctx context.Context, s *Step, name, direct string, ask func(path string) *answer, got hashes) {
 	m := d.cfg.Module
 	path, err := module.EscapePath(m.Path)
 	if err != nil {
@@ -107,6 +107,31 @@ func (d *Doctor) askSumdb(s *Step, name, direct string, ask func(path string) *a
 	}
 	compare("", got.zip)
 	compare("/go.mod", got.mod)
+	if direct == "" {
+		d.compareHeads(ctx, s, name, size)
+	}
+}
+
+// farBehind is how many records a tree head may lack. That of sum.golang.org
+// grows by some ten thousand a day.
+const farBehind = 500_000
+
+// compareHeads asks the checksum database itself how large it is, which names
+// no module. That it cannot be reached is no harm where the proxy mirrors it.
+func (d *Doctor) compareHeads(ctx context.Context, s *Step, name string, size int) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout/2)
+	defer cancel()
+	latest := d.get(ctx, "https://"+name+"/latest", nil)
+	now := treeSize(latest)
+	if latest.err != nil || latest.status != http.StatusOK || now == 0 {
+		s.saw("latest, asked of %s directly: %s; the proxy answers in its place", name, latest.status200())
+		return
+	}
+	s.saw("latest, asked of %s directly: %d records, %d more than the proxy says", name, now, now-size)
+	if now-size > farBehind {
+		text := fmt.Sprintf("%d records, where %s has %d", size, name, now)
+		d.found(s, SumdbBehind, text, "value", text)
+	}
 }
 
 // treeSize returns the number of records of a signed tree head, or 0.

@@ -10,6 +10,7 @@ const (
 	SumdbBroken      Code = "sumdb-broken"
 	SumdbUnreachable Code = "sumdb-unreachable"
 	SumdbMismatch    Code = "sumdb-mismatch"
+	SumdbBehind      Code = "sumdb-behind"
 	Slow             Code = "speed-slow"
 )
 
@@ -39,4 +40,7 @@ var protocolTable = []Entry{
 		[]Remedy{{Do: "do not use it; tell who runs the proxy"}}},
 	{Slow, Note, "{value}", "",
 		"Nothing is broken, but builds will feel it.", nil},
+	{SumdbBehind, Warn, "The checksum database that the proxy mirrors is many days old: {value}", "",
+		"The proxy answers from an old tree head, and cannot get a new one. Versions that were published since are not found, or fail their proof.",
+		[]Remedy{{Do: "on the server: modgate doctor --server, and its log"}}},
 }

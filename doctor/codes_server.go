@@ -88,7 +88,7 @@ var serverTable = []Entry{
 		[]Remedy{{Do: "install Go 1.26.6 or newer, and git 2.50.1 or newer, or the security update of your distribution"}}},
 	{NotRunning, Note, "No server answers on the admin listener", "",
 		"What only the server itself knows could not be asked: certificates, their problems, clients that refuse them.",
-		[]Remedy{{Do: "modgate serve; then run modgate doctor --server again"}}},
+		[]Remedy{{Do: "start it (modgate serve), then run modgate doctor --server again"}}},
 	{UpstreamDirect, Warn, "upstream has an entry that modgate does not use: {value}", "",
 		"Public modules come from module proxies alone.",
 		[]Remedy{{Do: "take it out of upstream; private modules belong under private"}}},

@@ -7,6 +7,7 @@ const (
 	CertDirUnreadable  Code = "trust-cert-dir"
 	CertFileIgnored    Code = "trust-ignored"
 	TrustEmpty         Code = "trust-empty"
+	NotInstalled       Code = "trust-not-installed"
 )
 
 // installRoot says how a machine learns to trust an authority, place by place.
@@ -53,5 +54,13 @@ var trustTable = []Entry{
 			{RHEL, "dnf install -y ca-certificates"},
 			{Docker, "COPY --from=golang:1.26 /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/   (in an image made from scratch)"},
 			{Linux, "install the package ca-certificates"},
+		}},
+	{NotInstalled, Warn, "A certificate in {file} was not taken into what Go trusts: {value}", "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		"Somebody has put it where authorities of one's own belong, but the bundle was not made anew, or does not take that file: it takes PEM alone, on Debian and Alpine only from files that end in .crt.",
+		[]Remedy{
+			{Debian, "sudo update-ca-certificates"},
+			{Alpine, "update-ca-certificates"},
+			{RHEL, "sudo update-ca-trust"},
+			{Linux, "if that is not enough: openssl x509 -in {file} -noout -subject   (it must be PEM, with a name that ends in .crt)"},
 		}},
 }

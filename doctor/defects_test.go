@@ -381,6 +381,15 @@ func sumdbDefects() []defect {
 			w.mods.SetFile("/example.com/m/@v/v1.0.0.zip", other.Zip)
 			return w.secure(w.good())
 		}},
+		{name: "checksum database of long ago", want: "sumdb-behind", mute: true, start: func(w *world) string {
+			w.elsewhere("sum.example", func(out http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/latest" {
+					w.t.Errorf("the database itself is asked for %s", r.URL.Path)
+				}
+				fmt.Fprint(out, "go.sum database tree\n50000000\nx=\n")
+			})
+			return w.secure(w.good())
+		}},
 		{name: "private modules are not asked for", want: "", mute: true, start: func(w *world) string {
 			w.set("GOPRIVATE", "example.com/*")
 			return w.answers(func(out http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,10 @@
 package doctor_test
 
 import (
+	"archive/zip"
+	"bytes"
+	"encoding/pem"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +24,9 @@ func someRoot(t *testing.T) string {
 func TestEnvironmentTraps(t *testing.T) {
 	root := someRoot(t)
 	bundle := []string{"/etc/ssl/certs/ca-certificates.crt", root}
+	other := someRoot(t)
+	block, _ := pem.Decode([]byte(other))
+	der := string(block.Bytes)
 	netrc := "machine go.corp login ci password hunter2\n"
 	for _, test := range []struct {
 		name    string
@@ -76,6 +83,10 @@ func TestEnvironmentTraps(t *testing.T) {
 		{"SSL_CERT_FILE without PEM", "GOPROXY=https://go.corp SSL_CERT_FILE=/r.der", []string{"/r.der", "\x30\x82"}, "trust-cert-file-empty"},
 		{"SSL_CERT_FILE good", "GOPROXY=https://go.corp SSL_CERT_FILE=/r.pem", []string{"/r.pem", root}, ""},
 		{"SSL_CERT_DIR missing", "GOPROXY=https://go.corp SSL_CERT_DIR=/nowhere", nil, "trust-cert-dir"},
+		{"root by hand", "GOPROXY=https://go.corp", []string{"/usr/local/share/ca-certificates/corp.crt", root}, ""},
+		{"root by hand, bundle not made anew", "GOPROXY=https://go.corp", []string{"/usr/local/share/ca-certificates/corp.crt", other}, "trust-not-installed"},
+		{"root by hand, RHEL, DER", "GOPROXY=https://go.corp", []string{"/etc/pki/ca-trust/source/anchors/corp.cer", der}, "trust-not-installed"},
+		{"no certificate by hand", "GOPROXY=https://go.corp", []string{"/usr/local/share/ca-certificates/README", "none"}, ""},
 		{"old go", "GOPROXY=https://go.corp PATH=/usr/local/go/bin", []string{"/usr/local/go/VERSION", "go1.25.1\n", "/usr/local/go/bin/go", ""}, "env-go-old"},
 		{"go", "GOPROXY=https://go.corp PATH=/usr/local/go/bin", []string{"/usr/local/go/VERSION", "go1.26.8\ntime x\n", "/usr/local/go/bin/go", ""}, ""},
 		{"GOROOT/go.env", "PATH=/usr/local/go/bin", []string{"/usr/local/go/VERSION", "go1.26.8", "/usr/local/go/bin/go", "", "/usr/local/go/go.env", "GOPROXY=off\n"}, "env-goproxy-off"},
@@ -174,6 +185,48 @@ func checkTexts(t *testing.T, r *doctor.Report) {
 		for _, text := range append([]string{f.Title, f.Cause}, f.Mend...) {
 			if text = strings.ReplaceAll(text, "${{", ""); strings.Contains(text, "{host}") || strings.Contains(text, "{value}") || strings.Contains(text, "{file}") || strings.Contains(text, "{variable}") || strings.Contains(text, "{url}") || strings.Contains(text, "{port}") {
 				t.Errorf("%s: %s", f.Code, text)
+			}
+		}
+	}
+}
+
+// Whatever holds a secret is shown without it, in the report and in what goes
+// into a ticket.
+func TestNoSecrets(t *testing.T) {
+	for _, environ := range [][]string{
+		{"GOPROXY=https://me:hunter2@go.corp"},
+		{"GOPROXY=https://hunter2@go.corp,https://me:t0ken@other.corp|direct"},
+		{"GOPROXY=http://me:hunter2@go.corp", "GOPROXYAUTH=t0ken", "GONOSUMCHECK=hunter2"},
+		{"GOPROXY=https://go.corp", "HTTPS_PROXY=http://me:hunter2@proxy.corp:1", "https_proxy=http://me:t0ken@proxy.corp:1"},
+		{"GOPROXY=https://go.corp", "HTTPS_PROXY=me:hunter2@proxy.corp:1", "HTTP_PROXY=me:t0ken@[::1"},
+		{"GOPROXY=https://go.corp", "HTTPS_PROXY=me:hunter2@[::1"},
+		{"GOPROXY=https://go.corp", "HTTPS_PROXY=http://me:hunter2%40t0ken@proxy.corp"},
+		{"GOPROXY=https://go.corp", "NO_PROXY=https://me:hunter2@go.corp,t0ken@x y"},
+		{"GOPROXY=https://go.corp", "GOAUTH=corp-token --secret hunter2; off t0ken"},
+		{"GOPROXY=https://go.corp", "GOSUMDB=sum.corp https://me:hunter2@sum.corp"},
+		{"GOPROXY=https://go.corp", "GOFLAGS=-ldflags=-X=main.token=hunter2 -mod=vendor '-gcflags=a t0ken'"},
+	} {
+		c := machine(t, environ, "/etc/ssl/certs/ca-certificates.crt", someRoot(t),
+			"/home/dev/.netrc", "machine go.corp login ci password hunter2\nmachine other.corp login ci password t0ken\n",
+			"/home/dev/.config/go/env", "GOPROXY=https://me:t0ken@go.corp\nGOFLAGS=-ldflags=hunter2\n")
+		r := examine(t, c)
+		checkTexts(t, r)
+		var bundle bytes.Buffer
+		if err := r.WriteBundle(&bundle, "modgate test"); err != nil {
+			t.Fatal(err)
+		}
+		archive, err := zip.NewReader(bytes.NewReader(bundle.Bytes()), int64(bundle.Len()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range archive.File {
+			in, err := file.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := io.ReadAll(in)
+			if err != nil || bytes.Contains(data, []byte("hunter2")) || bytes.Contains(data, []byte("t0ken")) {
+				t.Errorf("%q: %s: %v\n%s", environ, file.Name, err, data)
 			}
 		}
 	}

@@ -214,10 +214,11 @@ func portOf(u *url.URL) string {
 
 func hostPort(u *url.URL) string { return net.JoinHostPort(u.Hostname(), portOf(u)) }
 
-var userinfo = regexp.MustCompile(`://[^/@,|\s]*@`)
+var userinfo = regexp.MustCompile(`(://|^)[^/@,|\s]*@`)
 
-// hidePasswords takes user and password out of the URLs in s.
-func hidePasswords(s string) string { return userinfo.ReplaceAllString(s, "://xxxxx@") }
+// hidePasswords takes user and password out of the URLs in s, and out of a URL
+// without a scheme that s is.
+func hidePasswords(s string) string { return userinfo.ReplaceAllString(s, "${1}xxxxx@") }
 
 // private reports whether the go command would keep the name of m from proxies.
 func (d *Doctor) private(m module.Version) bool {

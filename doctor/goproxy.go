@@ -172,17 +172,34 @@ func (d *Doctor) checkModulesOn(s *Step) {
 	if g.Value == "" {
 		return
 	}
-	s.saw("GOFLAGS=%s (%s)", g.Value, g.From)
+	s.saw("GOFLAGS=%s (%s)", flagsShown(g.Value), g.From)
 	flags := strings.Fields(g.Value)
 	for _, flag := range flags {
 		name := strings.TrimPrefix(strings.TrimPrefix(flag, "-"), "-")
 		if name == "insecure" || strings.HasPrefix(name, "insecure=") {
-			d.found(s, FlagsInsecure, "GOFLAGS="+g.Value+" ("+g.From+")", "from", g.From)
+			d.found(s, FlagsInsecure, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")", "from", g.From)
 		}
 		if name == "mod=vendor" {
-			d.found(s, FlagsVendor, "GOFLAGS="+g.Value+" ("+g.From+")")
+			d.found(s, FlagsVendor, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")")
 		}
 	}
+}
+
+// flagsShown leaves out the values of flags, which may be secrets (-ldflags), but
+// for those that matter here.
+func flagsShown(value string) string {
+	var shown []string
+	for _, flag := range strings.Fields(value) {
+		name, _, has := strings.Cut(flag, "=")
+		switch {
+		case !strings.HasPrefix(flag, "-"):
+			continue // a part of a value in quotes
+		case has && !strings.HasSuffix(name, "-mod"):
+			flag = name + "=…"
+		}
+		shown = append(shown, flag)
+	}
+	return strings.Join(shown, " ")
 }
 
 // checkShadowed finds values of go env -w that have no effect.
@@ -190,6 +207,9 @@ func (d *Doctor) checkShadowed(s *Step, names ...string) {
 	for _, name := range names {
 		inFile, inEnv := d.settings.userEnv[name], d.cfg.env(name)
 		if inFile != "" && inEnv != "" && inFile != inEnv {
+			if name == "GOFLAGS" {
+				inFile, inEnv = flagsShown(inFile), flagsShown(inEnv)
+			}
 			d.found(s, VariableShadowed, name+"="+hidePasswords(inEnv)+" in the environment, "+hidePasswords(inFile)+" in "+d.settings.envFile, "variable", name)
 		}
 	}
@@ -213,7 +233,7 @@ func (d *Doctor) checkGoCommand(s *Step) {
 	names := misnomers()
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if d.cfg.env(name) != "" {
-			d.found(s, VariableUnknown, name+"="+hidePasswords(d.cfg.env(name))+" (environment)", "variable", name, "value", names[name])
+			d.found(s, VariableUnknown, name+" is set in the environment", "variable", name, "value", names[name])
 		}
 	}
 	switch {

@@ -188,6 +188,18 @@ func (w *world) fault(path string, f proxytest.Fault) string {
 	return w.secure(w.good())
 }
 
+// elsewhere makes a public host answer by h, over TLS.
+func (w *world) elsewhere(host string, h http.HandlerFunc) {
+	address := strings.TrimPrefix(w.secureHandler(h, w.pki.Issue(tlstest.Leaf{Hosts: []string{host}})), "https://localhost")
+	w.names[host] = "192.0.2.1"
+	w.config.Dial = func(ctx context.Context, network, to string) (net.Conn, error) {
+		if strings.HasPrefix(to, "192.0.2.1:") {
+			to = "127.0.0.1" + address
+		}
+		return new(net.Dialer).DialContext(ctx, network, to)
+	}
+}
+
 // odd makes a certificate that tlstest does not, signed by the intermediate.
 func (w *world) odd(change func(*x509.Certificate)) tls.Certificate {
 	return w.issue(w.pki.Intermediate, change)

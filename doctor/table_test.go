@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +17,45 @@ import (
 
 func TestDocsAreMadeFromTheTable(t *testing.T) {
 	golden(t, filepath.Join("..", "docs", "doctor.md"), doctor.Markdown())
+}
+
+// Codes are what scripts ask for: none goes away, and none becomes more or less
+// than it was, without somebody meaning it. -update adds the new ones.
+func TestCodesStay(t *testing.T) {
+	var lines []string
+	for _, e := range doctor.Table() {
+		lines = append(lines, string(e.Code)+" "+string(e.Severity))
+	}
+	slices.Sort(lines)
+	golden(t, filepath.Join("testdata", "codes.golden"), strings.Join(lines, "\n")+"\n")
+}
+
+// What is to be typed can be: each command is one that a shell understands.
+func TestCommandsParse(t *testing.T) {
+	first := strings.Fields("go export unset sudo cat getent curl openssl ls chmod df install modgate ping apt-get apk dnf dmesg docker kubectl date cp dig nslookup ss dscacheutil scutil systemctl")
+	words := map[string]string{"host": "go.corp", "port": "443", "url": "https://go.corp", "file": "/tmp/x", "value": "x", "variable": "GONOSUMDB", "setting": "GONOSUMDB=x"}
+	n := 0
+	for _, e := range doctor.Table() {
+		for _, m := range e.Mend {
+			do := m.Do
+			for name, value := range words {
+				do = strings.ReplaceAll(do, "{"+name+"}", value)
+			}
+			do, _, _ = strings.Cut(do, "   (") // an explanation
+			do = strings.ReplaceAll(do, "…", "x")
+			word, _, _ := strings.Cut(do, " ")
+			if m.On == doctor.Windows || !slices.Contains(first, word) {
+				continue
+			}
+			n++
+			if out, err := exec.Command("sh", "-n", "-c", do).CombinedOutput(); err != nil {
+				t.Errorf("%s: %s: %v\n%s", e.Code, do, err, out)
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("only %d commands were looked at", n)
+	}
 }
 
 func TestEntriesAreComplete(t *testing.T) {
