@@ -224,7 +224,10 @@ func (w *world) whole(change func(*x509.Certificate)) tls.Certificate {
 type revocations struct{ list, responder, staple, revoked bool }
 
 // revocable serves the modules with a certificate of such an authority.
-func (w *world) revocable(r revocations) string {
+func (w *world) revocable(r revocations) string { return w.secure(w.published(r)) }
+
+// published makes a certificate of such an authority.
+func (w *world) published(r revocations) tls.Certificate {
 	ca := w.pki.Intermediate
 	signer := ca.Key
 	serial := big.NewInt(time.Now().UnixNano())
@@ -268,7 +271,7 @@ func (w *world) revocable(r revocations) string {
 	if r.staple {
 		cert.OCSPStaple = answer()
 	}
-	return w.secure(cert)
+	return cert
 }
 
 // clockDefects stand in a world whose clocks and certificates are 30 hours off

@@ -121,6 +121,7 @@ func (s *Server) Examine(ctx context.Context) *Report {
 	s.checkPrivate(ctx)
 	s.loadStored(ctx)
 	s.checkCertificates()
+	s.checkRevocation(ctx)
 	s.checkACME(ctx)
 	r := s.base.report
 	r.mask(s.base.secrets)

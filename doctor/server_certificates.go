@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"slices"
 	"time"
 
@@ -167,4 +169,35 @@ func (s *Server) checkAccount(ctx context.Context) {
 	default:
 		step.saw("%s: %s", account.URL, account.Status)
 	}
+}
+
+// checkRevocation asks whether a certificate that is served was taken back,
+// where it names who knows. Let's Encrypt has lists alone, and no responder any
+// more.
+func (s *Server) checkRevocation(ctx context.Context) {
+	if s.cfg.Keeper == nil {
+		return
+	}
+	for _, chain := range s.cfg.Keeper.Chains() {
+		leaf := chain.Certificates[0]
+		step := s.base.step("revocation", "whether the certificate of "+chain.Name+" was taken back")
+		if len(leaf.CRLDistributionPoints)+len(leaf.OCSPServer) == 0 {
+			step.saw("it names no list and no responder")
+			continue
+		}
+		d := &Doctor{cfg: s.base.cfg, report: s.base.report, places: s.base.places, settings: s.base.settings, roots: s.base.roots, via: s.base.via}
+		d.target = &url.URL{Scheme: "https", Host: hostIn(leaf)}
+		d.judgeRevocation(ctx, step, chain.Certificates, nil)
+	}
+}
+
+// hostIn returns a host that a certificate is for.
+func hostIn(leaf *x509.Certificate) string {
+	switch {
+	case len(leaf.DNSNames) > 0:
+		return leaf.DNSNames[0]
+	case len(leaf.IPAddresses) > 0:
+		return leaf.IPAddresses[0].String()
+	}
+	return leaf.Subject.CommonName
 }
