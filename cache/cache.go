@@ -188,6 +188,14 @@ type (
 		Touch(ctx context.Context, name string, checked time.Time) error
 	}
 
+	// Locator is a Store from whose storage clients can fetch by themselves.
+	Locator interface {
+		// Locate returns a URL that whoever has it can fetch name from for some
+		// minutes, and what is known of the object. fs.ErrNotExist: there is
+		// none now.
+		Locate(ctx context.Context, name string) (url string, attrs Attrs, err error)
+	}
+
 	// Leaser is a Store that several processes share, and that lets one of
 	// them at a time work on a name. A lease saves work and guards nothing:
 	// two may believe that they hold it, where one was cut off for a while.

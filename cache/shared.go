@@ -248,6 +248,15 @@ func (s *Shared) Announce(ctx context.Context, name string) error {
 	return s.announce(ctx, name, false)
 }
 
+// Locate implements Locator, if the bucket does.
+func (s *Shared) Locate(ctx context.Context, name string) (string, Attrs, error) {
+	l, ok := s.c.Bucket.(Locator)
+	if !ok {
+		return "", Attrs{}, fmt.Errorf("locate %s: %w", name, fs.ErrNotExist)
+	}
+	return l.Locate(ctx, name)
+}
+
 // Lease implements Leaser, if the fast store does.
 func (s *Shared) Lease(ctx context.Context, name string) (release func(), holder string, err error) {
 	l, ok := s.c.Fast.(Leaser)

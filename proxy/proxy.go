@@ -71,6 +71,9 @@ type Config struct {
 	// LookAhead is how many go.mod and .info files may be fetched at once
 	// before a client asks for them. Zero: none.
 	LookAhead int
+	// Redirect sends clients for zips that are public and proven to where the
+	// Store keeps them, if it is a cache.Locator.
+	Redirect bool
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -83,7 +86,8 @@ type Server struct {
 	public   *supply
 	private  *supply // nil: private modules are not fetched
 	spooler  cache.Spooler
-	fleet    fleet // nil: the store is ours alone
+	fleet    fleet         // nil: the store is ours alone
+	locator  cache.Locator // nil: nobody is sent elsewhere
 	flights  *flights
 	zips     *slots
 	small    *slots
@@ -154,6 +158,7 @@ func New(cfg Config) (*Server, error) {
 	s.flights = newFlights(s.log)
 	s.spooler, _ = cfg.Store.(cache.Spooler)
 	s.fleet, _ = cfg.Store.(fleet)
+	s.locator = locatorOf(cfg.Store, cfg.Redirect)
 	s.ahead = newLookahead(s, cfg.LookAhead)
 	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
 	return s, nil

@@ -25,6 +25,9 @@ func cacheOnly(r *http.Request) bool {
 // serveFile answers a request for a file that never changes.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) {
 	rec := access.From(w)
+	if s.redirect(w, r, caller, req) {
+		return
+	}
 	for {
 		obj, err := s.get(r.Context(), req.name)
 		switch {

@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 		Cache: Cache{
 			Dir: "/xdg/cache/modgate", MaxSize: 10 << 30, Memory: 64 << 20,
 			Scrub: Scrub{4 << 20, Duration(720 * time.Hour)},
-			S3:    S3{PathStyle: "off", SSE: "bucket", Timeout: Duration(3 * time.Second)},
+			S3:    S3{PathStyle: "off", SSE: "bucket", Redirect: "off", Timeout: Duration(3 * time.Second)},
 			Redis: Redis{Mode: "standalone", TLS: "off", Namespace: "modgate", TTL: Duration(24 * time.Hour), Timeout: Duration(250 * time.Millisecond)},
 		},
 		TTL:    TTL{List: Duration(time.Minute), Private: Duration(5 * time.Second), Negative: Duration(10 * time.Second)},

@@ -22,6 +22,7 @@ type S3 struct {
 	SecretKey string   `key:"secret_key" secret:"hidden" doc:"The secret that belongs to the access key."`
 	SSE       string   `key:"sse" default:"bucket" oneof:"bucket AES256 aws:kms" doc:"Encryption at rest to ask for: AES256, aws:kms, or bucket for what the bucket does by itself."`
 	KMSKey    string   `key:"kms_key" doc:"For aws:kms: the key."`
+	Redirect  string   `key:"redirect" default:"off" oneof:"off on" doc:"on sends clients for large public zips to the bucket, by an URL that is signed for five minutes: they must reach it, and trust its certificate (docs/shared-cache.md)."`
 	Timeout   Duration `key:"timeout" default:"3s" doc:"How long an answer or the next bytes of one may take before the bucket counts as being in trouble."`
 }
 

@@ -95,6 +95,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 		NegativeTTL: c.TTL.Negative.std(),
 		PrivateTTL:  c.TTL.Private.std() - refsTTL(c),
 		LookAhead:   int(c.LookAhead),
+		Redirect:    c.Cache.S3.on() && c.Cache.S3.Redirect == "on",
 		Settings:    clientSettings(c),
 		Logger:      log,
 	}
