@@ -301,16 +301,16 @@ func (n *nemesis) watchSizes(ctx context.Context, stopped <-chan struct{}) {
 	}
 }
 
-// diskSize is what the files of a cache directory take on the disk, but what was
-// put aside, which has a bound of its own. A file that is renamed meanwhile
-// counts once.
+// diskSize is what the files of a cache directory take on the disk, downloads in
+// progress included. What was put aside and clones of repositories have bounds
+// of their own. A file that is renamed meanwhile counts once.
 func diskSize(dir string) int64 {
 	seen := map[uint64]int64{}
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil // gone meanwhile
 		}
-		if d.IsDir() && d.Name() == "quarantine" {
+		if d.IsDir() && filepath.Base(filepath.Dir(path)) == ".modgate" && d.Name() != "spool" {
 			return fs.SkipDir
 		}
 		if fi, err := d.Info(); err == nil && fi.Mode().IsRegular() {

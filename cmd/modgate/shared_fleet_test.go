@@ -80,7 +80,8 @@ func (f *sharingFleet) start(args ...string) {
 		}
 		if f.t.Failed() {
 			for n, i := range f.replicas {
-				f.t.Logf("replica %d:\n%.5000s", n, strings.Join(slices.DeleteFunc(strings.Split(i.log(), "\n"), func(l string) bool { return strings.Contains(l, "level=INFO") }), "\n"))
+				trouble := slices.DeleteFunc(strings.Split(i.log(), "\n"), func(l string) bool { return !strings.Contains(l, "level=WARN") && !strings.Contains(l, "level=ERROR") })
+				f.t.Logf("replica %d:\n%s", n, lastLines(strings.Join(trouble, "\n"), 60))
 			}
 		}
 	})
