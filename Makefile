@@ -2,12 +2,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test setup check lint fmt vet staticcheck mod shell unit short cover fuzz bench cluster image clean
+.PHONY: help build test setup check lint fmt vet staticcheck mod shell unit short cover fuzz bench cluster nemesis image clean
 
 GO       ?= go
 TOOLS    := $(shell tools/setup.sh dir)
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
+NEMESIS  ?= 10m
 TIMEOUT  ?= 20m
 STRICT   := $(if $(filter true,$(CI)),-strict)
 
@@ -80,6 +81,9 @@ bench: ## modgate beside its peers, in one run; writes a Markdown table
 
 cluster: setup build ## three replicas that share a Redis and a bucket, behind nginx, on this machine
 	@tools/cluster.sh
+
+nemesis: setup ## for NEMESIS (10m) one trouble after the other for a fleet under load; SEED repeats an order
+	MODGATE_TEST_NEMESIS=$(NEMESIS) MODGATE_TEST_NEMESIS_SEED=$(SEED) $(GO) test -race ./cmd/modgate -run '^TestFleetNemesis$$' -timeout 60m -v
 
 image: ## both container images, with a Docker engine
 	docker build --target modgate -t modgate:latest .

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/modgate/modgate/proxy/proxytest"
@@ -42,7 +43,12 @@ func (n *nemesis) clients(ctx context.Context) (running *sync.WaitGroup, stopped
 	for range 2 {
 		during(func() { n.download(ctx) })
 	}
-	running.Go(func() { n.watchSizes(ctx, stopped) })
+	running.Go(func() {
+		most := watchSizes(ctx, n.t, stopped, nemesisDisk, n.dirs)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.counts["most MiB on a disk"] = int(most >> 20)
+	})
 	return running, stopped
 }
 
@@ -271,34 +277,37 @@ func (n *nemesis) goCommand(ctx context.Context, sum string, args ...string) (st
 	return string(out), err
 }
 
-// watchSizes holds the directories against their bound, all the time.
-func (n *nemesis) watchSizes(ctx context.Context, stopped <-chan struct{}) {
+// watchSizes holds the directories against their bound, all the time, and
+// returns the most that was in one of them.
+func watchSizes(ctx context.Context, t *testing.T, stopped <-chan struct{}, bound int64, dirs func() []string) (most int64) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	var most int64
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return most
 		case <-stopped:
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.counts["most MiB on a disk"] = int(most >> 20)
-			return
+			return most
 		case <-tick.C:
 		}
-		n.mu.Lock()
-		replicas := slices.Clone(n.replicas)
-		n.mu.Unlock()
-		for _, i := range replicas {
-			size := diskSize(i.dir)
-			if most = max(most, size); size > nemesisDisk {
-				out, _ := exec.Command("sh", "-c", "cd "+i.dir+" && du -ak . | sort -rn | head -60").Output()
-				n.t.Errorf("%d bytes in a directory, want %d at most\n%s", size, nemesisDisk, out)
-				return
+		for _, dir := range dirs() {
+			size := diskSize(dir)
+			if most = max(most, size); size > bound {
+				t.Errorf("%d bytes in %s, want %d at most", size, dir, bound)
+				return most
 			}
 		}
 	}
+}
+
+// dirs are those of the replicas of now.
+func (n *nemesis) dirs() (dirs []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, i := range n.replicas {
+		dirs = append(dirs, i.dir)
+	}
+	return dirs
 }
 
 // diskSize is what the files of a cache directory take on the disk, downloads in

@@ -233,49 +233,6 @@ func TestFleetShares(t *testing.T) {
 	}
 }
 
-// A replica whose disk holds a small part of what is asked for gets the rest
-// from the bucket again, and stays within its bound.
-func TestFleetSmallDisks(t *testing.T) {
-	f := newSharingFleet(t, "--cache-max-size=8MiB", "--cache-memory=0")
-	var paths []string
-	for i := range 24 {
-		m := proxytest.Big(t, "example.com/large", fmt.Sprintf("v1.%d.0", i), 1<<20)
-		f.add(m)
-		paths = append(paths, proxytest.Path(t, m.Version, "zip"))
-	}
-	for range 2 {
-		for n, path := range paths {
-			if err := f.fetch(t.Context(), f.replicas[n%3].url, path); err != nil {
-				t.Error(err)
-			}
-			if n%6 == 5 {
-				f.written(f.replicas...)
-			}
-		}
-		slices.Reverse(paths)
-	}
-	for _, path := range append(paths, "/example.com/big/@v/v1.0.0.zip") { // which fits nowhere
-		for _, i := range f.replicas {
-			if err := f.fetch(t.Context(), i.url, path); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	for _, path := range paths {
-		if n := f.upstream.Count(path); n != 1 {
-			t.Errorf("%s was fetched %d times", path, n)
-		}
-	}
-	for _, i := range f.replicas {
-		_, text := get(t, i.admin+"/metrics")
-		var used float64
-		_, line, _ := strings.Cut(text, "\nmodgate_cache_bytes ")
-		if _, err := fmt.Sscan(line, &used); err != nil || used > 8<<20 {
-			t.Errorf("%v bytes on the disk, %v", used, err)
-		}
-	}
-}
-
 // What is purged by one replica, or by a command beside one, is gone from all of
 // them, from their memory, the bucket and Redis.
 func TestFleetPurge(t *testing.T) {
