@@ -54,11 +54,12 @@ func (c check) String() string {
 type unit string
 
 const (
-	unitSeconds   unit = "s"
-	unitPerSecond unit = "1/s"
-	unitCount     unit = "requests"
-	unitMiB       unit = "MiB"
-	unitPercent   unit = "% of the download time"
+	unitSeconds      unit = "s"
+	unitPerSecond    unit = "1/s"
+	unitCount        unit = "requests"
+	unitMiB          unit = "MiB"
+	unitPerCPUSecond unit = "1/s of processor time"
+	unitPercent      unit = "% of the download time"
 )
 
 // of adds a sample to the series called name.

@@ -32,6 +32,7 @@ func allRows() []row {
 		{"cold-far", "cold, complete go.sum, far", coldFar},
 		{"cold-nosum", "cold, no go.sum, near", coldNoSum},
 		{"two-cold", "two clients cold at once: most requests for one object", twoCold},
+		{"fleet-cold", "six clients cold at once on three replicas behind nginx: most requests for one object", fleetCold},
 		{"ttfb", "time to first byte of a cold 36 MB zip", firstByte},
 		{"memory", "memory: 16 cold 64 MB zips at once, peak", memory},
 		{"disk", "disk after a cold run", disk},
@@ -44,6 +45,7 @@ func allRows() []row {
 		{"hits-mod-https1", ".mod hits over HTTP/1.1 and TLS", hitsHTTPS1},
 		{"hits-mod-https2", ".mod hits over HTTP/2 and TLS", hitsHTTPS2},
 		{"policy", "hits with 1,000 rules on, and off", policyHits},
+		{"fleet-scale", ".mod hits of one, two and four replicas", fleetScale},
 		{"sendfile", "sendfile seen while a 36 MB zip is sent", sendfile},
 	}
 }

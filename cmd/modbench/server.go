@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -65,7 +66,28 @@ func (c command) start(ctx context.Context) (*server, error) {
 	return s, nil
 }
 
-// ready waits until the server answers anything at all over HTTP.
+// answers reports, as an error, that the server answers nothing at all over
+// HTTP. One whose URL is tcp://host:port need only take a connection.
+func (s *server) answers(ctx context.Context, client *http.Client) error {
+	if addr, ok := strings.CutPrefix(s.URL, "tcp://"); ok {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// ready waits until the server answers.
 func (s *server) ready(ctx context.Context, client *http.Client, limit time.Duration) error {
 	if client == nil {
 		client = http.DefaultClient
@@ -79,13 +101,9 @@ func (s *server) ready(ctx context.Context, client *http.Client, limit time.Dura
 			return fmt.Errorf("process ended: %w", err)
 		default:
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := client.Do(req)
+		err := s.answers(ctx, client)
 		if err == nil {
-			return resp.Body.Close()
+			return nil
 		}
 		if !pause(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("no answer within %s: %w", limit, err)
