@@ -20,6 +20,7 @@ const (
 	NoProxyEntry     Code = "env-no-proxy-entry"
 	PatternMissing   Code = "env-private-missing"
 	NoproxyBypassed  Code = "env-gonoproxy-set"
+	HTTPProxySelf    Code = "env-http-proxy-self"
 )
 
 var settingsTable = []Entry{
@@ -77,4 +78,7 @@ var settingsTable = []Entry{
 	{NoproxyBypassed, Warn, "Modules that match {value} go around {host}, which would serve them", "",
 		"GOPRIVATE is the default of GONOPROXY: the go command fetches such modules from their repositories itself, with git and credentials of this machine. The proxy says that it has them.",
 		setTo("GONOPROXY", "none")},
+	{HTTPProxySelf, Fail, "{variable} names the module proxy itself", "",
+		"A module proxy is no HTTP proxy: it is named by GOPROXY alone, and passes no connections on. Asked to reach itself through itself, it refuses.",
+		[]Remedy{{Do: "unset {variable}"}, {Do: "unless there is an HTTP proxy to go through: export {variable}=http://proxy.example:3128"}}},
 }

@@ -78,6 +78,7 @@ func TestEnvironmentTraps(t *testing.T) {
 		{"NETRC missing", "GOPROXY=https://go.corp NETRC=/nowhere/netrc", nil, "env-netrc-missing"},
 		{"proxy twice", "GOPROXY=https://go.corp HTTPS_PROXY=http://a.corp:1 https_proxy=http://b.corp:1", nil, "env-http-proxy-case"},
 		{"NO_PROXY with scheme", "GOPROXY=https://go.corp NO_PROXY=https://go.corp,10.0.0.0/8,.corp", nil, "env-no-proxy-entry"},
+		{"the module proxy as HTTP proxy", "GOPROXY=https://go.corp HTTPS_PROXY=https://go.corp", nil, "env-http-proxy-self"},
 		{"proxy invalid", "GOPROXY=https://go.corp HTTPS_PROXY=http://[::1", nil, "env-http-proxy-invalid"},
 		{"SSL_CERT_FILE missing", "GOPROXY=https://go.corp SSL_CERT_FILE=/nowhere.pem", nil, "trust-cert-file"},
 		{"SSL_CERT_FILE without PEM", "GOPROXY=https://go.corp SSL_CERT_FILE=/r.der", []string{"/r.der", "\x30\x82"}, "trust-cert-file-empty"},

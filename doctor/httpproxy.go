@@ -44,6 +44,10 @@ func (d *Doctor) checkHTTPProxy() {
 		name := strings.ToUpper(d.target.Scheme) + "_PROXY"
 		d.found(s, HTTPProxyInvalid, name+"="+hidePasswords(value(name)), "variable", name)
 		d.via = func(*url.URL) (*url.URL, error) { return nil, errNoProxy }
+	case via != nil && hostPort(via) == hostPort(d.target):
+		name := strings.ToUpper(d.target.Scheme) + "_PROXY"
+		d.found(s, HTTPProxySelf, name+"="+hidePasswords(value(name)), "variable", name)
+		d.via = func(*url.URL) (*url.URL, error) { return nil, errNoProxy }
 	case via != nil:
 		s.saw("%s is reached through %s", d.target.Hostname(), via.Host)
 	default:
