@@ -20,8 +20,9 @@ const (
 // first: not those that were here, nor those that look-ahead has brought. In a
 // cold run they are what the go.mod of the client itself requires, and that is
 // what "go mod download" and "go list -m all" ask the .info of: all of them, one
-// after the other, before the first zip. With hugo's graph, 180 of the 702
-// go.mod files, all among the 185 whose .info is asked for.
+// after the other, before the first zip. With hugo's graph they are 180 of the 702
+// go.mod files, all among the 185 whose .info is asked for; on a busy machine,
+// where look-ahead comes late, up to three more.
 //
 // But "go build" asks for none. So nothing is fetched before the first .info
 // of one of them has been asked for.

@@ -145,8 +145,8 @@ func (d *DB) ask(ctx context.Context, m module.Version, path string) (*record, e
 	return r, nil
 }
 
-// prove fetches the record of m and lets x/mod's client prove it. seen is the
-// head in the answer, also of one that failed.
+// prove fetches the record of m and proves it. seen is the head in the answer,
+// also of one that failed.
 func (d *DB) prove(ctx context.Context, m module.Version, path string, from source) (r *record, seen *head, err error) {
 	s := &session{db: d, reader: d.reader(ctx, from)}
 	defer s.reader.close(false)

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// session is one lookup by x/mod's client, for which it does the operations. A
-// client is used once, because it remembers every failure for ever.
+// session is one lookup. Where that is left to x/mod's client, it does the
+// operations for it; a client is used once, because it remembers every failure
+// for ever.
 type session struct {
 	db     *DB
 	reader *reader
