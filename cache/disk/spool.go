@@ -50,7 +50,7 @@ func (s *Store) openSpool() error {
 // does not stop us: at worst it removes a directory that createSpool makes anew.
 func (s *Store) waitStart(start *os.File) {
 	for range 100 {
-		if ok, err := lockDir(start); ok || err != nil {
+		if ok, err := durable.TryLock(start); ok || err != nil {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -73,7 +73,7 @@ func (s *Store) claimSpool() error {
 		if err != nil {
 			return err
 		}
-		ours, err := lockDir(d)
+		ours, err := durable.TryLock(d)
 		if _, gone := s.root.Lstat(name); err == nil && !ours || gone != nil {
 			_ = d.Close()
 			continue
@@ -123,7 +123,7 @@ func (s *Store) dropIfAbandoned(name string) {
 		return
 	}
 	defer d.Close()
-	ours, err := lockDir(d)
+	ours, err := durable.TryLock(d)
 	if err != nil { // there are no locks
 		fi, err := d.Stat()
 		ours = err == nil && time.Since(fi.ModTime()) > spoolAge

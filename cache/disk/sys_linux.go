@@ -123,16 +123,6 @@ func (s *Store) Space() (cache.Space, error) {
 	}, nil
 }
 
-// lockDir takes the lock of an open directory without waiting. It is released
-// when the process ends, however it ends.
-func lockDir(d *os.File) (bool, error) {
-	err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // lockRange takes, without waiting, or releases byte i of a file for this
 // descriptor.
 func lockRange(f *os.File, i int64, kind int16) (bool, error) {

@@ -63,8 +63,6 @@ func (s *Store) Space() (cache.Space, error) {
 	return cache.Space{Free: math.MaxInt64, Total: math.MaxInt64}, nil
 }
 
-func lockDir(*os.File) (bool, error) { return false, errors.ErrUnsupported }
-
 func lockRange(*os.File, int64, int16) (bool, error) { return false, errors.ErrUnsupported }
 
 const (

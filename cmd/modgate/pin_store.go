@@ -79,7 +79,9 @@ func (p *pinFiles) Swap(ctx context.Context, name string, old, data []byte) (err
 		return err
 	}
 	defer lock.Close() // and with it the lock
-	if err := lockAll(lock); err != nil {
+	// Where there are no locks one process alone may use a cache directory with
+	// private modules.
+	if err := durable.Lock(lock); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
 	current, err := p.Get(ctx, name)

@@ -3,29 +3,10 @@
 package upstream
 
 import (
-	"errors"
-	"fmt"
-	"os"
 	"os/exec"
 	"syscall"
 	"time"
 )
-
-// lockFile opens name and takes the lock that ends with the process. It fails
-// at once, with errLocked, if another process has it.
-func lockFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = fmt.Errorf("%s: %w", name, errLocked)
-		}
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
 
 // becomeGroup puts this process at the head of a group of its own, and makes
 // it die with its parent where the system can.

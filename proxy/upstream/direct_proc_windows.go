@@ -2,13 +2,8 @@ package upstream
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 )
-
-func lockFile(name string) (*os.File, error) {
-	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-}
 
 func becomeGroup() error { return nil }
 

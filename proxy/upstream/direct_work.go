@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/module"
+
+	"github.com/modgate/modgate/internal/durable"
 )
 
 // workIdle is how long the files of a version are kept for the next question
@@ -20,6 +22,23 @@ const workIdle = 20 * time.Second
 // errLocked is why a lock was not had: another process, or another part of
 // this one, has it.
 var errLocked = errors.New("locked")
+
+// lockFile opens name and takes the lock that ends with the process. It fails
+// at once, with errLocked, if another process has it.
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	ours, err := durable.TryLock(f)
+	switch {
+	case ours, errors.Is(err, errors.ErrUnsupported): // no such locks, and no second process
+		return f, nil
+	case err == nil:
+		err = fmt.Errorf("%s: %w", name, errLocked)
+	}
+	return nil, errors.Join(err, f.Close())
+}
 
 // workFiles is the directory of this process below DirectConfig.Dir. A lock on
 // it says that the process lives; what dead ones left is removed at start.
