@@ -103,7 +103,8 @@ func (s *scrubber) run(ctx context.Context) error {
 		}
 		for _, t := range s.tiers {
 			if err := s.scrub(ctx, t); err != nil && ctx.Err() == nil {
-				s.log.Warn("the cache cannot be looked at in the background; it is tried again", "tier", t.name, "error", err)
+				// A tier in trouble says so itself, and louder.
+				s.log.Debug("a tier cannot be looked at in the background; it is tried again", "tier", t.name, "error", err)
 			}
 		}
 		tick.Reset(min(scrubLook, s.c.Every.std()/2))

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/sharedtest"
+	"github.com/modgate/modgate/internal/breaker"
 )
 
 // ownSpoil changes a byte of a file that a server keeps an object in.
@@ -175,8 +180,44 @@ func TestVerifyTheFleet(t *testing.T) {
 	if out, err := command("stat"); err == nil || !strings.Contains(out, "\nbucket\n") || !strings.Contains(out, "redis") {
 		t.Errorf("stat without redis: %v\n%s", err, out)
 	}
-	if out, err := command("verify"); err == nil || !strings.Contains(out, "unreadable") {
+	if out, err := command("verify"); err == nil || !strings.Contains(out, "redis cannot be listed: ") || !strings.Contains(out, "\nbucket: ") {
 		t.Errorf("a tier that cannot be read: %v\n%s", err, out)
+	}
+}
+
+// A tier that is in trouble in the middle is not taken for one that was looked
+// at, nor asked for all the rest.
+func TestVerificationOfATierInTrouble(t *testing.T) {
+	listed := func(_ context.Context, _ string) iter.Seq2[cache.Entry, error] {
+		return func(yield func(cache.Entry, error) bool) {
+			for i := range 1000 {
+				if !yield(cache.Entry{Name: fmt.Sprintf("example.com/m/@v/v1.0.%d.info", i)}, nil) {
+					return
+				}
+			}
+			yield(cache.Entry{}, errors.New("torn"))
+		}
+	}
+	opened := 0
+	v := &verification{pace: &pace{}, workers: 1, seen: func(string) {}, tier: tier{name: "bucket", list: listed, open: func(context.Context, string) (*cache.Object, error) {
+		if opened++; opened > 3 {
+			return nil, breaker.ErrOpen
+		}
+		return &cache.Object{Bytes: []byte("{}")}, nil
+	}}}
+	if err := v.run(t.Context()); !errors.Is(err, breaker.ErrOpen) || opened > 6 || len(v.report.Failed) > 0 || v.report.Objects > 6 {
+		t.Errorf("%v, %d opened, %+v", err, opened, v.report)
+	}
+	v = &verification{pace: &pace{}, workers: 1, seen: func(string) {}, tier: tier{name: "bucket", list: listed, open: func(context.Context, string) (*cache.Object, error) {
+		return &cache.Object{Bytes: []byte("{}")}, nil
+	}}}
+	if err := v.run(t.Context()); err == nil || !strings.Contains(err.Error(), "bucket cannot be listed: torn") || v.report.Objects != 1000 {
+		t.Errorf("%v, %+v", err, v.report)
+	}
+	if err := (&verification{pace: &pace{}, workers: 1, seen: func(string) {}, tier: tier{list: func(context.Context, string) iter.Seq2[cache.Entry, error] {
+		return func(func(cache.Entry, error) bool) {}
+	}}}).run(t.Context()); err != nil {
+		t.Errorf("an empty tier: %v", err)
 	}
 }
 

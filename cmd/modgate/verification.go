@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/breaker"
 	"github.com/modgate/modgate/internal/ziphash"
 	"github.com/modgate/modgate/proxy"
 )
@@ -54,20 +55,26 @@ type verification struct {
 	after    string       // names up to this one are passed over; those of the tier are sorted then
 	seen     func(string) // called for each object when it has been looked at
 
+	end context.CancelCauseFunc // of a run
+
 	mu     sync.Mutex // guards report
 	report verifyReport
 }
 
+// run returns an error if it has not seen all objects.
 func (v *verification) run(ctx context.Context) error {
+	ctx, v.end = context.WithCancelCause(ctx)
+	defer v.end(nil)
 	var g errgroup.Group
+	var torn error
 	g.SetLimit(v.workers)
 	for e, err := range v.tier.list(ctx, "") {
 		if ctx.Err() != nil {
 			break
 		}
 		if err != nil {
-			v.note(func(r *verifyReport) { r.Failed = append(r.Failed, finding{e.Name, err.Error()}) })
-			continue
+			torn = fmt.Errorf("%s cannot be listed: %w", v.tier.name, err)
+			break
 		}
 		if e.Name <= v.after && v.after != "" {
 			continue
@@ -78,10 +85,14 @@ func (v *verification) run(ctx context.Context) error {
 		g.Go(func() error {
 			v.object(ctx, e.Name)
 			v.seen(e.Name)
-			return ctx.Err()
+			return nil
 		})
 	}
-	return errors.Join(g.Wait(), ctx.Err())
+	_ = g.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return torn
 }
 
 func (v *verification) note(f func(*verifyReport)) {
@@ -115,6 +126,8 @@ func (v *verification) object(ctx context.Context, name string) {
 	case err == nil:
 	case errors.Is(err, errWrong), errors.Is(err, cache.ErrCorrupt):
 		v.condemn(ctx, name, err)
+	case errors.Is(err, breaker.ErrOpen): // and so would be all that follow
+		v.end(fmt.Errorf("%s: %w", v.tier.name, err))
 	default:
 		v.note(func(r *verifyReport) { r.Failed = append(r.Failed, finding{name, err.Error()}) })
 	}
