@@ -88,6 +88,42 @@ func TestDoctorStatus(t *testing.T) {
 	}
 }
 
+// TestDoctorOnACME is a server that gets its certificate from Pebble: as long as
+// the CA refuses, clients are told so, and so is who runs it; then all is well,
+// once the client trusts the root.
+func TestDoctorOnACME(t *testing.T) {
+	pki, w, dir := tlstest.New(t), newWorld(t), t.TempDir()
+	pebble := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	roots := filepath.Join(dir, "pebble.pem")
+	if err := os.WriteFile(roots, pebble.RootPEM(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	examine := func(port string, environ ...string) (string, int) {
+		all := slices.DeleteFunc(goEnv(t.TempDir(), "https://localhost:"+port, w.log.Key()), func(v string) bool { return strings.HasSuffix(v, "=") })
+		codes, status, _ := examineJSON(t, append(all, environ...), "example.com/greet@v1.0.0")
+		return strings.Join(codes, " "), status
+	}
+	flags := []string{"--tls-mode=acme", "--tls-domains=localhost", "--tls-ca=" + pebble.Directory, "--tls-profile=default",
+		"--tls-challenge=tls-alpn-01", "--tls-email=ops@corp.example"}
+	stranger := w.start(t, flags...) // it does not trust the CA
+	_, port, _ := strings.Cut(strings.TrimPrefix(stranger.url, "http://"), ":")
+	if codes, status := examine(port); codes != "tls-no-certificate" || status != 2 {
+		t.Errorf("before there is a certificate: %q, %d", codes, status)
+	}
+	stranger.await(t, "cause=no_certificate code=tls-no-certificate")
+	until(t, "the status has it", func() bool { return len(stranger.liveFindings(t)) > 0 })
+
+	i := w.start(t, append(flags, "--listen="+pebble.TLSAddr, "--tls-ca-roots="+pki.WriteRoot(dir))...)
+	i.await(t, "certificate obtained.*localhost")
+	_, port, _ = strings.Cut(strings.TrimPrefix(i.url, "http://"), ":")
+	if codes, status := examine(port); codes != "tls-unknown-authority" || status != 2 {
+		t.Errorf("without the root: %q, %d", codes, status)
+	}
+	if codes, status := examine(port, "SSL_CERT_FILE="+roots); codes != "" || status != 0 {
+		t.Errorf("with the root: %q, %d", codes, status)
+	}
+}
+
 // TestDoctorKeepsSecrets gives the command secrets in every way that there is,
 // a private module, and nobody who may hear of either.
 func TestDoctorKeepsSecrets(t *testing.T) {
