@@ -30,6 +30,7 @@ const (
 	RedisUnbounded     Code = "server-redis-unbounded"
 	RedisForgets       Code = "server-redis-forgets"
 	RedisDisk          Code = "server-redis-disk"
+	CredentialFails    Code = "server-credential"
 )
 
 // Findings about certificates by ACME.
@@ -137,6 +138,9 @@ var serverTable = []Entry{
 	{RedisDisk, Warn, "The Redis at {host} ({variable}) cannot write to its disk: {value}", "",
 		"It refuses changes until it can, unless it is told otherwise, and what it has is lost with it.",
 		[]Remedy{{Do: "look at its log, and at the space of its disk"}}},
+	{CredentialFails, Fail, "The credentials for {host} do not work: {value}", "",
+		"Private modules of that host cannot be had with them. They may have expired, may be for another host or port, or may lack the right to read.",
+		[]Remedy{{Do: "compare credentials in direct.file with what the host has given out; docs/private.md has the rules"}, {Do: "then with a module of that host: modgate doctor --server MODULE"}}},
 }
 
 var acmeTable = []Entry{

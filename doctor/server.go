@@ -36,6 +36,8 @@ type ServerConfig struct {
 	Hosts []string
 	// Shared is what replicas share. It is asked as the server would.
 	Shared []Shared
+	// Credentials are tried, each at its address.
+	Credentials []Credential
 	// Trust are files with authorities beside those of the system.
 	Trust []string
 	// Git returns what git --version prints. Nil: git is not needed.
@@ -78,6 +80,8 @@ type Server struct {
 	identities []string        // what the CA is called in CAA records
 	account    string          // the URL of ours at the CA
 	foreign    string          // the user of the server, if it is another
+
+	unreachable map[string]bool // hosts, with their port, that private modules come from
 }
 
 // NewServer checks the configuration.
@@ -96,7 +100,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 	}
 	base.places = append([]Place{OnServer}, base.places...)
 	base.report.Subject = "server, " + c.Subject
-	return &Server{cfg: c, base: base}, nil
+	return &Server{cfg: c, base: base, unreachable: map[string]bool{}}, nil
 }
 
 // Examine tries everything and returns what was found.
@@ -118,6 +122,7 @@ func (s *Server) Examine(ctx context.Context) *Report {
 	for _, shared := range s.cfg.Shared {
 		s.checkShared(ctx, shared)
 	}
+	s.checkCredentials(ctx)
 	s.checkPrivate(ctx)
 	s.loadStored(ctx)
 	s.checkCertificates()
@@ -135,7 +140,7 @@ func (s *Server) checkConfig() {
 		return
 	}
 	for line := range strings.Lines(s.cfg.Mistakes.Error()) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "→") {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "→") && !strings.HasSuffix(line, "in the configuration") {
 			s.base.found(step, ConfigMistake, s.cfg.Mistakes.Error(), "value", hidePasswords(line))
 			return
 		}
@@ -205,10 +210,14 @@ func (s *Server) checkHost(ctx context.Context, address string) {
 	if err != nil {
 		return // a pattern need not name a host
 	}
+	there := false
 	if d.target.Scheme == "https" {
-		d.reach(ctx)
+		there = d.reach(ctx)
 	} else if d.resolve(ctx) {
-		d.connect(ctx)
+		there = d.connect(ctx)
+	}
+	if !there {
+		s.unreachable[hostOf(address)] = true
 	}
 	s.leave(d)
 }

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/modgate/modgate/doctor"
@@ -61,7 +58,16 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 	c.Hosts = append(privateHosts(s.Private, rules), s.sharedHosts()...)
 	if len(s.Private) > 0 && s.Direct.Go != "off" {
 		c.Git = upstream.GitVersion
-		c.Fetch = func(ctx context.Context, path string) ([]string, error) { return s.tryPrivate(ctx, rules, path) }
+		c.Fetch = func(ctx context.Context, path string) (versions []string, err error) {
+			err = s.withDirect(ctx, rules, func(ctx context.Context, d *upstream.Direct) error {
+				versions, err = d.List(ctx, path)
+				return err
+			})
+			return versions, err
+		}
+		if mistakes == nil && err == nil {
+			c.Credentials = s.credentials(rules)
+		}
 	}
 	if mistakes == nil {
 		c.Shared = s.shared()
@@ -140,58 +146,4 @@ func (s *settings) storedKeys() []string {
 		return nil // what cannot be read is told of the directory
 	})
 	return keys
-}
-
-// privateHosts returns URLs of the hosts that private modules come from: those
-// of the repositories that are named, else the hosts in the patterns.
-func privateHosts(patterns []string, rules upstream.Rules) []string {
-	var hosts []string
-	add := func(address string) {
-		if !slices.Contains(hosts, address) {
-			hosts = append(hosts, address)
-		}
-	}
-	named := map[string]bool{}
-	for _, repo := range rules.Repositories {
-		u, err := url.Parse(repo.URL)
-		if err != nil || u.Host == "" || strings.ContainsAny(u.Host, "{*?") {
-			continue
-		}
-		host, _, _ := strings.Cut(repo.Match, "/")
-		named[host] = true
-		add((&url.URL{Scheme: u.Scheme, Host: u.Host}).String())
-	}
-	for _, pattern := range patterns {
-		host, _, _ := strings.Cut(pattern, "/")
-		if !named[host] && !strings.ContainsAny(host, "*?[") && strings.Contains(host, ".") {
-			add("https://" + host)
-		}
-	}
-	return hosts
-}
-
-// tryPrivate lists the versions of a private module as the server would, in a
-// directory that is removed again.
-func (s *settings) tryPrivate(ctx context.Context, rules upstream.Rules, path string) (versions []string, err error) {
-	dir, err := os.MkdirTemp("", "modgate-doctor-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	trust, err := trustPool(s.TLS.Trust)
-	if err != nil {
-		return nil, err
-	}
-	direct, err := upstream.NewDirect(upstream.DirectConfig{
-		Dir: filepath.Join(dir, "direct"), Private: s.Private.String(), Self: self, Go: s.Direct.Go,
-		Timeout: s.Direct.Timeout.std(), Trust: trust, LookupEnv: os.LookupEnv, Rules: rules,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return direct.List(ctx, path)
 }
