@@ -78,48 +78,48 @@ func TestACMEDefects(t *testing.T) {
 			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": "test.", "policies": []map[string]string{{"tag": "issue", "value": "other.example"}}})
 		}},
 		{"CAA of this CA below that of another", tlsmgr.HTTP01, "", func(a *acmeWorld) {
-			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": "a.test.", "policies": []map[string]string{{"tag": "issue", "value": "pebble.letsencrypt.org; validationmethods=http-01"}}})
+			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": a.name + ".", "policies": []map[string]string{{"tag": "issue", "value": "pebble.letsencrypt.org; validationmethods=http-01"}}})
 			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": "test.", "policies": []map[string]string{{"tag": "issue", "value": "other.example"}}})
 		}},
 		{"CAA for another challenge", tlsmgr.HTTP01, "acme-caa", func(a *acmeWorld) {
-			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": "a.test.", "policies": []map[string]string{{"tag": "issue", "value": "pebble.letsencrypt.org; validationmethods=dns-01"}}})
+			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": a.name + ".", "policies": []map[string]string{{"tag": "issue", "value": "pebble.letsencrypt.org; validationmethods=dns-01"}}})
 		}},
 		{"CAA cannot be looked up", tlsmgr.HTTP01, "acme-caa-lookup", func(a *acmeWorld) {
-			a.ca.SetDNS(a.t, "set-servfail", map[string]string{"host": "a.test."})
+			a.ca.SetDNS(a.t, "set-servfail", map[string]string{"host": a.name + "."})
 		}},
 		{"the name leads to another web server", tlsmgr.HTTP01, "acme-stranger", func(a *acmeWorld) {
-			a.names["a.test"] = "127.0.0.2"
+			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", nil)
 		}},
-		{"the name leads to nobody", tlsmgr.HTTP01, "acme-port", func(a *acmeWorld) { a.names["a.test"] = "127.0.0.3" }},
+		{"the name leads to nobody", tlsmgr.HTTP01, "acme-port", func(a *acmeWorld) { a.names[a.name] = "127.0.0.3" }},
 		{"the name leads to another TLS server", tlsmgr.TLSALPN01, "acme-stranger", func(a *acmeWorld) {
-			a.names["a.test"] = "127.0.0.2"
+			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", &tls.Config{Certificates: []tls.Certificate{a.good()}})
 		}},
 		{"TLS ends in front of it", tlsmgr.TLSALPN01, "acme-alpn", func(a *acmeWorld) {
-			a.names["a.test"] = "127.0.0.2"
+			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", &tls.Config{GetCertificate: a.run.TLSConfig().GetCertificate, NextProtos: []string{"h2"}})
 		}},
 		{"the probe arrives elsewhere", tlsmgr.HTTP01, "acme-probe acme-stranger", func(a *acmeWorld) {
-			a.names["a.test"] = "127.0.0.2"
+			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", nil)
 			a.server.ACME.Probe = true
 		}},
 		{"the CA was rebuilt", tlsmgr.HTTP01, "acme-account", func(a *acmeWorld) { a.ca.Restart(a.t) }},
 		{"the key is that of another", tlsmgr.HTTP01, "server-certificate-stored", func(a *acmeWorld) {
-			a.overwrite("a.test.key", tlstest.KeyPEM(a.t, a.good()))
+			a.overwrite(a.name+".key", tlstest.KeyPEM(a.t, a.good()))
 		}},
 		{"expired while nobody ran", tlsmgr.HTTP01, "server-certificate-expired", func(a *acmeWorld) {
 			a.down()
-			old := a.pki.Issue(tlstest.Leaf{Hosts: []string{"a.test"}, From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-time.Hour)})
-			a.overwrite("a.test.crt", tlstest.PEM(old))
-			a.overwrite("a.test.key", tlstest.KeyPEM(a.t, old))
+			old := a.pki.Issue(tlstest.Leaf{Hosts: []string{a.name}, From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-time.Hour)})
+			a.overwrite(a.name+".crt", tlstest.PEM(old))
+			a.overwrite(a.name+".key", tlstest.KeyPEM(a.t, old))
 		}},
 		{"due while nobody ran", tlsmgr.HTTP01, "server-certificate-due", func(a *acmeWorld) {
 			a.down()
-			old := a.pki.Issue(tlstest.Leaf{Hosts: []string{"a.test"}, From: time.Now().Add(-80 * 24 * time.Hour), Until: time.Now().Add(10 * 24 * time.Hour)})
-			a.overwrite("a.test.crt", tlstest.PEM(old))
-			a.overwrite("a.test.key", tlstest.KeyPEM(a.t, old))
+			old := a.pki.Issue(tlstest.Leaf{Hosts: []string{a.name}, From: time.Now().Add(-80 * 24 * time.Hour), Until: time.Now().Add(10 * 24 * time.Hour)})
+			a.overwrite(a.name+".crt", tlstest.PEM(old))
+			a.overwrite(a.name+".key", tlstest.KeyPEM(a.t, old))
 		}},
 		{"the storage is a file", tlsmgr.HTTP01, "server-storage", func(a *acmeWorld) {
 			a.down()
@@ -127,7 +127,7 @@ func TestACMEDefects(t *testing.T) {
 			a.check(os.WriteFile(a.dir, nil, 0o600))
 		}},
 		{"the CA for trials refuses the name", tlsmgr.HTTP01, "acme-staging", func(a *acmeWorld) {
-			p := tlstest.StartPebble(a.t, a.pki, tlstest.PebbleConfig{Blocked: []string{"a.test"}, HTTPAddr: a.ca.HTTPAddr, TLSAddr: a.ca.TLSAddr})
+			p := tlstest.StartPebble(a.t, a.pki, tlstest.PebbleConfig{Blocked: []string{a.name}, HTTPAddr: a.ca.HTTPAddr, TLSAddr: a.ca.TLSAddr})
 			a.server.ACME.Staging = p.Directory
 		}},
 		{"another user's storage", tlsmgr.HTTP01, "", func(a *acmeWorld) {
@@ -198,7 +198,7 @@ func TestACMELimits(t *testing.T) {
 	})
 	a.start()
 	r := a.want("acme-limited")
-	says(t, r, "The CA refuses orders for a.test until "+until.Format(time.RFC3339))
+	says(t, r, "The CA refuses orders for "+a.name+" until "+until.Format(time.RFC3339))
 	says(t, r, "1 in the last hour")
 	says(t, r, "too many certificates (5)")
 }

@@ -27,18 +27,21 @@ type acmeWorld struct {
 	ca     *tlstest.Pebble
 	keeper tlsmgr.Config // of the server
 	dir    string        // of the storage
+	name   string        // for which it has certificates
 	server *doctor.ServerConfig
 	run    *tlsmgr.Manager // nil: the server does not run
 	stop   func()
 }
 
-// newACMEWorld makes one for the name a.test. The server does not run.
+// newACMEWorld makes one for one name. The server does not run.
 func newACMEWorld(t *testing.T, challenge string) *acmeWorld {
 	w, c := serverWorld(t)
 	a := &acmeWorld{world: w, ca: tlstest.StartPebble(t, w.pki, tlstest.PebbleConfig{}), dir: filepath.Join(t.TempDir(), "tls"), server: c, stop: func() {}}
-	w.names["a.test"] = "127.0.0.1"
+	// Of its own: certmagic knows the challenges of a process by their names.
+	a.name = "a" + portOfURL(a.ca.HTTPAddr) + ".test"
+	w.names[a.name] = "127.0.0.1"
 	a.keeper = tlsmgr.Config{
-		Mode: tlsmgr.ACME, Domains: []string{"a.test"}, Storage: &certmagic.FileStorage{Path: a.dir}, Roots: w.pki.Pool(),
+		Mode: tlsmgr.ACME, Domains: []string{a.name}, Storage: &certmagic.FileStorage{Path: a.dir}, Roots: w.pki.Pool(),
 		ACME: tlsmgr.ACMEConfig{CA: a.ca.Directory, Challenge: challenge, Listen: a.ca.HTTPAddr, Profile: "default", Roots: w.pki.Pool(), Patience: 10 * time.Second},
 	}
 	c.ACME = &doctor.ACME{

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -135,6 +136,31 @@ func TestWhoLooksNamesUp(t *testing.T) {
 		}
 		if !strings.Contains(reason, test.want) || got.system != strings.HasPrefix(test.want, "system: ") || strings.Join(got.unasked, " ") != test.unasked {
 			t.Errorf("%s %q %q %q: %q, not asked: %q; want %q", test.host, test.environ, test.resolv, test.nss, reason, got.unasked, test.want)
+		}
+	}
+}
+
+// Old releases of git have holes; those of some distributions are mended without
+// a new version.
+func TestOldPrograms(t *testing.T) {
+	for _, test := range []struct {
+		git   string
+		place Place
+		want  []Code
+	}{
+		{"git version 2.51.0", Alpine, nil},
+		{"git version 2.30.2", Alpine, []Code{ProgramOld}},
+		{"git version 2.30.2", Debian, nil},
+	} {
+		s := &Server{base: &Doctor{report: &Report{}, places: []Place{test.place}, settings: &settings{version: "go1.26.8"}}}
+		s.cfg.Git = func(context.Context) (string, error) { return test.git, nil }
+		s.checkPrograms(t.Context())
+		if got := s.base.report.Codes(); !slices.Equal(got, test.want) {
+			t.Errorf("%s on %s: %v", test.git, test.place, got)
+		}
+		s.base.report, s.base.settings.version = &Report{}, "go1.24.1"
+		if s.checkPrograms(t.Context()); !slices.Contains(s.base.report.Codes(), ProgramOld) {
+			t.Error("an old go command is not told")
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/module"
@@ -242,13 +243,46 @@ func (s *Server) checkPrivate(ctx context.Context) {
 	step.saw("%d versions", len(versions))
 }
 
-// checkClock compares our clock with those of others.
+// maxClocks bounds how many hosts are asked for the time.
+const maxClocks = 6
+
+// checkClock compares our clock with those of others: hosts of the public with
+// good clocks, and those that the server has to do with.
 func (s *Server) checkClock(ctx context.Context) {
 	step := s.base.step("clock", "compared with other hosts")
 	s.base.via = s.directly()
-	if offset, sure := s.base.offset(ctx, step, nil); sure {
+	s.base.cfg.ClockURLs = s.clocks()
+	offset, sure := s.base.offset(ctx, step, nil)
+	if sure {
 		s.base.clockFound(step, offset)
 	}
+	if len(step.Seen) == 0 {
+		step.Verdict = Skip
+		step.saw("no host says what time it is")
+	}
+}
+
+// clocks returns the URLs that are asked for the time. Of the hosts of the
+// configuration only the beginning is asked for, without credentials.
+func (s *Server) clocks() []string {
+	all := slices.Clone(s.base.cfg.ClockURLs)
+	seen := map[string]bool{}
+	for _, address := range all {
+		seen[hostOf(address)] = true
+	}
+	more := slices.Concat(s.cfg.Upstreams, s.cfg.Hosts)
+	if s.cfg.ACME != nil {
+		more = append(more, s.cfg.ACME.Directory)
+	}
+	for _, address := range more {
+		u, err := url.Parse(address)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || seen[u.Host] || len(all) >= maxClocks {
+			continue
+		}
+		seen[u.Host] = true
+		all = append(all, u.Scheme+"://"+u.Host+"/")
+	}
+	return all
 }
 
 // rootsOf returns a pool of the certificates in files alone.

@@ -250,3 +250,33 @@ func TestDoctorRehearses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A disk that is almost full, and one that has room but no inodes.
+func TestDoctorOnFullDisks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a small file system")
+	}
+	w := newWorld(t)
+	for _, test := range []struct{ options, want string }{
+		{"size=64m", "server-cache-size server-disk"},
+		{"size=600m,nr_inodes=20", "server-inodes"},
+	} {
+		dir := t.TempDir()
+		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", test.options, "tmpfs", dir).CombinedOutput(); err != nil {
+			t.Skipf("cannot mount: %s", out)
+		}
+		t.Cleanup(func() { exec.Command("umount", dir).Run() })
+		flags := append(w.flags(), "--cache-dir="+dir)
+		if strings.Contains(test.options, "inodes") {
+			flags = append(flags, "--cache-max-size=100MiB")
+			for n := range 19 {
+				if err := os.WriteFile(filepath.Join(dir, string(rune('a'+n))), nil, 0o600); err != nil {
+					break
+				}
+			}
+		}
+		if got, report := examineMachine(t, nil, flags...); strings.Join(got, " ") != test.want {
+			t.Errorf("%s: found %q, want %q\n%s", test.options, got, test.want, report)
+		}
+	}
+}
