@@ -31,7 +31,7 @@ var dependencies = map[string]string{
 	"github.com/spf13/cobra":              "sub-commands and help",
 	"go.uber.org/goleak":                  "tests: no goroutine without an owner",
 	"golang.org/x/crypto":                 "ssh to private repositories",
-	"golang.org/x/net":                    "doctor: which HTTP proxy applies, by the rules of net/http",
+	"golang.org/x/net":                    "doctor: which HTTP proxy applies, by the rules of net/http; messages of DNS",
 	"golang.org/x/mod":                    "names, zips, hashes and the checksum database, as the go command has them",
 	"golang.org/x/sync":                   "errgroup",
 	"golang.org/x/sys":                    "free space, record locks",
