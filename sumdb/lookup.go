@@ -51,6 +51,7 @@ func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, e
 	if r != nil || err != nil {
 		return &found{record: r}, err
 	}
+	d.begin(ctx)
 	done, there := d.turn(ctx, recordName(path), recordPatience)
 	defer done()
 	if there {
@@ -70,6 +71,27 @@ func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, e
 	d.records.put(path, r, len(r.block))
 	d.keep(ctx, recordName(path), r.block)
 	return &found{r, true}, nil
+}
+
+// begin pins a head before the first record is asked for, if other processes
+// share the storage, one of them at a time. All need the same tiles then, at the
+// edge of the tree, of which two would each fetch some and wait for the others;
+// and what one has proven the next knows to be in its tree. Without a head the
+// first record brings one.
+func (d *DB) begin(ctx context.Context) {
+	if _, shared := d.cfg.Storage.(turner); !shared || d.heads.pinned() != nil {
+		return
+	}
+	done, _ := d.turn(ctx, "first", recordPatience)
+	defer done()
+	if d.heads.pinned() == nil {
+		if err := d.reload(ctx); err != nil { // the others may have begun
+			d.storageTrouble(latestName, d.onFork(ctx, err))
+		}
+	}
+	if _, err := d.latest(ctx); err != nil {
+		d.log.Info("no head is pinned; the first record brings one", "error", err)
+	}
 }
 
 func recordName(path string) string { return "record/" + path }

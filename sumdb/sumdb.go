@@ -86,7 +86,7 @@ type turner interface {
 // hold the turn of another one, so that two could wait for each other.
 const (
 	recordPatience = 10 * time.Second
-	tilePatience   = time.Second
+	tilePatience   = 2 * time.Second
 )
 
 // Errors of this package; test with errors.Is.

@@ -119,7 +119,7 @@ func newNemesis(t *testing.T, seed uint64) *nemesis {
 	}
 	n.args = append(n.args, "--cache-redis-mode=sentinel", "--cache-redis-master=mymaster", "--cache-redis-addr="+strings.Join(n.sentinels.Addrs, ","),
 		"--private=git.corp.example/*", "--direct-file="+c.rules, "--tls-trust="+c.git.CAFile, "--policy-file="+rules,
-		fmt.Sprintf("--cache-max-size=%d", nemesisDisk), "--cache-memory=1MiB", "--drain-delay=1s", "--cache-s3-timeout=3s", "--ttl-negative=500ms", "--ttl-list=1s")
+		fmt.Sprintf("--cache-max-size=%d", nemesisDisk), "--cache-memory=1MiB", "--drain-delay=1s", "--cache-s3-timeout=3s", "--cache-redis-timeout=1s", "--ttl-negative=500ms", "--ttl-list=1s")
 	evil := proxytest.Simple(t, "example.com/evil", "v1.0.0")
 	n.addTo(t, evil)
 	for i := range 12 {
