@@ -114,22 +114,31 @@ func loadSigner(ctx context.Context, storage certmagic.Storage, certName, keyNam
 	}
 	key, err := certmagic.PEMDecodePrivateKey(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("stored %s: %w", keyName, err)
+		return nil, nil, fmt.Errorf("stored %s: %w: %s", keyName, err, restore(keyName))
 	}
 	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(cert.PublicKey) {
-		return nil, nil, fmt.Errorf("stored %s is not the key of %s: restore them together from a backup", keyName, certName)
+		return nil, nil, fmt.Errorf("stored %s is not the key of %s: %s", keyName, certName, restore(keyName))
 	}
 	return cert, key, nil
+}
+
+// restore says what to do about what is stored under name and spoilt. It is
+// never replaced unasked: another root is one that no client trusts.
+func restore(name string) string {
+	if name == intermediateCertKey || name == intermediateKeyKey {
+		return "restore both parts of the intermediate from a backup, or delete both: the root signs another"
+	}
+	return "restore both parts of the root from a backup"
 }
 
 func parseCert(data []byte, name string) (*x509.Certificate, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, fmt.Errorf("stored %s is not PEM: restore it from a backup", name)
+		return nil, fmt.Errorf("stored %s is not PEM: %s", name, restore(name))
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("stored %s: %w", name, err)
+		return nil, fmt.Errorf("stored %s: %w: %s", name, err, restore(name))
 	}
 	return cert, nil
 }

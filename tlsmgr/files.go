@@ -44,9 +44,9 @@ func newFiles(m *Manager, pairs []Pair) (*files, error) {
 // load does nothing: newFiles has read them.
 func (f *files) load(context.Context) {}
 
-// renew reads the files of the pair now.
-func (f *files) renew(_ context.Context, name string) error {
-	return fmt.Errorf("%w: the certificates come from files, so replace those (%s)", ErrUnknownName, name)
+// renew refuses: these certificates are somebody else's to get.
+func (f *files) renew(context.Context, string) error {
+	return errors.New("tls.mode is files: replace those, and what is in them is served within seconds")
 }
 
 // run reads the files again and again until ctx ends.

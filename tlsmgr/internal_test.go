@@ -334,9 +334,21 @@ func TestInternalSpoilt(t *testing.T) {
 			t.Errorf("%s of another authority: %v", name, err)
 		}
 		storage.files[name] = []byte("junk")
-		if _, err := openAuthority(ctx, storage); err == nil {
-			t.Errorf("%s is junk: no error", name)
+		if _, err := openAuthority(ctx, storage); err == nil || !strings.Contains(err.Error(), "backup") {
+			t.Errorf("%s is junk: %v", name, err)
 		}
+	}
+	// The intermediate may be deleted, as the error says.
+	storage := newMemory()
+	before, err := openAuthority(ctx, storage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(storage.files, intermediateCertKey)
+	delete(storage.files, intermediateKeyKey)
+	after, err := openAuthority(ctx, storage)
+	if err != nil || !after.root.Equal(before.root) || after.intermediate.Equal(before.intermediate) {
+		t.Errorf("after the intermediate was deleted: %v", err)
 	}
 	if _, err := RootPEM(ctx, newMemory()); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
