@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -166,8 +167,11 @@ func TestObtain(t *testing.T) {
 					t.Errorf("%s: %v", host, err)
 				}
 			}
+			r.await(t, "the state of all is told", func() bool {
+				return !slices.ContainsFunc(r.Status(), func(s Status) bool { return s.NextAttempt.IsZero() })
+			})
 			for _, s := range r.Status() {
-				if s.Alarm != "" || s.Problem != nil || s.Failures != 0 || s.NextAttempt.IsZero() || !s.NextAttempt.Before(s.NotAfter) {
+				if s.Alarm != "" || s.Problem != nil || s.Failures != 0 || !s.NextAttempt.Before(s.NotAfter) {
 					t.Errorf("%+v", s)
 				}
 			}

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,7 @@ func (b *bench) hitsHTTPS(ctx context.Context, http2 bool) (r result, err error)
 	}
 	least := map[string]float64{} // CPU time of a server per answer, µs
 	for range b.cfg.Rounds {
+		slices.Reverse(servers) // who comes after whom matters where others work, too
 		for _, s := range servers {
 			c := loadConfig{Base: s.url, Paths: paths, Connections: b.cfg.Conns, Duration: b.cfg.Duration, Dir: b.tmp, TLS: over}
 			if !http2 {
