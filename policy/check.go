@@ -12,9 +12,9 @@ import (
 
 // Doubts returns what is allowed in a rule file and yet likely a slip: rules
 // that can never decide because of one before them, exemptions that have
-// expired by now, what is for groups if callers have none, and, if seen is not
-// nil, patterns that match none of the module paths in it.
-func (p *Policy) Doubts(now time.Time, seen []string, grouped bool) []*Mistake {
+// expired by now, groups that are not among groups, if that is not nil, and, if seen
+// is not nil, patterns that match none of the module paths in it.
+func (p *Policy) Doubts(now time.Time, seen, groups []string) []*Mistake {
 	var found []*Mistake
 	for i := range p.rules {
 		r := &p.rules[i]
@@ -25,13 +25,9 @@ func (p *Policy) Doubts(now time.Time, seen []string, grouped bool) []*Mistake {
 				break
 			}
 		}
-		if len(r.Groups) > 0 && !grouped {
-			found = append(found, &Mistake{r.Line, at + ".groups", "groups are not known yet: this rule never applies", "leave the groups out if it is for all"})
-		}
+		found = append(found, strangers(r.Line, at, r.Groups, groups)...)
 		for k, e := range r.exemptions {
-			if len(e.Groups) > 0 && !grouped {
-				found = append(found, &Mistake{e.Line, fmt.Sprintf("%s.exemptions[%d].groups", at, k), "groups are not known yet: this exemption never counts", "leave the groups out if it is for all"})
-			}
+			found = append(found, strangers(e.Line, fmt.Sprintf("%s.exemptions[%d]", at, k), e.Groups, groups)...)
 			if !now.Before(e.until) {
 				found = append(found, &Mistake{e.Line, fmt.Sprintf("%s.exemptions[%d]", at, k), fmt.Sprintf("the exemption from %s expired %s", r.Name, e.Expires), "delete it, or have it approved anew"})
 			}
@@ -46,6 +42,29 @@ func (p *Policy) Doubts(now time.Time, seen []string, grouped bool) []*Mistake {
 		}
 	}
 	return found
+}
+
+// strangers doubts those of named that are not in groups; nil: nobody knows.
+func strangers(line int, at string, named, groups []string) (found []*Mistake) {
+	for i, g := range named {
+		if groups != nil && !slices.Contains(groups, g) {
+			found = append(found, &Mistake{line, fmt.Sprintf("%s.groups[%d]", at, i), "no caller is in the group " + g, "look for a slip, or give a token that group"})
+		}
+	}
+	return found
+}
+
+// Groups returns the groups that rules and exemptions are for, sorted.
+func (p *Policy) Groups() []string {
+	var all []string
+	for i := range p.rules {
+		all = append(all, p.rules[i].Groups...)
+		for _, e := range p.rules[i].exemptions {
+			all = append(all, e.Groups...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // means reports whether one of r's patterns matches modulePath.

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func TestDoubts(t *testing.T) {
 			seen = []string{"github.com/y/x", "example.com/zz"}
 		}
 		got := ""
-		for _, m := range p.Doubts(now, seen, true) {
+		for _, m := range p.Doubts(now, seen, nil) {
 			got += fmt.Sprintf("%d %s: %s\n", m.Line, m.Path, m.Problem)
 		}
 		if test.want == "" != (got == "") || !strings.HasPrefix(got, test.want) || strings.Count(got, "\n") > 1 {
@@ -93,11 +94,16 @@ func TestDoubtsAboutGroups(t *testing.T) {
 	t.Parallel()
 	p := rules(t, "", "", policy.Rule{Line: 2, Action: "deny", Groups: []string{"ci"}, Exemptions: []policy.Exemption{
 		{Line: 5, Groups: []string{"ci"}, Reason: "r", Approver: "a", Expires: "2999-12-31"}}})
-	if found := p.Doubts(now, nil, true); len(found) != 0 {
-		t.Errorf("with groups: %v", found)
+	for _, groups := range [][]string{nil, {"dev", "ci"}} {
+		if found := p.Doubts(now, nil, groups); len(found) != 0 {
+			t.Errorf("in %v: %v", groups, found)
+		}
 	}
-	found := p.Doubts(now, nil, false)
-	if len(found) != 2 || found[0].Path != "rules[0].groups" || found[1].Path != "rules[0].exemptions[0].groups" {
-		t.Errorf("without: %v", found)
+	found := p.Doubts(now, nil, []string{"dev"})
+	if len(found) != 2 || found[0].Path != "rules[0].groups[0]" || found[1].Path != "rules[0].exemptions[0].groups[0]" || !strings.Contains(found[0].Problem, "no caller is in the group ci") {
+		t.Errorf("a slip: %v", found)
+	}
+	if groups := p.Groups(); !slices.Equal(groups, []string{"ci"}) {
+		t.Errorf("groups %v", groups)
 	}
 }

@@ -29,7 +29,8 @@ func TestMetricNames(t *testing.T) {
 	// Nobody is there, which is no reason to have other metrics.
 	i := w.start(t, "--private=git.corp.example/*", "--direct-file="+rules, "--cache-redis-addr=127.0.0.1:1",
 		"--cache-s3-bucket=none", "--cache-s3-endpoint=http://127.0.0.1:1", "--cache-s3-access-key=x", "--cache-s3-secret-key=x")
-	secure := w.start(t, "--tls-mode=internal")
+	tokens, _ := tokensFor(t, "dev")
+	secure := w.start(t, "--tls-mode=internal", "--auth-file="+tokens)
 	names := func() string {
 		_, text := get(t, i.admin+"/metrics")
 		_, more := get(t, secure.admin+"/metrics")

@@ -32,6 +32,7 @@ type Config struct {
 	SumDB     string   `key:"sumdb" default:"sum.golang.org" doc:"The checksum database as in GOSUMDB: a name, name+key, name+key and a URL behind a space, or off. With off nothing that is served has been verified."`
 	LookAhead Count    `key:"look_ahead" default:"16" doc:"How many go.mod and .info files are fetched at once before a client asks for them, because of what it has just asked for; 0 turns that off."`
 	Policy    Policy   `key:"policy"`
+	Auth      Auth     `key:"auth"`
 	Cache     Cache    `key:"cache"`
 	TTL       TTL      `key:"ttl"`
 	TLS       TLS      `key:"tls"`
@@ -48,6 +49,12 @@ type Admin struct {
 // Policy configures who may have what.
 type Policy struct {
 	File string `key:"file" doc:"File of rules that say which modules may be had and which not, with reasons. It is read again when it changes; one with mistakes keeps what was in force. Default: everything may be had."`
+}
+
+// Auth configures who asks.
+type Auth struct {
+	File     string `key:"file" doc:"File of tokens: who may ask, in which groups, and until when (docs/auth.md). It is read again when it changes; one with mistakes keeps what was in force. Default: nobody is asked who they are."`
+	Required string `key:"required" default:"true" oneof:"true false" doc:"With auth.file: refuse who shows no token. With false they are anonymous and in no group; who shows a wrong token is refused in any case."`
 }
 
 // Direct configures how private modules are fetched from their repositories.

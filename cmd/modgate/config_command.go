@@ -36,7 +36,7 @@ are not shown.`,
 			return err
 		}
 		if check {
-			if err := errors.Join(checkCertificates(&s.Config), checkRuleFile(&s.Config)); err != nil {
+			if err := errors.Join(checkCertificates(&s.Config), checkRuleFile(&s.Config), checkAuthFile(&s.Config)); err != nil {
 				return err
 			}
 			fmt.Fprintln(p.stderr, "modgate: the configuration is fine")

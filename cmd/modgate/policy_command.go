@@ -31,11 +31,11 @@ func policyCheckCommand(p *process) *cobra.Command {
 		Short: "Report mistakes and doubts in a file of rules",
 		Long: `Check reads FILE (default: policy.file) as the server would. The status is 1 if
 there are mistakes. Doubts are printed and do no harm: rules that never decide
-because of one before them, what is for groups (no caller is in one yet), exemptions that
-have expired, and patterns that match no module in the cache.`,
+because of one before them, groups that no token of auth.file is in, exemptions
+that have expired, and patterns that match no module in the cache.`,
 		Args: cobra.MaximumNArgs(1),
 	}
-	settings := addSettings(cmd, p, "policy.file", "private", "cache.dir")
+	settings := addSettings(cmd, p, "policy.file", "private", "cache.dir", "auth.file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := settings()
 		if err != nil {
@@ -64,17 +64,13 @@ func (p *process) checkRules(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	doubts := rules.Doubts(time.Now(), seenModules(ctx, s.Cache.Dir), groupsAreKnown)
+	doubts := rules.Doubts(time.Now(), seenModules(ctx, s.Cache.Dir), groupsOf(&s.Config))
 	for _, d := range doubts {
 		fmt.Fprintf(p.stdout, "doubt: %s\n", lines.describe(s.Policy.File, d))
 	}
 	fmt.Fprintf(p.stdout, "%s: %s, %s\n", s.Policy.File, counted(rules.Rules(), "rule"), counted(len(doubts), "doubt"))
 	return nil
 }
-
-// groupsAreKnown says whether a caller can be in a group: this server does not
-// authenticate callers.
-const groupsAreKnown = false
 
 // counted is a number with its noun.
 func counted(n int, noun string) string {

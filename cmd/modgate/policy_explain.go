@@ -112,6 +112,7 @@ func localExplainer(ctx context.Context, s *settings) (explainer, func() error, 
 	c := s.Config
 	c.Cache.MaxSize, c.Direct.Go = 0, "off"
 	c.Cache.S3, c.Cache.Redis = S3{}, Redis{}
+	c.Auth = Auth{}
 	clean := func() error { return nil }
 	if _, err := os.Stat(c.Cache.Dir); errors.Is(err, fs.ErrNotExist) {
 		dir, err := os.MkdirTemp("", "modgate-explain-")
@@ -183,9 +184,6 @@ func printExplanation(w io.Writer, e *policy.Explanation, all bool) {
 		fmt.Fprintf(w, " for the groups %s", strings.Join(e.Groups, ", "))
 	}
 	fmt.Fprintf(w, ": rule %s decides\n", e.Rule)
-	if len(e.Groups) > 0 && !groupsAreKnown {
-		fmt.Fprintln(w, "note: groups are not known yet: no caller is in one, and nobody gets this answer")
-	}
 	if e.Newest != "" {
 		fmt.Fprintf(w, "newest allowed: %s\n", e.Newest)
 	}

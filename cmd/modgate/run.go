@@ -56,6 +56,7 @@ Start it, and paste the line that it prints:
 		cacheCommand(p),
 		pinCommand(p),
 		policyCommand(p),
+		authCommand(p),
 		auditCommand(p),
 		configCommand(p),
 		tlsCommand(p),

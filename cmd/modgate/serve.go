@@ -32,7 +32,7 @@ func serveCommand(p *process) *cobra.Command {
 SIGTERM or SIGINT (Ctrl-C) drains: /readyz turns false, answers in progress are
 finished, then the process ends with status 0. A second signal ends it at once.
 SIGHUP looks now, and not within seconds, at the files that the configuration
-names and that may change: direct.file and policy.file. Any other change of the
+names and that may change: direct.file, policy.file and auth.file. Any other change of the
 configuration needs a restart.`,
 		Args: cobra.NoArgs,
 	}

@@ -30,14 +30,14 @@ const maxInMemory = 128 << 10
 
 // app is the proxy, put together:
 //
-//	request → access → proxy ─┬─ policy
-//	                          ├─ store:  tiered ─┬─ mem
-//	                          │                  └─ checked → limit → disk
-//	                          ├─ source: upstream chain → the world
-//	                          ├─ proofs: sumdb ──┬─ checked → limit → disk
-//	                          │                  └─ upstream chain
-//	                          └─ private: direct → repositories
-//	                             pins → files, and the bucket
+//	request → access → auth → proxy ─┬─ policy
+//	                                 ├─ store:  tiered ─┬─ mem
+//	                                 │                  └─ checked → limit → disk
+//	                                 ├─ source: upstream chain → the world
+//	                                 ├─ proofs: sumdb ──┬─ checked → limit → disk
+//	                                 │                  └─ upstream chain
+//	                                 └─ private: direct → repositories
+//	                                    pins → files, and the bucket
 //
 // Where replicas share something, a shared store stands before tiered, and takes
 // the place of checked for proofs; see openShared.
@@ -116,7 +116,11 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	requests := newRequestMetrics(proxy.Kinds())
 	registry.MustRegister(requests.Collectors()...)
 	a.base = strings.TrimSuffix("/"+strings.Trim(c.BasePath, "/"), "/")
-	a.handler = requests.count(access.Handler(server, access.Reports{
+	front, err := a.addAuth(c, server, registry, log)
+	if err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	a.handler = requests.count(access.Handler(front, access.Reports{
 		Log: log, Code: func(err error) string { return string(codeOf(err)) },
 		Observe: func(rec *access.Record, took time.Duration) {
 			requests.observe(rec, took)

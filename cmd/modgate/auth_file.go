@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/modgate/modgate/auth"
+	"github.com/modgate/modgate/policy"
+)
+
+// authFile is the file of tokens. What its fields mean is said in auth.Token.
+type authFile struct {
+	Tokens []tokenFile `yaml:"tokens"`
+}
+
+type tokenFile struct {
+	Name    string `yaml:"name"`
+	SHA256  string `yaml:"sha256"`
+	Groups  words  `yaml:"groups"`
+	Expires string `yaml:"expires"`
+}
+
+// readTokens reads the file of tokens called name. check finds what is wrong with
+// them, which is reported with lines, together with what is wrong with the file.
+func readTokens(name string, data []byte, check func([]auth.Token) error) error {
+	var f authFile
+	if err := strictYAML(name, data, &f); err != nil {
+		return err
+	}
+	tree, err := parse(data)
+	if err != nil {
+		return err
+	}
+	lines := lineFinder{tree}
+	var empty error
+	for _, m := range findEmptyKeys(tree) {
+		empty = errors.Join(empty, fmt.Errorf("%s:%d: %w", name, m.Line, &policy.Mistake{Path: m.Path, Problem: m.Problem, Advice: m.Advice}))
+	}
+	if empty != nil {
+		return empty
+	}
+	return lines.locate(name, check(f.tokens(lines)))
+}
+
+func (f *authFile) tokens(lines lineFinder) []auth.Token {
+	var all []auth.Token
+	for i, t := range f.Tokens {
+		all = append(all, auth.Token{Line: lines.line(fmt.Sprintf("tokens[%d]", i)), Name: t.Name, SHA256: t.SHA256, Groups: t.Groups, Expires: t.Expires})
+	}
+	return all
+}
+
+// checkTokens reports what is wrong with tokens.
+func checkTokens(tokens []auth.Token) error {
+	_, err := auth.New(auth.Config{Tokens: tokens})
+	return err
+}
+
+// checkAuthFile reports what is wrong with the file of tokens, if there is one.
+func checkAuthFile(c *Config) error {
+	if c.Auth.File == "" {
+		return nil
+	}
+	data, err := readBounded(c.Auth.File, maxConfigFile)
+	if err == nil {
+		err = readTokens(c.Auth.File, data, checkTokens)
+	}
+	if err != nil {
+		return fmt.Errorf("auth.file: %w", err)
+	}
+	return nil
+}
+
+// groupsOf returns the groups that tokens of the file are in; nil if there is no
+// such file, or it cannot be read: then nothing can be said about groups.
+func groupsOf(c *Config) (groups []string) {
+	if c.Auth.File == "" {
+		return nil
+	}
+	data, err := readBounded(c.Auth.File, maxConfigFile)
+	if err != nil {
+		return nil
+	}
+	err = readTokens(c.Auth.File, data, func(tokens []auth.Token) error {
+		groups = []string{}
+		for _, t := range tokens {
+			groups = append(groups, t.Groups...)
+		}
+		return checkTokens(tokens)
+	})
+	if err != nil {
+		return nil
+	}
+	return groups
+}
+
+// addAuth puts what c says about callers in front of next. The tokens are kept up
+// to date with their file.
+func (a *app) addAuth(c *Config, next http.Handler, registry *prometheus.Registry, log *slog.Logger) (http.Handler, error) {
+	if c.Auth.File == "" {
+		if groups := a.rules.now.Load().Groups(); len(groups) > 0 {
+			log.Warn("rules are for groups, and without auth.file no caller is in one: they never apply", "groups", groups)
+		}
+		return next, nil
+	}
+	var callers *auth.Auth
+	err := a.reloads.add("auth.file", c.Auth.File, func(data []byte) error {
+		return readTokens(c.Auth.File, data, func(tokens []auth.Token) (err error) {
+			if callers == nil {
+				callers, err = auth.New(auth.Config{Required: c.Auth.Required == "true", Tokens: tokens})
+				return err
+			}
+			return callers.SetTokens(tokens)
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	registry.MustRegister(callers.Collectors()...)
+	if !c.TLS.on() && !isLoopback(c.Listen) {
+		log.Warn("tokens travel in the clear: the go command sends none over plain HTTP, and whoever listens has those that other clients send", "listen", c.Listen, "remedy", "set tls.mode, or let listen be 127.0.0.1 and a proxy with TLS stand in front")
+	}
+	return callers.Handler(next), nil
+}
+
+// isLoopback reports whether nobody outside reaches address.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/modgate/modgate/auth"
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// tokensFor writes a file of tokens, one for each name, in a group of that name. It
+// returns the file and the tokens by their names.
+func tokensFor(t *testing.T, names ...string) (file string, tokens map[string]string) {
+	t.Helper()
+	text, tokens := "tokens:\n", make(map[string]string)
+	for _, name := range names {
+		tokens[name] = auth.NewToken()
+		text += tokenEntry(auth.Token{Name: name, SHA256: auth.Sum(tokens[name]), Groups: []string{name}})
+	}
+	file = filepath.Join(t.TempDir(), "tokens.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, tokens
+}
+
+// guarded is a server with TLS and tokens.
+type guarded struct {
+	*instance
+	world  *world
+	tokens map[string]string
+	root   string // file of the authority
+	client *http.Client
+}
+
+func newGuarded(t *testing.T, rules string, args ...string) *guarded {
+	t.Helper()
+	pki, dir := tlstest.New(t), t.TempDir()
+	cert, key := pki.Write(dir, "server", pki.Issue(tlstest.Leaf{}))
+	g := &guarded{world: newWorld(t), root: pki.WriteRoot(dir)}
+	file, tokens := tokensFor(t, "dev", "ci")
+	g.tokens = tokens
+	policy := filepath.Join(dir, "rules.yaml")
+	if err := os.WriteFile(policy, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.instance = g.world.start(t, append([]string{"--tls-mode=files", "--tls-files=" + cert + ":" + key, "--auth-file=" + file, "--policy-file=" + policy}, args...)...)
+	g.url = https(g.url)
+	pem, err := os.ReadFile(g.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	g.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	t.Cleanup(g.client.CloseIdleConnections)
+	return g
+}
+
+// ask sends one request with a token, "" for none.
+func (g *guarded) ask(t *testing.T, method, path, token string) (int, string, http.Header) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, g.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.SetBasicAuth("whoever", token)
+	}
+	resp, err := g.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), resp.Header
+}
+
+// goAs runs the go command as the developer whose netrc has the token, "" for none.
+func (g *guarded) goAs(t *testing.T, token string, args ...string) (string, error) {
+	t.Helper()
+	home := t.TempDir()
+	if token != "" {
+		line := "machine " + strings.TrimPrefix(g.url, "https://") + " login me password " + token + "\n"
+		if err := os.WriteFile(filepath.Join(home, ".netrc"), []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = home
+	cmd.Env = append(goEnv(home, g.url, g.world.log.Key()), "SSL_CERT_FILE="+g.root)
+	out, err := cmd.CombinedOutput()
+	return strings.ReplaceAll(string(out), g.url, "https://modgate.corp.example"), err
+}
+
+const groupRules = `
+owner: security@corp.example
+rules:
+  - {name: not-in-ci, modules: example.com/greet, versions: v1.1.0, groups: ci, action: deny, reason: it asks questions}
+`
+
+// TestGroupsEndToEnd: two developers with the same go command and other tokens get
+// what rules give to their groups, and who has none gets nothing.
+func TestGroupsEndToEnd(t *testing.T) {
+	g := newGuarded(t, groupRules)
+	var all strings.Builder
+	for _, who := range []struct {
+		name, token string
+		fine        bool
+	}{{"dev", g.tokens["dev"], true}, {"ci", g.tokens["ci"], false}, {"nobody", "", false}, {"wrong", "modgate_wrong", false}, {"dev again", g.tokens["dev"], true}} {
+		out, err := g.goAs(t, who.token, "mod", "download", "example.com/greet@v1.1.0")
+		if (err == nil) != who.fine {
+			t.Errorf("%s: %v\n%s", who.name, err, out)
+		}
+		if !who.fine {
+			fmt.Fprintf(&all, "-- %s --\n%s", who.name, regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(out, "modgate.corp.example"))
+		}
+	}
+	golden(t, filepath.Join("testdata", "auth.golden"), all.String())
+	if out, err := g.goAs(t, g.tokens["ci"], "list", "-m", "-versions", "example.com/greet"); err != nil || strings.Contains(out, "v1.1.0") || !strings.Contains(out, "v1.0.0") {
+		t.Errorf("ci sees %q, %v", out, err)
+	}
+	if out, err := g.goAs(t, g.tokens["dev"], "list", "-m", "-versions", "example.com/greet"); err != nil || !strings.Contains(out, "v1.1.0") {
+		t.Errorf("dev sees %q, %v", out, err)
+	}
+	g.await(t, `kind=(zip|info) .*status=403 .*caller=ci`)
+	g.await(t, `kind=zip .*status=200 .*caller=dev`)
+	g.await(t, `action=deny rule=not-in-ci .*caller=ci`)
+	for name, token := range g.tokens {
+		if strings.Contains(g.log(), token) {
+			t.Errorf("the token of %s is in the log", name)
+		}
+	}
+	_, text := get(t, g.admin+"/metrics")
+	if strings.Contains(text, `"ci"`) || strings.Contains(text, `"dev"`) {
+		t.Error("a label holds a caller or a group")
+	}
+}
+
+// TestEveryPathWantsAToken: what belongs to the proxy is covered, and what tells load
+// balancers how it is, is not.
+func TestEveryPathWantsAToken(t *testing.T) {
+	g := newGuarded(t, groupRules)
+	for _, path := range []string{"/", "/example.com/greet/@v/list", "/example.com/greet/@v/v1.0.0.zip", "/sumdb/log.example.com/supported", "/sumdb/log.example.com/latest", "/nothing", "/github.com/@v/list", "/%2e%2e/"} {
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			status, body, header := g.ask(t, method, path, "")
+			if status != 401 || header.Get("WWW-Authenticate") == "" || method != "HEAD" && !strings.Contains(body, "netrc") {
+				t.Errorf("%s %s without a token: %d %q", method, path, status, body)
+			}
+			if status, _, _ := g.ask(t, method, path, g.tokens["dev"]); status == 401 {
+				t.Errorf("%s %s with a token: %d", method, path, status)
+			}
+		}
+	}
+	// What git asks that checks credentials (GOAUTH=git).
+	if status, _, _ := g.ask(t, "HEAD", "/", g.tokens["dev"]); status != 200 {
+		t.Errorf("HEAD / with a token: %d", status)
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if status, _, _ := g.ask(t, "GET", path, ""); status != 200 {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	if status, _ := get(t, g.admin+"/metrics"); status != 200 {
+		t.Errorf("metrics: %d", status)
+	}
+}
+
+// TestAnonymousCallers: where no token is required, who shows none is in no group.
+func TestAnonymousCallers(t *testing.T) {
+	g := newGuarded(t, groupRules, "--auth-required=false")
+	for token, want := range map[string]int{"": 200, g.tokens["dev"]: 200, g.tokens["ci"]: 403, "modgate_wrong": 401} {
+		for range 2 {
+			if status, body, _ := g.ask(t, "GET", "/example.com/greet/@v/v1.1.0.zip", token); status != want {
+				t.Errorf("%d, want %d: %.200q", status, want, body)
+			}
+		}
+	}
+}
+
+// TestTokensAreReloaded: a good file counts at once, a bad one raises an alarm.
+func TestTokensAreReloaded(t *testing.T) {
+	file, tokens := tokensFor(t, "dev")
+	i := newWorld(t).start(t, "--auth-file="+file)
+	status := func(token string) int {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, i.url+"/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if err := os.WriteFile(file, []byte("tokens:\n  - name: dev\n    sha265: oops\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = i.cmd.Process.Signal(syscall.SIGHUP)
+	i.await(t, `tokens.yaml:\[3:5\]`)
+	if n := i.metric(t, `modgate_reload_failed{key="auth.file"}`); n != 1 || status(tokens["dev"]) != 200 {
+		t.Errorf("a bad file: alarm %v, status %d", n, status(tokens["dev"]))
+	}
+	fresh, freshTokens := tokensFor(t, "dev")
+	data, err := os.ReadFile(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = i.cmd.Process.Signal(syscall.SIGHUP)
+	until(t, "the new token counts, the old one does not", func() bool {
+		return status(freshTokens["dev"]) == 200 && status(tokens["dev"]) == 401
+	})
+}
+
+// TestAuthCommands: what auth token prints works, and mistakes name lines and never
+// a token.
+func TestAuthCommands(t *testing.T) {
+	out, err := modgate(t, "auth", "token", "ci", "--groups=build,release", "--expires=2999-12-31", "--url=https://go.corp.example:8443")
+	m := regexp.MustCompile(`(?s)(  - name: .*?\n)\n.*\nmachine go\.corp\.example:8443 login ci password (modgate_\S+)\n$`).FindStringSubmatch(out)
+	if err != nil || m == nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	file := filepath.Join(t.TempDir(), "tokens.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("tokens:\n" + m[1])
+	if out, err := modgate(t, "auth", "check", file); err != nil || !strings.HasSuffix(out, "tokens.yaml: 1 token\n") {
+		t.Errorf("%v %s", err, out)
+	}
+	if !strings.Contains(m[1], auth.Sum(m[2])) || strings.Contains(m[1], m[2]) {
+		t.Errorf("the entry %s is not for the token", m[1])
+	}
+	for text, want := range map[string]string{
+		"tokens:\n  - name: ci\n    sha256: " + m[2] + "\n": "tokens.yaml:3: tokens[0].sha256: this is not the SHA-256 of a token",
+		"tokens: []\n":            "tokens.yaml:1: tokens: the key is there and says nothing",
+		"":                        "tokens.yaml:1: tokens: there are no tokens",
+		"tokens:\n" + m[1] + m[1]: "tokens.yaml:7: tokens[1].sha256: this is also the token in line 2",
+		"tokens:\n" + strings.Replace(m[1], `["build", "release"]`, "[]", 1): "tokens[0].groups: the key is there and says nothing",
+		"token:\n" + m[1]: "unknown field",
+	} {
+		write(text)
+		_, err := modgate(t, "auth", "check", file)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), m[2]) {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
+	if _, err := modgate(t, "auth", "token", "c i"); err == nil || !strings.Contains(err.Error(), `name: "c i" is not a name`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestTokensInTheClear: the server says at its start that plain HTTP and tokens do
+// not go together.
+func TestTokensInTheClear(t *testing.T) {
+	file, _ := tokensFor(t, "dev")
+	i := newWorld(t).start(t, "--auth-file="+file, "--listen=0.0.0.0:0")
+	i.await(t, "tokens travel in the clear")
+}
+
+// TestTokensOfTheManual reads the example that docs/auth.md gives.
+func TestTokensOfTheManual(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../docs/auth.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, ok := strings.Cut(string(data), "```yaml\n")
+	example, _, ended := strings.Cut(example, "```\n")
+	if err := readTokens("docs/auth.md", []byte(example), checkTokens); !ok || !ended || err != nil {
+		t.Errorf("%v", err)
+	}
+}
