@@ -116,6 +116,8 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 		switch result {
 		case known:
 			resp.Caller, resp.Groups = t.name, t.groups
+			// A cache in front must not give it to who shows no token.
+			resp.Header()["Cache-Control"] = []string{"private, no-cache"}
 		case anonymous:
 		default:
 			resp.Kind, resp.Outcome, resp.Err = "other", access.Denied, errors.New(result+" token")

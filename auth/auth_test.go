@@ -90,6 +90,9 @@ func TestHandler(t *testing.T) {
 				t.Errorf("%s: groups %v", test.name, got.record.Groups)
 			}
 			if got.status != 401 {
+				if private := got.header.Get("Cache-Control") == "private, no-cache"; private != (test.caller != "") {
+					t.Errorf("%s: caches in front may keep it: %v", test.name, !private)
+				}
 				continue
 			}
 			if got.header.Get("WWW-Authenticate") == "" || got.header.Get("Content-Type") != "text/plain; charset=utf-8" || got.record.Outcome != access.Denied {

@@ -21,7 +21,7 @@ func (p *Policy) Doubts(now time.Time, seen, groups []string) []*Mistake {
 		at := fmt.Sprintf("rules[%d]", i)
 		for j := range i {
 			if p.rules[j].shadows(r) {
-				found = append(found, &Mistake{r.Line, at, fmt.Sprintf("%s never decides: %s in line %d has decided on all that it is for", r.Name, p.rules[j].Name, p.rules[j].Line), "move it before that rule, or delete it"})
+				found = append(found, &Mistake{r.Line, at, fmt.Sprintf("the rule %s never decides: %s in line %d has decided on all that it is for", r.Name, p.rules[j].Name, p.rules[j].Line), "move it before that rule, or delete it"})
 				break
 			}
 		}

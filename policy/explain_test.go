@@ -62,14 +62,14 @@ func TestDoubts(t *testing.T) {
 		rules []policy.Rule
 		want  string
 	}{
-		{"same", []policy.Rule{deny(1, "example.com/a"), deny(2, "example.com/a")}, "2 rules[1]: line2 never decides: line1 in line 1 has decided on all that it is for"},
-		{"wider", []policy.Rule{deny(1, "example.com/* b.example"), deny(2, "EXAMPLE.com/a/b b.example/x")}, "2 rules[1]: line2 never decides"},
-		{"everything", []policy.Rule{deny(1, ""), deny(2, "x.example", old, ci, audit)}, "2 rules[1]: line2 never decides"},
+		{"same", []policy.Rule{deny(1, "example.com/a"), deny(2, "example.com/a")}, "2 rules[1]: the rule line2 never decides: line1 in line 1 has decided on all that it is for"},
+		{"wider", []policy.Rule{deny(1, "example.com/* b.example"), deny(2, "EXAMPLE.com/a/b b.example/x")}, "2 rules[1]: the rule line2 never decides"},
+		{"everything", []policy.Rule{deny(1, ""), deny(2, "x.example", old, ci, audit)}, "2 rules[1]: the rule line2 never decides"},
 		{"narrower", []policy.Rule{deny(1, "example.com/a"), deny(2, "example.com/*")}, ""},
 		{"a part", []policy.Rule{deny(1, "example.com/a"), deny(2, "example.com/a example.com/b")}, ""},
 		{"not deciding", []policy.Rule{deny(1, "example.com/a", audit), deny(2, "example.com/a")}, ""},
 		{"some versions", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a")}, ""},
-		{"the same versions", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a", old)}, "2 rules[1]: line2 never decides"},
+		{"the same versions", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a", old)}, "2 rules[1]: the rule line2 never decides"},
 		{"some callers", []policy.Rule{deny(1, "example.com/a", ci), deny(2, "example.com/a")}, ""},
 		{"expired", []policy.Rule{deny(1, "example.com/a", expired)}, "99 rules[0].exemptions[0]: the exemption from line1 expired 2026-11-21"},
 		{"unseen", []policy.Rule{deny(1, "example.com/z Github.com/y")}, "1 rules[0].modules[0]: example.com/z matches none of the 2 modules seen here"},

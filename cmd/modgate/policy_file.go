@@ -87,6 +87,9 @@ func readRulesAt(name string, data []byte, private string) (*policy.Policy, line
 		if strings.Contains(err.Error(), "invalid header option") {
 			err = fmt.Errorf("%w\n  → put a range that begins with > into quotes: \">=v1.2.0\"", err)
 		}
+		if strings.HasSuffix(err.Error(), "of type bool") {
+			err = fmt.Errorf("%w\n  → write true or false", err)
+		}
 		return nil, lineFinder{}, err
 	}
 	if f.Default == "" && len(f.Rules) == 0 {

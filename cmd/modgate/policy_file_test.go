@@ -72,6 +72,7 @@ func TestRuleMistakesHaveLines(t *testing.T) {
 		{"default: allow", "default: maybe", `rules.yaml:2: default: "maybe"`},
 		{"name: old-toolchains", "name: no-hole", "rules.yaml:17: rules[1].name: the name no-hole is taken by the rule in line 6"},
 		{"private: false", "private: perhaps", "rules.yaml:[18:"},
+		{"private: false", "private: no way", "write true or false"},
 		{`"<v1.4.3"`, ">=v1.2.0 <v1.4.3", "put a range that begins with > into quotes"},
 		{"  - name: no-hole", "  - name: no-hole\n    name: twice", "rules.yaml:[7:5]"},
 	}
