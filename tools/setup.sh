@@ -17,6 +17,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 programs='
 gcc     gcc,libc6-dev  go test -race
 git     git            the go command, wherever a test runs it
+hg      mercurial      the tests of Mercurial repositories
 ssh     openssh-client the tests of repositories over SSH
 sshd    openssh-server the same
 redis-server redis-server,redis-tools the tests of cache/redis and tlsmgr

@@ -17,7 +17,8 @@ type directFile struct {
 		Netrc      string `yaml:"netrc"`
 		Helper     string `yaml:"helper"`
 	} `yaml:"credentials"`
-	Networks []string `yaml:"networks"`
+	Mercurial []string `yaml:"mercurial"`
+	Networks  []string `yaml:"networks"`
 }
 
 // parseDirectFile reads the rules for private modules in data, the file called
@@ -27,7 +28,7 @@ func parseDirectFile(name string, data []byte) (upstream.Rules, error) {
 	if err := strictYAML(name, data, &f); err != nil {
 		return upstream.Rules{}, err
 	}
-	r := upstream.Rules{Networks: f.Networks}
+	r := upstream.Rules{Mercurial: f.Mercurial, Networks: f.Networks}
 	for _, repo := range f.Repositories {
 		r.Repositories = append(r.Repositories, upstream.Repository(repo))
 	}

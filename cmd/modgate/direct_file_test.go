@@ -22,6 +22,7 @@ func TestDirectFileIsChecked(t *testing.T) {
 		"unknown key":    {"credentials:\n  - match: git.corp.example\n    password: canary\n    sshkey: x\n", "sshkey"},
 		"no known hosts": {"credentials:\n  - match: git.corp.example\n    ssh_key: /x\n", "known hosts"},
 		"plain http":     {"repositories:\n  - {match: git.corp.example/*, url: 'http://10.0.0.1/{1}'}\n", "http"},
+		"mercurial":      {"mercurial: ['*']\n", "pattern of module paths"},
 		"network":        {"networks: [ten]\n", "ten"},
 	} {
 		if test.text != "" {

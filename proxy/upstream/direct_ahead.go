@@ -84,7 +84,7 @@ func (a *ahead) wait(ctx context.Context, version string) {
 // fetches into a repository beside that, so that nobody waits for a lock, and
 // what comes to nothing leaves nothing.
 func (d *Direct) lookAhead(r run, m module.Version) {
-	if d.cfg.MaxAhead < 0 || r.deep {
+	if d.cfg.MaxAhead < 0 || r.deep || r.place.hg {
 		return
 	}
 	ctx, cancel := context.WithTimeout(d.life, aheadMost)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 )
 
@@ -14,7 +15,8 @@ func (r Rules) Check(private string) error {
 	return errors.Join(err, r.missing())
 }
 
-// missing reports the files that credentials name and that do not exist.
+// missing reports the files that credentials name and that do not exist, and
+// programs that rules need.
 func (r Rules) missing() error {
 	var mistakes []error
 	for i, c := range r.Credentials {
@@ -33,6 +35,11 @@ func (r Rules) missing() error {
 			if _, err := os.Stat(name); err != nil {
 				mistakes = append(mistakes, fmt.Errorf("credential %d (match %q): %w", i+1, c.Match, err))
 			}
+		}
+	}
+	if len(r.Mercurial) > 0 {
+		if _, err := exec.LookPath("hg"); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("mercurial: needs the command hg: %w", err))
 		}
 	}
 	return errors.Join(mistakes...)

@@ -35,6 +35,7 @@ type guard struct {
 	git     net.Listener
 	servers []*http.Server
 	caFile  string // of the certificate that git sees
+	cert    tls.Certificate
 	daemon  *daemon
 	wg      sync.WaitGroup
 }
@@ -48,6 +49,10 @@ func (d *Direct) openGuard(ctx context.Context, files *workFiles) (*guard, error
 	g := &guard{d: d, caFile: filepath.Join(files.root, "guard.pem")}
 	cert, err := guardCertificate(g.caFile)
 	if err != nil {
+		return nil, err
+	}
+	g.cert = cert
+	if err := os.WriteFile(filepath.Join(files.root, "hgrc"), []byte(hgrc(g.caFile)), 0o600); err != nil {
 		return nil, err
 	}
 	var lc net.ListenConfig
@@ -119,17 +124,23 @@ func (g *guard) lookup(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not for you", http.StatusProxyAuthRequired)
 	case r.Method == http.MethodConnect && r.Host == sshHost:
 		g.d.ssh.bridge(w, r, j)
+	case r.Method == http.MethodConnect && j.place.hg:
+		g.mercurial(w, r, j)
 	case r.Method == http.MethodGet && r.URL.IsAbs() && r.URL.Query().Get("go-get") == "1" && j.place.covers(r.URL.Host+strings.TrimSuffix(r.URL.Path, "/")):
-		p := j.place
-		content := p.root + " git " + p.seen
-		if p.subdir != "" {
-			content += " " + p.subdir
-		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = fmt.Fprintf(w, "<html><head><meta name=\"go-import\" content=\"%s\"></head></html>\n", html.EscapeString(content))
+		_, _ = io.WriteString(w, j.place.page())
 	default:
 		http.Error(w, "the guard allows no other requests", http.StatusForbidden)
 	}
+}
+
+// page is what the go command reads about the place.
+func (p *place) page() string {
+	content := p.root + " " + p.vcs() + " " + p.seen
+	if p.subdir != "" {
+		content += " " + p.subdir
+	}
+	return fmt.Sprintf("<html><head><meta name=\"go-import\" content=\"%s\"></head></html>\n", html.EscapeString(content))
 }
 
 // covers reports whether a path is the root or lies below.
@@ -148,7 +159,7 @@ func proxyAuth(r *http.Request) (username, password string, ok bool) {
 // sees.
 func (g *guard) passOn(w http.ResponseWriter, r *http.Request) {
 	j := g.d.jobs.get(r.Header.Get(tokenHeader))
-	if j == nil || j.place.url.Scheme != "https" {
+	if j == nil || j.place.hg || j.place.url.Scheme != "https" {
 		http.Error(w, "not for you", http.StatusForbidden)
 		return
 	}

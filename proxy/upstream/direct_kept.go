@@ -237,6 +237,10 @@ func mend(dir string, log *slog.Logger) {
 }
 
 func mendLocked(dir string, log *slog.Logger) {
+	if _, err := os.Stat(filepath.Join(dir, ".hg")); err == nil {
+		mendMercurial(dir, log)
+		return
+	}
 	config, err := os.ReadFile(filepath.Join(dir, "config"))
 	_, errObjects := os.Stat(filepath.Join(dir, "objects"))
 	if err != nil || errObjects != nil || !strings.Contains(string(config), `[remote "origin"]`) || !strings.Contains(string(config), "url =") {

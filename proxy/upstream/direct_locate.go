@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -26,6 +27,15 @@ type place struct {
 	seen   string   // URL that the go command is told, and clients read as Origin
 	url    *url.URL // where it really is
 	static bool     // the go command finds root and seen by itself
+	hg     bool     // it is a Mercurial repository, not one of git
+}
+
+// vcs is what the go command calls the system.
+func (p *place) vcs() string {
+	if p.hg {
+		return "hg"
+	}
+	return "git"
 }
 
 type found struct {
@@ -60,11 +70,11 @@ func staticRoot(modulePath string) (root, repo string, ok bool, err error) {
 			return "", "", true, troubled(notModule, nil, "a module on this host has more path elements")
 		case m == "":
 			continue
-		case k.prefix == "" && !strings.HasSuffix(m, ".git"):
-			return "", "", true, troubled(notModule, nil, "modgate fetches from git repositories alone")
+		case k.prefix == "" && !strings.HasSuffix(m, ".git") && !strings.HasSuffix(m, ".hg"):
+			return "", "", true, troubled(notModule, nil, "modgate fetches from git and Mercurial repositories alone")
 		}
 		if k.prefix == "" {
-			return m, strings.TrimSuffix(m, ".git"), true, nil
+			return m, strings.TrimSuffix(m, path.Ext(m)), true, nil
 		}
 		return m, m, true, nil
 	}
@@ -80,7 +90,16 @@ func (d *Direct) locate(ctx context.Context, modulePath string) (*place, error) 
 	}
 	static, repo, isStatic, err := staticRoot(modulePath)
 	root, u, ruleErr := d.current().repository(modulePath)
+	// A well-known host has git; else the end of the root says what it is.
+	hg := isStatic && repo != static && strings.HasSuffix(static, ".hg")
+	if !isStatic && u != nil {
+		hg = d.current().mayBeMercurial(root)
+	}
 	switch {
+	case hg && isStatic && !d.current().mayBeMercurial(static):
+		return nil, troubled(notModule, nil, notMercurial)
+	case hg && u != nil && u.Scheme != "https":
+		return nil, troubled(misconfigured, nil, "the rule for repositories has another URL than https for %s, and Mercurial is only fetched from over HTTPS", root)
 	case ruleErr != nil:
 		return nil, ruleErr
 	case u != nil && isStatic && root != static:
@@ -89,7 +108,7 @@ func (d *Direct) locate(ctx context.Context, modulePath string) (*place, error) 
 		if !isStatic {
 			repo = root
 		}
-		return &place{root: root, seen: "https://" + repo, url: u, static: isStatic}, nil
+		return &place{root: root, seen: "https://" + repo, url: u, static: isStatic, hg: hg}, nil
 	case err != nil:
 		return nil, err
 	case isStatic:
@@ -97,7 +116,7 @@ func (d *Direct) locate(ctx context.Context, modulePath string) (*place, error) 
 		if err != nil {
 			return nil, troubled(notModule, err, "not a URL")
 		}
-		return &place{root: static, seen: u.String(), url: u, static: true}, nil
+		return &place{root: static, seen: u.String(), url: u, static: true, hg: hg}, nil
 	case d.current().aboveRepositories(modulePath):
 		return nil, troubled(notModule, nil, "the rules for repositories have repositories below it, and none there")
 	}
@@ -142,13 +161,16 @@ func (d *Direct) discover(ctx context.Context, modulePath string) (*place, error
 	if err == nil {
 		err = checkRepoURL(u)
 	}
+	if err == nil && tag.vcs == "hg" && u.Scheme != "https" {
+		err = errors.New("Mercurial is only fetched from over HTTPS")
+	}
 	if err != nil {
 		return nil, troubled(forbidden, err, "its go-import tag names a repository that is not fetched: %v", cleanURLError(err))
 	}
 	if tag.subdir != "" && (!cleanSubdir(tag.subdir)) {
 		return nil, troubled(notModule, nil, "its go-import tag names a directory that is not valid")
 	}
-	return &place{root: tag.prefix, subdir: tag.subdir, seen: tag.repo, url: u}, nil
+	return &place{root: tag.prefix, subdir: tag.subdir, seen: tag.repo, url: u, hg: tag.vcs == "hg"}, nil
 }
 
 // cleanURLError leaves out of an error of package url what the server wrote.
@@ -168,6 +190,9 @@ func cleanSubdir(s string) bool {
 	}
 	return true
 }
+
+// notMercurial is for who asks for a module that a rule would allow.
+const notMercurial = "its repository is one of Mercurial, and modgate fetches from git alone; to allow it, name it under mercurial in the file of direct.file (docs/private.md)"
 
 // goImportTag is a <meta name="go-import"> element.
 type goImportTag struct{ prefix, vcs, repo, subdir string }
@@ -203,17 +228,19 @@ func (d *Direct) goImport(ctx context.Context, path, modulePath string) (goImpor
 			match = append(match, t)
 		}
 	}
-	var git []goImportTag
+	var good []goImportTag
 	for _, t := range match {
-		if t.vcs == "git" {
-			git = append(git, t)
+		if t.vcs == "git" || t.vcs == "hg" && d.current().mayBeMercurial(t.prefix) {
+			good = append(good, t)
 		}
 	}
 	switch {
-	case len(git) == 1:
-		return git[0], nil
-	case len(git) > 1:
+	case len(good) == 1:
+		return good[0], nil
+	case len(good) > 1:
 		return goImportTag{}, troubled(notModule, nil, "https://%s has several go-import tags for it", path)
+	case len(match) > 0 && match[0].vcs == "hg":
+		return goImportTag{}, troubled(notModule, nil, notMercurial)
 	case len(match) > 0:
 		return goImportTag{}, troubled(notModule, nil, "its go-import tag is for %q: modgate fetches from git repositories alone", oneLine(match[0].vcs, 20))
 	}

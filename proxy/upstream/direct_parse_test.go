@@ -140,11 +140,11 @@ func FuzzParseGoImports(f *testing.F) {
 func TestStaticRoot(t *testing.T) {
 	for path, want := range map[string]string{
 		"github.com/a/b": "github.com/a/b", "github.com/a/b/c/v2": "github.com/a/b", "github.com/a": "error", "bitbucket.org/a/b/c": "bitbucket.org/a/b",
-		"git.corp.example/x/y.git": "git.corp.example/x/y.git", "git.corp.example/x/y.git/sub/v2": "git.corp.example/x/y.git", "git.corp.example/x/y.hg": "error",
+		"git.corp.example/x/y.git": "git.corp.example/x/y.git", "git.corp.example/x/y.git/sub/v2": "git.corp.example/x/y.git", "git.corp.example/x/y.hg/sub": "git.corp.example/x/y.hg", "git.corp.example/x/y.svn": "error",
 		"git.corp.example/x/y.github": "", "git.corp.example/x/y": "", "githubb.com/a/b": "", "git.apache.org/thrift.git/lib": "git.apache.org/thrift.git",
 	} {
 		root, repo, ok, err := staticRoot(path)
-		if want := strings.TrimSuffix(root, ".git"); repo != want && !strings.HasPrefix(path, "git.apache.org") {
+		if want := strings.TrimSuffix(strings.TrimSuffix(root, ".git"), ".hg"); repo != want && !strings.HasPrefix(path, "git.apache.org") {
 			t.Errorf("%s: fetched from %q, want %q", path, repo, want)
 		}
 		got := root

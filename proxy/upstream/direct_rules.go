@@ -23,6 +23,10 @@ type Rules struct {
 	// Credentials say as whom a host is asked. Of several that match, the one
 	// with the longest prefix is taken.
 	Credentials []Credential
+	// Mercurial are the patterns (as in GOPRIVATE) of the modules that may come
+	// from Mercurial repositories, over HTTPS. Everything else comes from git
+	// alone.
+	Mercurial []string
 	// Networks (10.20.0.0/16, or one address) that names may lead to.
 	// Without them a host may have an address in a company's ranges (RFC
 	// 1918, RFC 4193, RFC 6598) only if a private pattern, a repository or a
@@ -72,6 +76,7 @@ type rules struct {
 	repositories []repositoryRule
 	credentials  []*credential
 	addresses    addressRules
+	mercurial    string // patterns, comma-separated
 }
 
 type repositoryRule struct {
@@ -129,7 +134,18 @@ func (r Rules) check(private string) (*rules, error) {
 		}
 		out.addresses.networks = append(out.addresses.networks, p.Masked())
 	}
+	for _, pattern := range r.Mercurial {
+		if _, err := path.Match(pattern, "x"); err != nil || strings.Trim(pattern, "*?/") == "" || strings.ContainsAny(pattern, ", ") {
+			mistakes = append(mistakes, fmt.Errorf("mercurial %q: want the pattern of module paths, such as hg.corp.example/*", pattern))
+		}
+	}
+	out.mercurial = strings.ToLower(strings.Join(r.Mercurial, ","))
 	return out, errors.Join(mistakes...)
+}
+
+// mayBeMercurial reports whether a module may come from a Mercurial repository.
+func (r *rules) mayBeMercurial(modulePath string) bool {
+	return module.MatchPrefixPatterns(r.mercurial, strings.ToLower(modulePath))
 }
 
 func (r Repository) check() (repositoryRule, *url.URL, error) {

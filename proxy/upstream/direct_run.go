@@ -58,7 +58,7 @@ func (d *Direct) goRun(ctx context.Context, w *work, r run, do func(context.Cont
 // are as r has them or cannot be had.
 func (d *Direct) newerRefs(ctx context.Context, r run) *refs {
 	old, err := r.refs.get(ctx)
-	if err != nil {
+	if err != nil || r.place.hg {
 		return nil
 	}
 	now, err := d.repository(r.place.url).refs(ctx, time.Now())
@@ -111,6 +111,10 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 	if ctx.Err() != nil {
 		d.mendPlace(r.place)
 		return explained(context.Cause(ctx), r.place.url.Host)
+	}
+	if err == nil && r.place.hg && r.what == runList && j.failed() != nil {
+		// The go command lists what is kept when Mercurial cannot reach the host.
+		return j.failed()
 	}
 	if err == nil {
 		return nil
@@ -177,7 +181,7 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		"HOME=" + f.home, "XDG_CONFIG_HOME=" + filepath.Join(f.home, ".config"), "XDG_CACHE_HOME=" + filepath.Join(f.home, ".cache"),
 		"TMPDIR=" + filepath.Join(w.dir, "tmp"), "LC_ALL=C", "TZ=UTC",
 
-		"GOENV=off", "GOFLAGS=-modcacherw", "GOPROXY=direct", "GOSUMDB=off", "GOTOOLCHAIN=local", "GOVCS=*:git", "GOAUTH=off", "GOWORK=off",
+		"GOENV=off", "GOFLAGS=-modcacherw", "GOPROXY=direct", "GOSUMDB=off", "GOTOOLCHAIN=local", "GOVCS=*:" + j.place.vcs(), "GOAUTH=off", "GOWORK=off",
 		"GOPATH=" + filepath.Join(w.dir, "gopath"), "GOMODCACHE=" + w.dir, "GOCACHE=" + filepath.Join(f.home, ".cache", "go-build"),
 		"HTTP_PROXY=" + proxy, "HTTPS_PROXY=" + proxy, "NO_PROXY=",
 
@@ -191,6 +195,9 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		"GIT_HTTP_LOW_SPEED_LIMIT=1", "GIT_HTTP_LOW_SPEED_TIME=" + strconv.Itoa(int(2*d.cfg.NoProgress.Seconds())+60),
 
 		helperEnv + "=" + helperGo, helperEnv + "_GO=" + d.goCmd, helperEnv + "_PID=" + pidFile,
+	}
+	if j.place.hg {
+		env = append(env, mercurialEnv(proxy, filepath.Join(f.root, "hgrc"))...)
 	}
 	if !j.place.static {
 		// The go command asks over plain HTTP what its proxy refuses over

@@ -194,7 +194,9 @@ func (d *Direct) version(ctx context.Context, m module.Version, use func(context
 		return err
 	}
 	return d.with(ctx, m, func(w *work) error {
-		if w.info == nil && w.packing == nil {
+		if p.hg {
+			w.r = run{place: p, refs: promised(new(refs))}
+		} else if w.info == nil && w.packing == nil {
 			refs, guess, err := d.refsFor(ctx, p, m.Version, asked)
 			if err != nil {
 				return err
@@ -277,7 +279,7 @@ func (d *Direct) query(ctx context.Context, p *place, r *refs, path, query strin
 		return nil, err
 	}
 	d.forgetMoved(ctx, p, r)
-	deep := query != "latest" && !semver.IsValid(query) // a branch or a commit
+	deep := !p.hg && query != "latest" && !semver.IsValid(query) // a branch or a commit
 	if err := d.ask(ctx, w, run{place: p, refs: promised(r), deep: deep}, path, query); err != nil {
 		d.discard(w)
 		return nil, err
@@ -308,6 +310,9 @@ func (d *Direct) fromRefs(ctx context.Context, question, path string, answer fun
 	p, err := d.locate(ctx, path)
 	if err != nil {
 		return remembered{}, err
+	}
+	if p.hg { // it can only be asked by a run of the go command
+		return answer(ctx, p, new(refs))
 	}
 	repo := d.repository(p.url)
 	key := p.url.String() + " " + path + " " + question

@@ -45,6 +45,8 @@ const (
 	ListRef = "ls-refs" // the list of references, in protocol version 2
 	Fetch   = "fetch"   // the transfer of objects
 	Other   = "other"
+
+	Mercurial = "hg" // anything that hg asks
 )
 
 // Request is what the server remembers of one request.
@@ -74,6 +76,7 @@ type Server struct {
 	mu       sync.Mutex // guards what follows
 	accounts []Account
 	imports  []goImport
+	hg       map[string]http.Handler       // by repository
 	faults   map[[2]string]proxytest.Fault // by repository and kind
 	seen     map[[2]string]int
 	log      []Request
@@ -192,7 +195,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	honest := http.Handler(http.NotFoundHandler())
 	user, known := s.authorize(name, r)
 	req.User = user
+	s.mu.Lock()
+	hg := s.hg[name]
+	s.mu.Unlock()
 	switch {
+	case hg != nil && r.URL.Query().Has("cmd"):
+		req.Kind, honest = Mercurial, hg
 	case r.URL.Query().Get("go-get") == "1":
 		req.Kind, req.Repo = Meta, name
 		honest = s.meta(name, known)
