@@ -65,13 +65,17 @@ func manyVersions(t *testing.T, dir string, modules, versions int, text []byte) 
 	if err := s.Put(t.Context(), oneOfMany, bytes.NewReader(text), cache.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	source := filepath.Join(dir, filepath.Dir(oneOfMany), "v0.9.0.mod") // a link would change the object
+	if err := os.WriteFile(source, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for m := range modules {
 		to := filepath.Join(dir, fmt.Sprintf("example.com/many%d/@v", m))
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		for v := range versions {
-			if err := os.Link(filepath.Join(dir, oneOfMany), filepath.Join(to, fmt.Sprintf("v1.%d.0.mod", v))); err != nil {
+			if err := os.Link(source, filepath.Join(to, fmt.Sprintf("v1.%d.0.mod", v))); err != nil {
 				t.Fatal(err)
 			}
 		}
