@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,14 +23,15 @@ func TestOneOrder(t *testing.T) {
 			f := newFleet(t, inRedis(t)...)
 			started := make(chan error, n)
 			replicas := make([]*instance, n)
+			up := make(chan string, n)
+			forward(t, f.pebble.TLSAddr, up)
 			for k := range replicas {
-				address, dir := "127.0.0.1:0", t.TempDir()
-				if k == 0 {
-					address = f.pebble.TLSAddr // where the CA comes to, whoever orders
-				}
+				dir := t.TempDir()
 				go func() {
 					var err error
-					replicas[k], err = launch(nil, dir, f.flags(address, "--tls-profile=default")...)
+					if replicas[k], err = launch(nil, dir, f.flags("127.0.0.1:0", "--tls-profile=default")...); err == nil {
+						up <- strings.TrimPrefix(replicas[k].url, "http://")
+					}
 					started <- err
 				}()
 			}
@@ -49,6 +52,33 @@ func TestOneOrder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// forward brings connections to address to the first that comes from up, as a
+// load balancer does: the CA reaches that one, whoever orders.
+func forward(t *testing.T, address string, up <-chan string) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		first := <-up
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", first)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			go func() { io.Copy(far, near); far.Close() }()
+			go func() { io.Copy(near, far); near.Close() }()
+		}
+	}()
 }
 
 // A disk that is full when the certificate comes does not lose it: it is served,
