@@ -162,7 +162,7 @@ func (d *Direct) discover(ctx context.Context, modulePath string) (*place, error
 		err = checkRepoURL(u)
 	}
 	if err == nil && tag.vcs == "hg" && u.Scheme != "https" {
-		err = errors.New("Mercurial is only fetched from over HTTPS")
+		err = errors.New("a Mercurial repository is fetched from over HTTPS alone")
 	}
 	if err != nil {
 		return nil, troubled(forbidden, err, "its go-import tag names a repository that is not fetched: %v", cleanURLError(err))
