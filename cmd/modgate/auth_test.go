@@ -276,6 +276,34 @@ func TestTokensInTheClear(t *testing.T) {
 	i.await(t, "tokens travel in the clear")
 }
 
+// TestWarmShowsItsToken: a server that asks for tokens is warmed with one, and says
+// so without.
+func TestWarmShowsItsToken(t *testing.T) {
+	g := newGuarded(t, groupRules)
+	list, secret := filepath.Join(t.TempDir(), "list"), filepath.Join(t.TempDir(), "token")
+	for name, text := range map[string]string{list: "example.com/greet@v1.0.0\n", secret: g.tokens["ci"] + "\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	warm := func(args ...string) (string, error) {
+		cmd := exec.Command("modgate", append([]string{"warm", "--url=" + g.url}, append(args, list)...)...)
+		cmd.Env = append(os.Environ(), "MODGATE_CONFIG=off", "SSL_CERT_FILE="+g.root, "OF_CI="+g.tokens["ci"])
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, ref := range []string{"file:" + secret, "env:OF_CI"} {
+		if out, err := warm("--token=" + ref); err != nil || !strings.Contains(out, " 0 failed") {
+			t.Errorf("%s: %v: %s", ref, err, out)
+		}
+	}
+	for ref, want := range map[string]string{"": "401", "env:OF_NOBODY": "OF_NOBODY is not set", g.tokens["ci"]: "write file:NAME or env:NAME"} {
+		if out, err := warm("--token=" + ref); err == nil || !strings.Contains(out, want) || strings.Contains(out, g.tokens["ci"]) {
+			t.Errorf("%s: %v: %s", want, err, out)
+		}
+	}
+}
+
 // TestTokensOfTheManual reads the example that docs/auth.md gives.
 func TestTokensOfTheManual(t *testing.T) {
 	t.Parallel()

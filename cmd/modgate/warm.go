@@ -25,7 +25,7 @@ import (
 )
 
 func warmCommand(p *process) *cobra.Command {
-	var address string
+	var address, token string
 	var concurrency int
 	cmd := &cobra.Command{
 		Use:   "warm GO.MOD | GO.SUM | LIST...",
@@ -38,6 +38,7 @@ something could not be had.`,
 	}
 	settings := addSettings(cmd, p, "listen", "base_path")
 	cmd.Flags().StringVar(&address, "url", "", "The URL of the server. Default: made from listen.")
+	cmd.Flags().StringVar(&token, "token", "", "The token that the server asks for, as file:NAME or env:NAME.")
 	cmd.Flags().IntVarP(&concurrency, "jobs", "j", 16, fmt.Sprintf("How many files to ask for at once, 1 to %d.", maxJobs))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if concurrency < 1 || concurrency > maxJobs {
@@ -55,7 +56,12 @@ something could not be had.`,
 		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return errors.New("--url: write http://host:port or https://host")
 		}
+		secret, err := readToken(token, newEnvironment(p.environ))
+		if err != nil {
+			return fmt.Errorf("--token: %w", err)
+		}
 		w := &warmer{
+			token:    secret,
 			base:     strings.TrimSuffix(address, "/"),
 			client:   newWarmClient(concurrency),
 			progress: newProgress(p.stderr, "warm", len(wants)),
@@ -75,6 +81,34 @@ something could not be had.`,
 	return cmd
 }
 
+// readToken returns the token that a reference names. The token itself is not
+// taken: whoever may list processes would see it.
+func readToken(ref string, env environment) (string, error) {
+	if ref == "" {
+		return "", nil
+	}
+	if name, ok := strings.CutPrefix(ref, "env:"); ok {
+		token := env[name]
+		if token == "" {
+			return "", fmt.Errorf("environment variable %s is not set", name)
+		}
+		return token, nil
+	}
+	name, ok := strings.CutPrefix(ref, "file:")
+	if !ok {
+		return "", errors.New("write file:NAME or env:NAME: the token itself would be seen in the list of processes")
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", fmt.Errorf("%s is empty", name)
+	}
+	return token, nil
+}
+
 // maxJobs bounds --jobs: more than this is a burden to the server and gains
 // nothing.
 const maxJobs = 256
@@ -82,6 +116,7 @@ const maxJobs = 256
 // warmer asks one server for many files.
 type warmer struct {
 	base     string
+	token    string // shown with each request; "" if there is none
 	client   *http.Client
 	progress *progress
 
@@ -174,6 +209,9 @@ func (w *warmer) fetch(ctx context.Context, want want) (int64, error) {
 		return 0, err
 	}
 	req.Header.Set("User-Agent", "modgate-warm/"+buildInfo().Version)
+	if w.token != "" {
+		req.Header.Set("Authorization", "Bearer "+w.token)
+	}
 	resp, err := w.client.Do(req)
 	if err != nil {
 		return 0, err

@@ -2,11 +2,13 @@ package tlstest
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -88,15 +90,35 @@ func (p *Process) Await(tb testing.TB, address string) {
 	tb.Fatalf("%s does not listen on %s:\n%s", p.cmd.Path, address, p.Output())
 }
 
-// Port returns a TCP port of 127.0.0.1 that was free a moment ago.
+// Ports that Port gives out: below those that the kernel gives to connections and
+// to listeners without a port, which could take one before its program does.
+const firstPort, ports = 12_000, 20_000
+
+// nextPort makes Port give out each port once, from another one on in each process.
+var nextPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(ports))
+	return n
+}()
+
+// Port returns a port of 127.0.0.1 that was free for TCP and UDP a moment ago, and
+// that it returns to nobody else.
 func Port(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 1000 {
+		port := firstPort + int(nextPort.Add(1)%ports)
+		l, err := net.Listen("tcp", Loopback(port))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		if c, err := net.ListenPacket("udp", Loopback(port)); err == nil {
+			_ = c.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	tb.Fatal("no free port")
+	return 0
 }
 
 // Loopback returns the address of a port of 127.0.0.1.
