@@ -76,7 +76,7 @@ func TestFleetLocalDisk(t *testing.T) {
 	again := float64(asked.Load() - workingZips)
 	t.Logf("%d requests; of %v for what had been fetched before, %.0f%% were answered by the disk of the replica; %v evictions; at most %d MiB on a disk of %d",
 		asked.Load(), again, 100*(again-far)/again, evicted, most>>20, workingBound>>20)
-	if evicted < workingZips || far == 0 {
+	if evicted < workingZips/2 || far == 0 {
 		t.Errorf("%v evictions, %v from the bucket: too few to prove anything", evicted, far)
 	}
 	// One that fits nowhere is served all the same.
