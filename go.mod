@@ -29,7 +29,7 @@ require (
 	github.com/spf13/cobra v1.10.2 // sub-commands, flags, help
 	go.uber.org/goleak v1.3.0 // tests: no goroutine without an owner
 	go.uber.org/zap v1.28.0 // certmagic's log lines, into ours
-	golang.org/x/crypto v0.58.0 // ssh to private repositories: host keys and refusals as values, not as the text of a child
+	golang.org/x/crypto v0.58.0 // ssh to private repositories: host keys and refusals as values, not as the text of a child; ocsp for doctor
 	golang.org/x/mod v0.42.0 // names, versions, zips, hashes, checksum database
 	golang.org/x/net v0.60.0 // doctor: which HTTP proxy applies, by the rules of net/http; messages of DNS
 	golang.org/x/sync v0.24.0 // errgroup for the parts of serve
