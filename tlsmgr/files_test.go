@@ -131,21 +131,23 @@ func TestChainTrouble(t *testing.T) {
 		roots *x509.CertPool
 		want  string
 	}{
-		"good":                           {pki.Issue(tlstest.Leaf{}), pki.Pool(), ""},
-		"good for an unknown root":       {pki.Issue(tlstest.Leaf{}), x509.NewCertPool(), ""},
-		"by the root":                    {pki.Issue(tlstest.Leaf{ByRoot: true}), pki.Pool(), ""},
-		"by an unknown root":             {pki.Issue(tlstest.Leaf{ByRoot: true}), x509.NewCertPool(), "intermediate certificate of"},
-		"intermediate missing":           {pki.Issue(tlstest.Leaf{NoIntermediate: true}), pki.Pool(), "intermediate certificate of \"CN=test intermediate\" is missing"},
-		"self-signed":                    {pki.Issue(tlstest.Leaf{SelfSigned: true}), pki.Pool(), "self-signed"},
-		"common name only":               {pki.Issue(tlstest.Leaf{NoNames: true}), pki.Pool(), "names no host"},
-		"for clients alone":              {pki.Issue(tlstest.Leaf{Client: true}), pki.Pool(), "lacks serverAuth"},
-		"not yet valid":                  {pki.Issue(tlstest.Leaf{From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}), pki.Pool(), "not valid before"},
-		"expired":                        {pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on"},
-		"something else where the CA is": {swapped, pki.Pool(), "put them in order"},
+		"good":                             {pki.Issue(tlstest.Leaf{}), pki.Pool(), ""},
+		"good for an unknown root":         {pki.Issue(tlstest.Leaf{}), x509.NewCertPool(), ""},
+		"by the root":                      {pki.Issue(tlstest.Leaf{ByRoot: true}), pki.Pool(), ""},
+		"by an unknown root":               {pki.Issue(tlstest.Leaf{ByRoot: true}), x509.NewCertPool(), "name its file under tls.trust"},
+		"intermediate missing":             {pki.Issue(tlstest.Leaf{NoIntermediate: true}), pki.Pool(), "intermediate certificate of \"CN=test intermediate\" is missing"},
+		"self-signed":                      {pki.Issue(tlstest.Leaf{SelfSigned: true}), pki.Pool(), "self-signed"},
+		"common name only":                 {pki.Issue(tlstest.Leaf{NoNames: true}), pki.Pool(), "names no host"},
+		"for clients alone":                {pki.Issue(tlstest.Leaf{Client: true}), pki.Pool(), "lacks serverAuth"},
+		"not yet valid":                    {pki.Issue(tlstest.Leaf{From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}), pki.Pool(), "not valid before"},
+		"expired":                          {pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on"},
+		"expired and intermediate missing": {pki.Issue(tlstest.Leaf{NoIntermediate: true, From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on"},
+		"something else where the CA is":   {swapped, pki.Pool(), "put them in order"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			certFile, keyFile := pki.Write(dir, "pair", c.cert)
-			m, err := New(Config{Mode: Files, Roots: c.roots, Files: []Pair{{certFile, keyFile}}})
+			var log text
+			m, err := New(Config{Mode: Files, Roots: c.roots, Files: []Pair{{certFile, keyFile}}, Logger: log.logger()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +155,24 @@ func TestChainTrouble(t *testing.T) {
 			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 				t.Errorf("%q, want %q", got, c.want)
 			}
+			if (c.want == "") != (log.String() == "") || !strings.Contains(strings.ReplaceAll(log.String(), `\"`, `"`), c.want) {
+				t.Errorf("logged %q, want %q", log.String(), c.want)
+			}
 		})
+	}
+}
+
+// A certificate that expires is told so, whatever was wrong with it before.
+func TestExpiryIsTold(t *testing.T) {
+	pki := tlstest.New(t)
+	cert := pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)})
+	cert.Leaf, _ = x509.ParseCertificate(cert.Certificate[0])
+	expired := expiredText(cert.Leaf)
+	for before, want := range map[string]string{"": expired, expired: expired, "not reloaded": expired + "; not reloaded"} {
+		s := Status{Alarm: before}
+		if s.describe(&cert); s.Alarm != want {
+			t.Errorf("after %q: %q, want %q", before, s.Alarm, want)
+		}
 	}
 }
 

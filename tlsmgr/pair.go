@@ -137,14 +137,16 @@ func chainTrouble(cert *tls.Certificate, roots *x509.CertPool) string {
 	if err != nil {
 		return err.Error()
 	}
-	leaf := chain[0]
+	leaf, now := chain[0], time.Now()
+	if now.After(leaf.NotAfter) {
+		return expiredText(leaf)
+	}
 	if len(leaf.DNSNames)+len(leaf.IPAddresses) == 0 {
 		return "the certificate names no host (no subjectAltName): clients refuse it"
 	}
 	if !forServers(leaf) {
 		return "the certificate is not for servers (its extended key usage lacks serverAuth): clients refuse it"
 	}
-	now := time.Now()
 	if now.Before(leaf.NotBefore) {
 		return "the certificate is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339) + ", or the clock of this machine is behind"
 	}
@@ -163,7 +165,11 @@ func chainTrouble(cert *tls.Certificate, roots *x509.CertPool) string {
 	case isSelfSigned(last) || last.IsCA:
 		return "" // of a private authority
 	}
-	return fmt.Sprintf("the intermediate certificate of %q is missing in the file, unless it is itself what clients trust: append it", last.Issuer)
+	return fmt.Sprintf("the intermediate certificate of %q is missing in the file: append it; if that is itself the root that clients trust, name its file under tls.trust", last.Issuer)
+}
+
+func expiredText(leaf *x509.Certificate) string {
+	return "the certificate expired on " + leaf.NotAfter.UTC().Format(time.RFC3339) + ": clients refuse it until it is replaced"
 }
 
 // forServers reports whether clients take the certificate for one of a server.

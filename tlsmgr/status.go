@@ -3,6 +3,7 @@ package tlsmgr
 import (
 	"crypto/tls"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -43,7 +44,12 @@ func (s *Status) describe(cert *tls.Certificate) {
 	s.Issuer = leaf.Issuer.String()
 	s.Serial = fmt.Sprintf("%x", leaf.SerialNumber)
 	s.NotBefore, s.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
-	if now := time.Now(); s.Alarm == "" && now.After(leaf.NotAfter) {
-		s.Alarm = "the certificate expired on " + leaf.NotAfter.UTC().Format(time.RFC3339) + ": clients refuse it until it is replaced"
+	expired := expiredText(leaf)
+	switch {
+	case !time.Now().After(leaf.NotAfter), strings.Contains(s.Alarm, expired):
+	case s.Alarm == "":
+		s.Alarm = expired
+	default: // what was wrong before is no reason to be silent on this
+		s.Alarm = expired + "; " + s.Alarm
 	}
 }
