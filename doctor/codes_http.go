@@ -34,7 +34,7 @@ var httpTable = []Entry{
 		[]Remedy{{Do: "the text of the answer says which rule; ask who runs the proxy"}}},
 	{NotAProxy, Fail, "{url} is no module proxy: it answers 404 to everything", "404 Not Found",
 		"The path is wrong (a base path is missing or too much), or another program is there.",
-		[]Remedy{{Do: "open {url} in a browser: modgate shows how to use it"}, {Do: "on the server: modgate config | grep base_path"}}},
+		[]Remedy{{Do: "open {url} in a browser: modgate shows how to use it"}, {Do: "on the server: modgate env prints the GOPROXY for clients"}, {Do: "on the server: modgate config | grep base_path"}}},
 	{ServerError, Fail, "{host} is in trouble: {value}", "",
 		"The proxy, its upstream, or a load balancer in front of it fails.",
 		[]Remedy{{Do: "on the server: modgate doctor --server, and its log"}}},

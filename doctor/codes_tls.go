@@ -41,7 +41,7 @@ var tlsTable = []Entry{
 		"The clock of the authority that issued it is ahead, or the certificate was installed early.",
 		[]Remedy{{Do: "wait, or issue it anew with the right time"}}},
 	{IssuerExpired, Fail, "An authority in the chain of {host} has expired: {value}", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid",
-		"The server's own certificate is valid, but one that it hangs on is not.",
+		"Clients accept the server's own certificate only while the one that it hangs on is valid too.",
 		[]Remedy{{Do: "replace the intermediate certificate on the server by the current one of the same authority"}, {Do: "if it is a root of this machine: update the package ca-certificates"}}},
 	{ClockWrong, Fail, "The clock of this machine is wrong by {value}", "x509: certificate has expired or is not yet valid",
 		"Other machines agree on another time. Certificates are valid for a span of time; with a wrong clock good ones look expired or not yet valid.",

@@ -167,6 +167,9 @@ func certificateDefects() []defect {
 			w.config.ClockURLs = []string{w.plain(http.NotFoundHandler())}
 			return w.secure(w.good())
 		}},
+		{name: "expired before its authority was made anew", want: "tls-expired", mute: true, start: leaf(tlstest.Leaf{
+			ByRoot: true, From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-25 * time.Hour),
+		})},
 		{name: "issuer expired", want: "tls-issuer-expired", start: func(w *world) string {
 			old := w.authority("old intermediate", w.pki.Root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })
 			cert := w.issue(old, func(*x509.Certificate) {})
@@ -323,6 +326,12 @@ func answerDefects() []defect {
 			return url
 		}},
 		{name: "404 to everything", want: "http-not-a-proxy", start: status(404, "404 page not found")},
+		{name: "a base path that the proxy does not have", want: "http-not-a-proxy", mute: true, start: func(w *world) string {
+			w.config.Module = module.Version{}
+			return w.answers(func(out http.ResponseWriter, r *http.Request) {
+				http.Error(out, "not found: not a path of the GOPROXY protocol: \""+strings.TrimPrefix(r.URL.Path, "/")+"\"", http.StatusNotFound)
+			}) + "/modules"
+		}},
 		{name: "429", want: "http-too-many", start: status(429, "slow down")},
 		{name: "503", want: "http-server-error", start: status(503, "upstream is down")},
 		{name: "418", want: "http-status", start: status(418, "teapot")},

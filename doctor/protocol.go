@@ -92,12 +92,18 @@ func (d *Doctor) ask(ctx context.Context, s *Step, path string, also io.Writer, 
 	return true
 }
 
+// notProtocol is in modgate's answer to a path that is no request of the
+// protocol, as below a base path that it does not have.
+const notProtocol = "not a path of the GOPROXY protocol"
+
 // absent tells a module that is not there from a proxy that is not there.
 func (d *Doctor) absent(ctx context.Context, s *Step, a *answer) {
 	m, known := d.cfg.Module, wellKnown()
-	// A proxy knows what was asked for.
-	isProxy := a.kind == "text/plain" && strings.Contains(string(a.body), m.Path)
-	if !isProxy && m != known {
+	text := string(a.body)
+	// A proxy knows what was asked for; modgate says so of what is none of its paths.
+	stranger := strings.Contains(text, notProtocol)
+	isProxy := a.kind == "text/plain" && !stranger && strings.Contains(text, m.Path)
+	if !isProxy && !stranger && m != known {
 		other := d.fetch(ctx, known.Path+"/@v/"+known.Version+".mod", nil)
 		isProxy = other.err == nil && other.status == http.StatusOK
 	}
