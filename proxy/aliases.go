@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/mod/module"
@@ -59,8 +60,10 @@ func (a *aliases) clear() {
 }
 
 // aliasesOf returns those of versions, tagged ones of the same module, that are
-// the commit of the pseudo-version of req. Nobody changes the result. whole says
-// that each of them could be looked at.
+// the commit of the pseudo-version of req. Nobody changes the result. One that the
+// list names and whose .info cannot be had is an error, a tagError: it may be that
+// commit. whole says that each could be looked at; what is not listed and does not
+// exist is no tag.
 func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) (tags []string, whole bool, err error) {
 	key := aliasKey(req.mod, versions)
 	if tags, ok := s.aliases.get(key); ok {
@@ -83,13 +86,14 @@ func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) 
 	for _, version := range versions {
 		group.Go(func() error {
 			body, err := s.read(ctx, req.sibling(KindInfo, version))
+			absent := errors.Is(err, fs.ErrNotExist) && !s.listed(ctx, req, version)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case errors.Is(err, fs.ErrNotExist), isRefused(err):
-				whole = false // listed, and yet nothing that anybody could have now
+			case absent:
+				whole = false // it may be there tomorrow
 			case err != nil:
-				return err
+				return &tagError{version, err}
 			case sameCommit(body, rev, at):
 				tags = append(tags, version)
 			}
@@ -104,4 +108,28 @@ func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) 
 		s.aliases.put(key, tags)
 	}
 	return tags, whole, nil
+}
+
+// tagError says that nobody can tell of which commit a refused tag is.
+type tagError struct {
+	tag string
+	err error
+}
+
+func (e *tagError) Error() string {
+	return "the commit of the refused tag " + e.tag + ": " + e.err.Error()
+}
+func (e *tagError) Unwrap() error { return e.err }
+
+// Refused implements what isRefused looks for: to try again soon does not help
+// where there is an answer, which is no.
+func (e *tagError) Refused() bool { return errors.Is(e.err, fs.ErrNotExist) || isRefused(e.err) }
+
+// Public is what a client reads of it.
+func (e *tagError) Public() string {
+	why, _, _ := strings.Cut(publicText(e.err, "refused"), "\n")
+	if errors.Is(e.err, fs.ErrNotExist) {
+		why = "it is listed, and yet not found"
+	}
+	return "the commit of the refused tag " + e.tag + " (" + why + ")"
 }

@@ -121,8 +121,13 @@ func (s *Server) knows(ctx context.Context, req request) bool {
 			return true
 		}
 	}
+	return s.listed(ctx, req, req.mod.Version)
+}
+
+// listed reports whether the stored list of the module of req names version.
+func (s *Server) listed(ctx context.Context, req request, version string) bool {
 	list, _ := s.load(ctx, req.sibling(kindList, ""))
-	return slices.Contains(strings.Fields(string(list.body)), req.mod.Version)
+	return slices.Contains(strings.Fields(string(list.body)), version)
 }
 
 // heed does what v says to the answer, and reports whether there may be one.

@@ -77,3 +77,45 @@ func TestIncompatibleIsNoWayAround(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadableTagIsNoWayAround: a refused tag of which nobody can tell the
+// commit may be that of any pseudo-version of its module, unless it is no tag.
+func TestUnreadableTagIsNoWayAround(t *testing.T) {
+	t.Parallel()
+	const info, zip = "/example.com/m/@v/v1.1.0.info", "/example.com/m/@v/" + aliasOf + ".zip"
+	for _, test := range []struct {
+		status int
+		says   string
+	}{
+		{403, "do: have the upstream give them, or ask for an exemption"},
+		{404, "the commit of the refused tag v1.1.0 (it is listed, and yet not found)"},
+		{410, "the commit of the refused tag v1.1.0 (it is listed, and yet not found)"},
+		{500, "do: try again in a moment"},
+	} {
+		mods := append(versions(t, "example.com/m", "", "v1.0.0", "v1.1.0", "v1.2.0"), proxytest.Simple(t, "example.com/m", aliasOf))
+		w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"v1.1.0"}, Action: deny})}, mods...)
+		w.up.SetFile(info, taggedInfo("v1.1.0"))
+		for _, up := range []*proxytest.Server{w.up, w.up2} {
+			up.SetFault(info, proxytest.Status(test.status, "taken down"))
+		}
+		for range 2 {
+			w.wantNo(w.get(zip), 503, access.Trouble, test.says)
+		}
+		if a := w.get("/example.com/m/@v/v1.2.0.zip"); a.status != 200 {
+			t.Errorf("%d: a tag of its own name: %d", test.status, a.status)
+		}
+	}
+	// Stored once, and known to no source any more.
+	gone := proxytest.Simple(t, "example.com/m", "v1.1.0")
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Versions: []string{"v1.1.0"}, Action: deny})}, gone, proxytest.Simple(t, "example.com/m", aliasOf))
+	if a := w.get("/example.com/m/@v/v1.1.0.mod"); a.status != 200 {
+		t.Fatalf("its go.mod: %d", a.status)
+	}
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault(info, proxytest.Status(404, "not found"))
+		up.SetFault(listPath, proxytest.Status(404, "not found"))
+	}
+	if a := w.get(zip); a.status != 200 {
+		t.Errorf("what is not listed and does not exist closes the module: %d %s", a.status, a.text())
+	}
+}
