@@ -55,6 +55,17 @@ func (s *Store) each(ctx context.Context, prefix string, classes bool) iter.Seq2
 // pages yields what is listed, without classes.
 func (s *Store) pages(ctx context.Context, prefix string) iter.Seq2[[]cache.Entry, error] {
 	return func(yield func([]cache.Entry, error) bool) {
+		for page, err := range s.keys(ctx, prefix) {
+			if !yield(s.entries(page), err) {
+				return
+			}
+		}
+	}
+}
+
+// keys yields whatever begins with prefix. An error ends it.
+func (s *Store) keys(ctx context.Context, prefix string) iter.Seq2[[]types.Object, error] {
+	return func(yield func([]types.Object, error) bool) {
 		if prefix != "" && !fs.ValidPath(strings.TrimSuffix(prefix, "/")) {
 			return // no name starts so
 		}
@@ -69,7 +80,7 @@ func (s *Store) pages(ctx context.Context, prefix string) iter.Seq2[[]cache.Entr
 				yield(nil, err)
 				return
 			}
-			if !yield(s.entries(out.Contents), nil) || !aws.ToBool(out.IsTruncated) {
+			if !yield(out.Contents, nil) || !aws.ToBool(out.IsTruncated) {
 				return
 			}
 			in.ContinuationToken = out.NextContinuationToken

@@ -9,7 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
+	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/modgate/modgate/cache"
 )
@@ -28,6 +32,24 @@ func recordName(name string) string { return ".records/" + name }
 func (s *Store) Record(ctx context.Context, name string) ([]byte, error) {
 	data, _, err := s.record(ctx, name)
 	return data, err
+}
+
+// Records yields the names of the records that begin with prefix. An error ends
+// the sequence.
+func (s *Store) Records(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for page, err := range s.keys(ctx, recordName(prefix)) {
+			if err != nil {
+				yield("", fmt.Errorf("list records %s: %w", prefix, err))
+				return
+			}
+			for _, o := range page {
+				if !yield(strings.TrimPrefix(aws.ToString(o.Key), s.prefix+recordName("")), nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // SwapRecord stores a record if it is still old, nil for absent; else the error

@@ -37,7 +37,9 @@ with --keep too: whatever is found wrong there is put aside by who reads it.
 A server that runs does the same in the background (cache.scrub.rate).
 
 With --online the hashes are compared with the checksum database, which also
-proves files that another program has put into the directory.
+proves files that another program has put into the directory. Nobody is asked
+about a private module: one that a pattern of private matches, or of which the
+cache has a pin or the repository. Run it with the patterns of the server.
 
 The status is 1 if anything was wrong.`,
 		Args: cobra.NoArgs,
@@ -63,7 +65,7 @@ The status is 1 if anything was wrong.`,
 		defer a.close() // before the store
 		if online {
 			v.workers *= 8 // most of them wait
-			if v.verifier, err = a.openVerifier(&s.Config, store); err != nil {
+			if v.verifier, err = a.openVerifier(cmd.Context(), p, &s.Config, store); err != nil {
 				return err
 			}
 		}
@@ -91,14 +93,21 @@ The status is 1 if anything was wrong.`,
 }
 
 // openVerifier returns the checksum database that c names, with its records in
-// store.
-func (a *app) openVerifier(c *Config, store cache.Store) (proxy.Verifier, error) {
+// store. It is asked about nothing that is private by c or by what is kept.
+func (a *app) openVerifier(ctx context.Context, p *process, c *Config, store cache.Store) (proxy.Verifier, error) {
 	if c.SumDB == "off" {
 		return nil, errors.New("--online needs a checksum database: sumdb is off")
 	}
 	rules, err := policy.New(policy.Config{Private: c.Private.String()})
 	if err != nil {
 		return nil, err
+	}
+	kept, err := readFleetPrivate(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("%w\n  → --online asks nobody unless it is known what is private; mend that, or go without --online", err)
+	}
+	if text := kept.warning(rules.IsPrivate); text != "" {
+		fmt.Fprintf(p.stderr, "modgate: warning: %s\n", text)
 	}
 	log := slog.New(slog.DiscardHandler)
 	chain, err := a.openSource(c, prometheus.NewRegistry(), log)
@@ -110,7 +119,7 @@ func (a *app) openVerifier(c *Config, store cache.Store) (proxy.Verifier, error)
 		return nil, err
 	}
 	a.closers = append(a.closers, db.Close)
-	return db, nil
+	return publicOnly{db, rules.IsPrivate, kept}, nil
 }
 
 // verifyTiers verifies one tier after the other.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,6 +111,15 @@ func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask ask
 // nothing shared with other replicas.
 func localExplainer(ctx context.Context, s *settings) (explainer, func() error, error) {
 	c := s.Config
+	own := c
+	if len(c.Private) > 0 {
+		own.Cache.S3 = S3{} // who names patterns need not reach the bucket
+	}
+	kept, err := readFleetPrivate(ctx, &own)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Private = append(slices.Clone(c.Private), kept.patterns()...)
 	c.Cache.MaxSize, c.Direct.Go = 0, "off"
 	c.Cache.S3, c.Cache.Redis = S3{}, Redis{}
 	c.Auth = Auth{}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/mod/module"
 
 	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/disk"
@@ -32,9 +31,12 @@ type scrubber struct {
 	c        Scrub
 	tiers    []scrubbed
 	spools   cache.Spooler
-	verifier proxy.Verifier
-	log      *slog.Logger
-	m        scrubMetrics
+	verifier proxy.Verifier // nil: nobody is asked
+	private  func(path string) bool
+	// kept returns what is known here to be private.
+	kept func(ctx context.Context) (*keptPrivate, error)
+	log  *slog.Logger
+	m    scrubMetrics
 }
 
 // scrubbed is a tier, and where its progress is kept.
@@ -45,14 +47,12 @@ type scrubbed struct {
 }
 
 // addScrub has the directory d, and the bucket if there is one, looked at.
-func (a *app) addScrub(c Scrub, d *disk.Store, verifier proxy.Verifier, registry *prometheus.Registry, log *slog.Logger) {
+func (a *app) addScrub(c Cache, d *disk.Store, verifier proxy.Verifier, registry *prometheus.Registry, log *slog.Logger) {
 	if a.near == nil {
 		a.near = a.store
 	}
-	s := &scrubber{c: c, spools: d, log: log}
-	if verifier != nil {
-		s.verifier = publicOnly{verifier, a.rules.IsPrivate}
-	}
+	s := &scrubber{c: c.Scrub, spools: d, verifier: verifier, private: a.rules.IsPrivate, log: log}
+	s.kept = func(ctx context.Context) (*keptPrivate, error) { return readKeptPrivate(ctx, c.Dir, a.bucket) }
 	s.m.init()
 	registry.MustRegister(s.m.all()...)
 	directory := a.directoryTier(d)
@@ -63,23 +63,9 @@ func (a *app) addScrub(c Scrub, d *disk.Store, verifier proxy.Verifier, registry
 			s.tiers = append(s.tiers, scrubbed{tier: t, marks: a.bucket, sorted: true})
 		}
 	}
-	if c.Rate > 0 && c.Every > 0 {
+	if c.Scrub.Rate > 0 && c.Scrub.Every > 0 {
 		a.background = append(a.background, s.run)
 	}
-}
-
-// publicOnly asks a checksum database about what it may be told.
-type publicOnly struct {
-	proxy.Verifier
-	private func(path string) bool
-}
-
-// Verify implements proxy.Verifier.
-func (p publicOnly) Verify(ctx context.Context, m module.Version, kind, hash string) error {
-	if p.private(m.Path) {
-		return fs.ErrNotExist
-	}
-	return p.Verifier.Verify(ctx, m, kind, hash)
 }
 
 // Times of a scrubber. A mark that nobody has touched for scrubLost is of a
@@ -169,9 +155,17 @@ func (s *scrubber) scrub(ctx context.Context, t scrubbed) error {
 	if err := s.keep(ctx, t, m); err != nil {
 		return err
 	}
+	verifier := s.verifier
+	if verifier != nil {
+		kept, err := s.kept(ctx)
+		if err != nil {
+			return err
+		}
+		verifier = publicOnly{verifier, s.private, kept}
+	}
 	var last atomic.Pointer[string]
 	v := &verification{
-		tier: t.tier, spools: s.spools, verifier: s.verifier, pace: &pace{rate: int64(s.c.Rate)}, workers: 1,
+		tier: t.tier, spools: s.spools, verifier: verifier, pace: &pace{rate: int64(s.c.Rate)}, workers: 1,
 		after: m.After, seen: func(name string) { last.Store(&name) },
 	}
 	done := make(chan error, 1)

@@ -65,6 +65,7 @@ func serve(ctx context.Context, s *settings, stderr io.Writer) error {
 		return err
 	}
 	v.announce(stderr)
+	v.warnOfPins(ctx)
 	return v.run(ctx)
 }
 
@@ -135,6 +136,20 @@ func (v *service) listen(ctx context.Context, registry *prometheus.Registry) (er
 	v.private = newServer(v.admin.handler(), v.log)
 	v.privateAddr, err = listen(ctx, "admin.listen", v.settings.Admin.Listen)
 	return err
+}
+
+// warnOfPins says so where private modules are kept and no pattern names them any
+// more: requests for them are passed on to the public.
+func (v *service) warnOfPins(ctx context.Context) {
+	if len(v.settings.Private) > 0 {
+		return
+	}
+	kept, err := readKeptPrivate(ctx, v.settings.Cache.Dir, nil)
+	if err != nil {
+		v.log.Warn("it cannot be told whether private modules are kept here", "error", err)
+	} else if n := len(kept.pinned); n > 0 {
+		v.log.Warn("private names no pattern, and this cache has pins of private modules: their names are told to the upstream when somebody asks for them; set private", "modules", n)
+	}
 }
 
 // closeListeners closes those that are open.

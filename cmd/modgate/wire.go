@@ -105,7 +105,7 @@ func wire(ctx context.Context, c *Config, registry *prometheus.Registry, log *sl
 	if err := a.addPrivate(&p, c, registry); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
-	a.addScrub(c.Cache.Scrub, d, p.Verifier, registry, log)
+	a.addScrub(c.Cache, d, p.Verifier, registry, log)
 	server, err := proxy.New(p)
 	if err != nil {
 		return nil, errors.Join(err, a.close())

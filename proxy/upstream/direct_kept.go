@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -38,6 +39,34 @@ func (d *Direct) kept(p *place) string {
 		}
 	}
 	return ""
+}
+
+// KeptRepositories returns the URLs, as the go command knows them, of the
+// repositories that a Direct with this DirectConfig.Dir keeps or has kept: where
+// private modules come from. A directory that is not there keeps none.
+func KeptRepositories(dir string) ([]string, error) {
+	vcs := filepath.Join(dir, "vcs")
+	entries, err := os.ReadDir(vcs)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var urls []string
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".info") {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(vcs, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // dropped meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if _, url, ok := strings.Cut(strings.TrimSpace(string(data)), ":"); ok {
+			urls = append(urls, url)
+		}
+	}
+	return urls, nil
 }
 
 // forgetMoved removes tags from the kept repository that point elsewhere than
