@@ -2,10 +2,12 @@ package sumdb_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/modgate/modgate/sumdb"
@@ -239,6 +241,56 @@ func TestMirrorRottenTile(t *testing.T) {
 	if rec := get(t, newMirror(t, newDB(t, log, storage)), "sum.test/db/"+path); rec.Code != 200 || !bytes.Equal(rec.Body.Bytes(), good) {
 		t.Errorf("without its parent: %d", rec.Code)
 	}
+}
+
+// held is a storage whose first Get of name returns once on is closed.
+type held struct {
+	*sumdbtest.Storage
+	name        string
+	taken       atomic.Bool
+	reached, on chan struct{}
+}
+
+func (h *held) Get(ctx context.Context, name string) ([]byte, error) {
+	data, err := h.Storage.Get(ctx, name)
+	if strings.HasSuffix(name, h.name) && h.taken.CompareAndSwap(false, true) {
+		close(h.reached)
+		<-h.on
+	}
+	return data, err
+}
+
+// A rotten tile is read, and while it is on its way another lookup proves the
+// right one: the proofs that follow are of that one, and it is what is served.
+func TestRottenTileComesLate(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 300)
+	add(log, mod(1), mod(2), mod(3))
+	log.Fill(400)
+	storage := sumdbtest.NewStorage()
+	verify(t, newDB(t, log, storage), mod(3))
+	const tile = "tile/8/0/001"
+	good, err := storage.Get(t.Context(), "sumdb/sum.test/db/"+tile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(good)
+	bad[7] ^= 1
+	storage.Set("sumdb/sum.test/db/"+tile, bad)
+	slow := &held{Storage: storage, name: tile, reached: make(chan struct{}), on: make(chan struct{})}
+	d := newDB(t, log, slow)
+	first := make(chan error, 1)
+	go func() { first <- verifyErr(t.Context(), d, mod(1)) }()
+	<-slow.reached
+	err = verifyErr(t.Context(), d, mod(2))
+	close(slow.on)
+	if err := errors.Join(err, <-first); err != nil {
+		t.Fatal(err)
+	}
+	if rec := get(t, newMirror(t, d), "sum.test/db/"+tile); rec.Code != 200 || !bytes.Equal(rec.Body.Bytes(), good) {
+		t.Errorf("%d, the right tile: %t, the rotten one: %t", rec.Code, bytes.Equal(rec.Body.Bytes(), good), bytes.Equal(rec.Body.Bytes(), bad))
+	}
+	wantStored(t, log, storage)
 }
 
 // A stored head that does not verify is not forgotten in favour of a new one.

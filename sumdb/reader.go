@@ -32,7 +32,8 @@ type reader struct {
 	discard bool
 
 	mu      sync.Mutex
-	kept    map[tlog.Tile][]byte   // read from the storage, proven by the end
+	kept    map[tlog.Tile][]byte   // read from the storage, perhaps for no proof
+	proven  map[tlog.Tile][]byte   // those of kept that a proof was made with
 	joined  map[tlog.Tile]*arrival // arriving or arrived
 	fetched map[tlog.Tile]bool     // came from the remote
 	partial map[tlog.Tile]error    // why a partial tile could not be fetched, by its full tile
@@ -43,6 +44,7 @@ func (d *DB) reader(ctx context.Context, from source) *reader {
 	return &reader{
 		db: d, ctx: ctx, from: from,
 		kept:    make(map[tlog.Tile][]byte),
+		proven:  make(map[tlog.Tile][]byte),
 		joined:  make(map[tlog.Tile]*arrival),
 		fetched: make(map[tlog.Tile]bool),
 		partial: make(map[tlog.Tile]error),
@@ -50,8 +52,10 @@ func (d *DB) reader(ctx context.Context, from source) *reader {
 }
 
 // close ends the reader. proven says that every proof it was used for has
-// succeeded, and so that its tiles are those of the log. Only the first close
-// counts: a deferred close(false) is for errors and panics on the way.
+// succeeded, and so that the tiles in these proofs are those of the log. Others
+// it may have read are not: while it read one from the storage, another reader
+// may have put the right one into memory, and the proof took that. Only the first
+// close counts: a deferred close(false) is for errors and panics on the way.
 func (r *reader) close(proven bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -63,8 +67,10 @@ func (r *reader) close(proven bool) {
 	}
 	clear(r.joined)
 	if proven && !r.discard {
-		for t, data := range r.kept {
-			r.db.tiles.memory.put(t.Path(), data, len(data))
+		for t, data := range r.proven {
+			if _, ok := r.db.tiles.memory.get(t.Path()); !ok {
+				r.db.tiles.memory.put(t.Path(), data, len(data))
+			}
 		}
 	}
 }
@@ -216,11 +222,15 @@ func (r *reader) remoteOrFull(t tlog.Tile) ([]byte, error) {
 	return cut(t, whole), nil
 }
 
-// SaveTiles keeps tiles that are proven by now.
+// SaveTiles keeps tiles that are proven by now: those from the remote at once,
+// those from the storage, which are kept there, in memory when r is closed.
 func (r *reader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 	for i, t := range tiles {
 		r.mu.Lock()
 		fetched := r.fetched[t]
+		if _, ok := r.kept[t]; ok {
+			r.proven[t] = data[i]
+		}
 		r.mu.Unlock()
 		if fetched && !r.discard {
 			r.db.tiles.keep(r.ctx, t, data[i])
