@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,7 +47,7 @@ type Config struct {
 	// no group. Who shows a wrong token is refused in any case: a group must not
 	// be lost without a word.
 	Required bool
-	// Tokens that count. Required.
+	// Tokens that count. Default: none, so that every token is a wrong one.
 	Tokens []Token
 }
 
@@ -97,6 +98,22 @@ func (a *Auth) SetTokens(tokens []Token) error {
 		a.tokens.Store(&table)
 	}
 	return err
+}
+
+// Keep revokes the tokens whose SHA-256, in lower-case hex digits, is not in listed.
+// It returns the names that they had, sorted. It must not run beside SetTokens.
+func (a *Auth) Keep(listed map[string]bool) (revoked []string) {
+	table := make(map[[sha256.Size]byte]*token)
+	for sum, t := range *a.tokens.Load() {
+		if listed[hex.EncodeToString(sum[:])] {
+			table[sum] = t
+		} else {
+			revoked = append(revoked, t.name)
+		}
+	}
+	a.tokens.Store(&table)
+	slices.Sort(revoked)
+	return revoked
 }
 
 // Collectors returns the metrics.

@@ -153,6 +153,34 @@ func TestSetTokens(t *testing.T) {
 	}
 }
 
+// TestKeep: what is not listed is revoked, and what is stays as it was.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	gone, stays, last := auth.NewToken(), auth.NewToken(), auth.NewToken()
+	a := newAuth(t, false,
+		auth.Token{Name: "z", SHA256: auth.Sum(gone)}, auth.Token{Name: "b", SHA256: strings.ToUpper(auth.Sum(stays)), Groups: []string{"dev"}}, auth.Token{Name: "a", SHA256: auth.Sum(last)})
+	for range 2 { // the second time there is nothing left to revoke
+		revoked := a.Keep(map[string]bool{auth.Sum(stays): true, auth.Sum("a new one"): true})
+		if len(revoked) != 0 && !slices.Equal(revoked, []string{"a", "z"}) {
+			t.Errorf("revoked %v", revoked)
+		}
+		for token, status := range map[string]int{gone: 401, stays: 200, last: 401, "a new one": 401} {
+			if got := ask(a, "GET", bearer(token)); got.status != status {
+				t.Errorf("%d, want %d", got.status, status)
+			}
+		}
+	}
+	if got := ask(a, "GET", bearer(stays)); got.record.Caller != "b" || !slices.Equal(got.record.Groups, []string{"dev"}) {
+		t.Errorf("kept as %q in %v", got.record.Caller, got.record.Groups)
+	}
+	if err := a.SetTokens(nil); err != nil {
+		t.Error(err)
+	}
+	if got := ask(a, "GET", bearer(stays)); got.status != 401 {
+		t.Errorf("without any token: %d", got.status)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	sum, token := auth.Sum("a"), auth.NewToken()
@@ -160,7 +188,6 @@ func TestMistakes(t *testing.T) {
 		want   string
 		tokens []auth.Token
 	}{
-		{"tokens: there are no tokens: ", nil},
 		{`line 3: tokens[0].name: "" is not a name`, []auth.Token{{Line: 3, SHA256: sum}}},
 		{`tokens[0].name: "a b" is not a name`, []auth.Token{{Name: "a b", SHA256: sum}}},
 		{"tokens[0].sha256: this is not the SHA-256 of a token", []auth.Token{{Name: "a", SHA256: token}}},

@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 
+	"github.com/goccy/go-yaml/ast"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/modgate/modgate/auth"
@@ -37,8 +40,15 @@ func readTokens(name string, data []byte, check func([]auth.Token) error) error 
 		return err
 	}
 	lines := lineFinder{tree}
+	if lines.line("tokens") == 0 {
+		// Likely a file that somebody is still writing. It must not revoke all.
+		return fmt.Errorf("%s: the file has no key tokens: write tokens: [] if no token is to count", name)
+	}
 	var empty error
 	for _, m := range findEmptyKeys(tree) {
+		if m.Path == "tokens" { // the last one has been revoked
+			continue
+		}
 		empty = errors.Join(empty, fmt.Errorf("%s:%d: %w", name, m.Line, &policy.Mistake{Path: m.Path, Problem: m.Problem, Advice: m.Advice}))
 	}
 	if empty != nil {
@@ -99,6 +109,51 @@ func groupsOf(c *Config) (groups []string) {
 	return groups
 }
 
+// listedTokens returns the hashes of tokens that stand in a file, however wrong the
+// rest of it may be, in lower case. It reports false for one that says nothing, or is
+// no YAML: likely somebody is still writing it.
+func listedTokens(data []byte) (map[string]bool, bool) {
+	tree, err := parse(data)
+	if err != nil || !slices.ContainsFunc(tree.Docs, func(d *ast.DocumentNode) bool { return d.Body != nil }) {
+		return nil, false
+	}
+	listed := scalars{}
+	for _, doc := range tree.Docs {
+		if doc.Body != nil {
+			ast.Walk(listed, doc.Body)
+		}
+	}
+	return listed, true
+}
+
+// scalars gathers the values in a file. It is an ast.Visitor.
+type scalars map[string]bool
+
+// Visit implements ast.Visitor.
+func (s scalars) Visit(node ast.Node) ast.Visitor {
+	if text, ok := scalar(node); ok {
+		s[strings.ToLower(text)] = true
+	}
+	return s
+}
+
+// newTokens has callers know the tokens of a file that has changed. From one with
+// mistakes it takes what is gone: a slip in one entry must not keep another alive.
+func newTokens(callers *auth.Auth, file string, data []byte, log *slog.Logger) error {
+	err := readTokens(file, data, callers.SetTokens)
+	if err == nil {
+		return nil
+	}
+	listed, ok := listedTokens(data)
+	if !ok {
+		return err
+	}
+	if revoked := callers.Keep(listed); len(revoked) > 0 {
+		log.Warn("tokens that the file has no more are revoked; nothing else of it counts before it is mended", "file", file, "names", revoked)
+	}
+	return err
+}
+
 // addAuth puts what c says about callers in front of next. The tokens are kept up
 // to date with their file.
 func (a *app) addAuth(c *Config, next http.Handler, registry *prometheus.Registry, log *slog.Logger) (http.Handler, error) {
@@ -110,12 +165,12 @@ func (a *app) addAuth(c *Config, next http.Handler, registry *prometheus.Registr
 	}
 	var callers *auth.Auth
 	err := a.reloads.add("auth.file", c.Auth.File, func(data []byte) error {
+		if callers != nil {
+			return newTokens(callers, c.Auth.File, data, log)
+		}
 		return readTokens(c.Auth.File, data, func(tokens []auth.Token) (err error) {
-			if callers == nil {
-				callers, err = auth.New(auth.Config{Required: c.Auth.Required == "true", Tokens: tokens})
-				return err
-			}
-			return callers.SetTokens(tokens)
+			callers, err = auth.New(auth.Config{Required: c.Auth.Required == "true", Tokens: tokens})
+			return err
 		})
 	})
 	if err != nil {

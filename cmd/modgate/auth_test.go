@@ -192,9 +192,10 @@ func TestAnonymousCallers(t *testing.T) {
 	}
 }
 
-// TestTokensAreReloaded: a good file counts at once, a bad one raises an alarm.
+// TestTokensAreReloaded: a good file counts at once, also one without any token; a bad
+// one raises an alarm, and revokes what is gone.
 func TestTokensAreReloaded(t *testing.T) {
-	file, tokens := tokensFor(t, "dev")
+	file, tokens := tokensFor(t, "dev", "left")
 	i := newWorld(t).start(t, "--auth-file="+file)
 	status := func(token string) int {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, i.url+"/", nil)
@@ -206,26 +207,47 @@ func TestTokensAreReloaded(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	if err := os.WriteFile(file, []byte("tokens:\n  - name: dev\n    sha265: oops\n"), 0o600); err != nil {
-		t.Fatal(err)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = i.cmd.Process.Signal(syscall.SIGHUP)
 	}
-	_ = i.cmd.Process.Signal(syscall.SIGHUP)
-	i.await(t, `tokens.yaml:\[3:5\]`)
-	if n := i.metric(t, `modgate_reload_failed{key="auth.file"}`); n != 1 || status(tokens["dev"]) != 200 {
-		t.Errorf("a bad file: alarm %v, status %d", n, status(tokens["dev"]))
+	// Of what is no YAML, nothing can be said to be gone.
+	write("tokens:\n\t- [\n")
+	i.await(t, "a changed file cannot be used")
+	for name, token := range tokens {
+		if status(token) != 200 {
+			t.Errorf("what is no YAML has revoked %s", name)
+		}
 	}
-	fresh, freshTokens := tokensFor(t, "dev")
-	data, err := os.ReadFile(fresh)
+	fresh := auth.NewToken()
+	write("tokens:\n  - name: dev\n    sha256: " + strings.ToUpper(auth.Sum(tokens["dev"])) + "\n  - name: fresh\n    sha265: " + auth.Sum(fresh) + "\n  # " + auth.Sum(tokens["left"]) + "\n")
+	i.await(t, `tokens.yaml:\[5:5\]`)
+	i.await(t, `are revoked; .* names=\[left\]`)
+	if n := i.metric(t, `modgate_reload_failed{key="auth.file"}`); n != 1 || status(tokens["dev"]) != 200 || status(tokens["left"]) != 401 || status(fresh) != 401 {
+		t.Errorf("a bad file: alarm %v; dev %d, left %d, fresh %d", n, status(tokens["dev"]), status(tokens["left"]), status(fresh))
+	}
+	other, others := tokensFor(t, "dev")
+	data, err := os.ReadFile(other)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_ = i.cmd.Process.Signal(syscall.SIGHUP)
+	write(string(data))
 	until(t, "the new token counts, the old one does not", func() bool {
-		return status(freshTokens["dev"]) == 200 && status(tokens["dev"]) == 401
+		return status(others["dev"]) == 200 && status(tokens["dev"]) == 401
 	})
+	// All are revoked, whether or not the list is written out.
+	for _, none := range []string{"tokens: []\n", "tokens:\n  # none is left\n"} {
+		write(none)
+		until(t, "no token counts", func() bool { return status(others["dev"]) == 401 })
+		write(string(data))
+		until(t, "the token counts again", func() bool { return status(others["dev"]) == 200 })
+	}
+	if n := i.metric(t, `modgate_reload_failed{key="auth.file"}`); n != 0 {
+		t.Errorf("a file without tokens: alarm %v", n)
+	}
 }
 
 // TestAuthCommands: what auth token prints works, and mistakes name lines and never
@@ -251,8 +273,8 @@ func TestAuthCommands(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"tokens:\n  - name: ci\n    sha256: " + m[2] + "\n": "tokens.yaml:3: tokens[0].sha256: this is not the SHA-256 of a token",
-		"tokens: []\n":            "tokens.yaml:1: tokens: the key is there and says nothing",
-		"":                        "tokens.yaml:1: tokens: there are no tokens",
+		"":                        "tokens.yaml: the file has no key tokens: write tokens: [] if no token is to count",
+		"{}\n":                    "tokens.yaml: the file has no key tokens",
 		"tokens:\n" + m[1] + m[1]: "tokens.yaml:7: tokens[1].sha256: this is also the token in line 2",
 		"tokens:\n" + strings.Replace(m[1], `["build", "release"]`, "[]", 1): "tokens[0].groups: the key is there and says nothing",
 		"token:\n" + m[1]: "unknown field",

@@ -53,7 +53,7 @@ type Policy struct {
 
 // Auth configures who asks.
 type Auth struct {
-	File     string `key:"file" doc:"File of tokens: who may ask, in which groups, and until when (docs/auth.md). It is read again when it changes; one with mistakes keeps what was in force. Default: nobody is asked who they are."`
+	File     string `key:"file" doc:"File of tokens: who may ask, in which groups, and until when (docs/auth.md). It is read again when it changes; one with mistakes revokes the tokens that are not in it and changes nothing else. Default: nobody is asked who they are."`
 	Required string `key:"required" default:"true" oneof:"true false" doc:"With auth.file: refuse who shows no token. With false they are anonymous and in no group; who shows a wrong token is refused in any case."`
 }
 
