@@ -34,8 +34,12 @@ func (a *app) sharedPinsOf(files *pinFiles, registry *prometheus.Registry, log *
 }
 
 // expel removes the cached files of m that are not those of pin: first those
-// here, and then what the bucket has instead, if that is no better.
+// here, and then what the bucket has instead, if that is no better. The .info
+// here, which no pin holds, may name the commit of the others.
 func (a *app) expel(ctx context.Context, m module.Version, pin *sumdb.Pin) {
+	if name, err := (want{Version: m, kind: "info"}).path(); err == nil {
+		_ = a.near.Delete(ctx, name)
+	}
 	for _, store := range []cache.Store{a.near, a.store} {
 		for kind, file := range pin.Files {
 			name, err := want{Version: m, kind: kind}.path()
@@ -186,24 +190,28 @@ func (p *sharedPins) adopt(ctx context.Context, name string, theirs []byte) erro
 	return nil
 }
 
-// compare raises the alarm if pin, which is to replace mine, contradicts it.
+// compare has the files of mine expelled if pin, which is to replace it, contradicts
+// it, and raises the alarm unless a person has accepted that: then this replica
+// has only missed it.
 func (p *sharedPins) compare(ctx context.Context, name string, mine, pin *sumdb.Pin) {
-	wrong := false
+	old, wrong := false, false
 	for kind, file := range mine.Files {
 		now := pin.Files[kind]
-		accepted := slices.ContainsFunc(pin.Accepted, func(a sumdb.Acceptance) bool { return a.Kind == kind && a.Was == file.H1 })
-		if now == nil || now.H1 == file.H1 || accepted {
+		if now == nil || now.H1 == file.H1 {
+			continue
+		}
+		old = true
+		if slices.ContainsFunc(pin.Accepted, func(a sumdb.Acceptance) bool { return a.Kind == kind && a.Was == file.H1 }) {
 			continue
 		}
 		wrong = true
 		p.log.Error("security: a private module version was first fetched with other content here than in the bucket, whose pin holds from now on (tag moved while the bucket was out of reach?)",
 			"pin", name, "kind", kind, "here", file.H1, "since", file.Since, "bucket", now.H1)
 	}
-	if !wrong {
-		return
+	if wrong {
+		p.conflicts.Inc()
 	}
-	p.conflicts.Inc()
-	if m, err := pinned(name); err == nil && p.expel != nil {
+	if m, err := pinned(name); err == nil && old && p.expel != nil {
 		p.expel(ctx, m, pin)
 	}
 }
@@ -221,15 +229,23 @@ func pinned(name string) (module.Version, error) {
 }
 
 // compareEvery is the time after which a bucket that was out of reach is tried.
-const compareEvery = 5 * time.Second
+// Nobody tells a replica of what was accepted elsewhere, for sure: that it finds
+// out within acceptedWithin.
+const (
+	compareEvery   = 5 * time.Second
+	acceptedWithin = time.Hour
+)
 
-// Run gives the bucket the pins that it lacks, at the start and whenever it was
-// out of reach, until ctx ends.
+// Run gives the bucket the pins that it lacks, and takes from it what others have
+// accepted: at the start, whenever it was out of reach, and now and then, until
+// ctx ends.
 func (p *sharedPins) Run(ctx context.Context) error {
 	tick := time.NewTicker(compareEvery)
 	defer tick.Stop()
+	var last time.Time
 	for {
-		if p.behind.Swap(false) {
+		if p.behind.Swap(false) || time.Since(last) >= acceptedWithin {
+			last = time.Now()
 			if err := p.catchUp(ctx); err != nil {
 				p.behind.Store(true)
 			}
