@@ -15,7 +15,7 @@ import (
 // packing is a run of the go command that makes the zip of a version. It goes
 // on when those who waited for the first of its files have gone.
 type packing struct {
-	sure   chan struct{} // closed when what the run writes is about the refs as they are
+	sure   chan struct{} // closed when what the run writes may be believed; see goGuess
 	done   chan struct{} // closed when err is final
 	err    error
 	cancel context.CancelFunc
@@ -51,13 +51,15 @@ func (d *Direct) pack(ctx context.Context, w *work, kind string) error {
 			}
 		case <-w.packing.done:
 			err := w.packing.err
-			if learnt := w.learn(); err == nil && learnt != nil {
-				err = troubled(broken, learnt, "the go command did not do what is expected of it")
-			} else if kind == "info" && learnt == nil && w.mod != nil {
-				return nil // a zip that cannot be made is for who wants it
+			if w.packing.isSure() {
+				if learnt := w.learn(); err == nil && learnt != nil {
+					err = troubled(broken, learnt, "the go command did not do what is expected of it")
+				} else if kind == "info" && learnt == nil && w.mod != nil {
+					return nil // a zip that cannot be made is for who wants it
+				}
 			}
 			if err != nil {
-				w.packing = nil // the next one tries again
+				w.forget()
 			}
 			return err
 		case <-ctx.Done():
@@ -67,7 +69,7 @@ func (d *Direct) pack(ctx context.Context, w *work, kind string) error {
 			if alone {
 				w.packing.cancel()
 				<-w.packing.done
-				w.packing = nil
+				w.forget()
 			}
 			return explained(context.Cause(ctx), w.r.place.url.Host)
 		}
@@ -143,45 +145,57 @@ func (d *Direct) startPacking(w *work) error {
 	return nil
 }
 
-// isSure reports whether the files of the run may be believed.
-func (p *packing) isSure() bool {
+// isSure reports whether the files of the run may be believed. Until then, and
+// if it fails before, nobody may look at them.
+func (p *packing) isSure() bool { return isClosed(p.sure) }
+
+// failed reports whether the run is over and trying again could do better. (A
+// module that is too large, or made for a later go, will be tomorrow.)
+func (p *packing) failed() bool {
+	if p == nil || !isClosed(p.done) {
+		return false
+	}
+	var e *DirectError
+	lasting := errors.As(p.err, &e) && (reason(e.Reason) == tooBig || reason(e.Reason) == oldGo)
+	return p.err != nil && !lasting
+}
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-p.sure:
+	case <-c:
 		return true
 	default:
 		return false
 	}
 }
 
-// goGuess is goRun for a version. If there is a guess what the refs are, the
-// run begins with that, while the host is asked for them; when the host says
-// otherwise, it begins again. sure is closed when what the run writes is about
-// the refs as they are, unless it fails.
+// goGuess is goRun for a version. The run begins before the host has said what
+// the refs are: with a guess what they are as to the version, if there is one.
+// When the host says otherwise, it begins again, with nothing left of the
+// guess. sure is closed once the host has confirmed what the run was told; if
+// it never is, what was written must not be believed.
 func (d *Direct) goGuess(ctx context.Context, w *work, r run, sure chan<- struct{}, do func(context.Context, *goproxy.GoFetcher) error) error {
-	guess := r.guess
-	if r.guess = nil; guess == nil {
-		close(sure)
-		return d.goRun(ctx, w, r, do)
+	began := r
+	if r.guess != nil {
+		began.refs = promised(r.guess)
+		d.forgetMoved(ctx, r.place, r.guess)
 	}
-	guessed := r
-	guessed.refs = promised(guess)
-	d.forgetMoved(ctx, r.place, guess)
 	runCtx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	result := make(chan error, 1)
-	go func() { result <- d.goRun(runCtx, w, guessed, do) }()
+	go func() { result <- d.goRun(runCtx, w, began, do) }()
 	now, err := r.refs.get(ctx)
-	if err == nil && maps.Equal(now.versionTags(r.only), guess.versionTags(r.only)) {
+	if err == nil && (r.guess == nil || maps.Equal(now.versionTags(r.only), r.guess.versionTags(r.only))) {
 		close(sure)
 		return <-result
 	}
 	giveUp()
 	<-result
+	if cleared := w.clear(); err == nil && cleared != nil {
+		err = troubled(broken, cleared, "modgate cannot write its work files")
+	}
 	if err != nil {
 		return err
-	}
-	if err := w.clear(); err != nil {
-		return troubled(broken, err, "modgate cannot write its work files")
 	}
 	close(sure)
 	d.forgetMoved(ctx, r.place, now)

@@ -48,7 +48,7 @@ func (d *Direct) info(ctx context.Context, path, query string) ([]byte, error) {
 	}
 	if isExact(query) && fits(query, path) {
 		var info []byte
-		err := d.version(ctx, module.Version{Path: path, Version: query}, func(ctx context.Context, w *work) error {
+		err := d.version(ctx, module.Version{Path: path, Version: query}, "info", func(ctx context.Context, w *work) error {
 			// Who asks for the .info of one version wants its zip next. (The
 			// .mod is also wanted of versions that nobody builds with.)
 			err := d.pack(ctx, w, "info")
@@ -122,7 +122,7 @@ func (d *Direct) open(ctx context.Context, m module.Version, kind string) (body 
 	if !isExact(m.Version) || !fits(m.Version, m.Path) {
 		return nil, 0, troubled(unknownVersion, nil, "not a canonical version of this module")
 	}
-	err = d.version(ctx, m, func(ctx context.Context, w *work) error {
+	err = d.version(ctx, m, kind, func(ctx context.Context, w *work) error {
 		switch {
 		case kind == "zip":
 			if err := d.pack(ctx, w, kind); err != nil {
@@ -186,14 +186,23 @@ func fits(version, path string) bool {
 }
 
 // version calls use with the work of m, alone, once it is known that the
-// repository could have it.
-func (d *Direct) version(ctx context.Context, m module.Version, use func(context.Context, *work) error) error {
+// repository could have it. kind is the file that is wanted.
+func (d *Direct) version(ctx context.Context, m module.Version, kind string, use func(context.Context, *work) error) error {
 	asked := time.Now()
 	p, err := d.locate(ctx, m.Path)
 	if err != nil {
 		return err
 	}
 	return d.with(ctx, m, func(w *work) error {
+		if kind == "zip" && w.packing.failed() {
+			w.forget() // the host may have recovered since
+		}
+		if w.info == nil && w.packing == nil {
+			// What a failed run wrote must not be taken for what the next finds.
+			if err := w.clear(); err != nil {
+				return troubled(broken, err, "modgate cannot write its work files")
+			}
+		}
 		if p.hg {
 			w.r = run{place: p, refs: promised(new(refs))}
 		} else if w.info == nil && w.packing == nil {

@@ -222,6 +222,10 @@ func (w *work) clear() error {
 	return errors.Join(removeAll(dir), os.MkdirAll(dir, 0o700))
 }
 
+// forget makes the next request ask the repository again: version clears what
+// was written before it does.
+func (w *work) forget() { w.info, w.mod, w.packing = nil, nil, nil }
+
 // openZip opens the zip that a download made.
 func (w *work) openZip() (*os.File, int64, error) {
 	name, err := w.file("zip")
