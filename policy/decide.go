@@ -176,7 +176,7 @@ func (p *Policy) candidates(path string, rules []int32) []int32 {
 
 // judge says what comes of r, one of whose patterns matches.
 func (r *rule) judge(q *question) finding {
-	if len(r.Groups) > 0 && !overlap(r.Groups, q.caller.Groups) {
+	if !means(r.Groups, q.caller.Groups, r.action == Allow) {
 		return finding{outcome: otherGroup}
 	}
 	f := r.judgeAs(q, q.mod.Version)
@@ -257,7 +257,7 @@ func (e *exemption) covers(q *question, version string) bool {
 func (e *exemption) means(q *question, version string) bool {
 	return (e.patterns == "" || module.MatchPrefixPatterns(e.patterns, q.mod.Path)) &&
 		(len(e.ranges) == 0 || contains(e.ranges, q.mod.Path, version) || contains(e.ranges, q.mod.Path, q.mod.Version)) &&
-		(len(e.Groups) == 0 || overlap(e.Groups, q.caller.Groups))
+		means(e.Groups, q.caller.Groups, true)
 }
 
 // contains reports whether version of path is in one of ranges. The versions of
@@ -269,6 +269,12 @@ func contains(ranges []Range, path, version string) bool {
 		}
 	}
 	return false
+}
+
+// means reports whether what is written for groups, none for all, is for who is in
+// in. lets says that it lets something through.
+func means(groups, in []string, lets bool) bool {
+	return len(groups) == 0 || overlap(groups, in) || lets && slices.Contains(in, Inside)
 }
 
 func overlap(a, b []string) bool {

@@ -20,6 +20,12 @@ type Caller struct {
 	Groups []string
 }
 
+// Inside is the group of the server itself, when it fills its cache for nobody in
+// particular. No token can have it. Rules for all hold for it; of those for groups it
+// is one whom they allow or exempt, and none whom they refuse, so that the cache can
+// have what at least one caller may.
+const Inside = "modgate:inside"
+
 // Place is where a module may be looked up.
 type Place uint8
 

@@ -29,8 +29,9 @@ func newDoubles() *doubles {
 }
 
 // first reports whether the refusal of a file of kind by the decision id, the
-// answer to r, is not the second of a pair. Without TLS there are no pairs.
-func (d *doubles) first(id, kind string, r *http.Request) bool {
+// answer that the caller called name gets to r, is not the second of a pair.
+// Without TLS there are no pairs, and one address may be that of many callers.
+func (d *doubles) first(id, kind, name string, r *http.Request) bool {
 	if !overTLS(r) {
 		return true
 	}
@@ -38,7 +39,7 @@ func (d *doubles) first(id, kind string, r *http.Request) bool {
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	key := maphash.String(d.seed, id+" "+kind+" "+host)
+	key := maphash.String(d.seed, id+" "+kind+" "+name+" "+host)
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()

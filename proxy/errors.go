@@ -154,7 +154,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, req request, err e
 	h := w.Header()
 	switch {
 	case a.status == http.StatusNotFound && req.from != nil && !errors.As(err, &notCached{}):
-		h.Set("Cache-Control", req.from.maxAge(req.from.negative))
+		if h.Get("Cache-Control") == "" { // it may be for who shows a token alone
+			h.Set("Cache-Control", req.from.maxAge(req.from.negative))
+		}
 	case a.status >= 500:
 		h.Set("Retry-After", "5")
 		h.Set("Cache-Control", "no-store")

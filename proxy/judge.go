@@ -167,7 +167,7 @@ func (s *Server) noted(w http.ResponseWriter, r *http.Request, caller policy.Cal
 	w.Header().Add("Modgate-Policy", word+"; rule="+n.Rule+"; id="+n.ID)
 	rec := access.From(w)
 	rec.Decision, rec.Rule = n.ID, n.Rule
-	if n.Action == policy.Deny && !s.doubles.first(n.ID, req.kind, r) {
+	if n.Action == policy.Deny && !s.doubles.first(n.ID, req.kind, caller.Name, r) {
 		return
 	}
 	s.metrics.decisions.WithLabelValues(n.Action.String()).Inc()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -300,6 +301,23 @@ func TestDoubledRefusalCountsOnce(t *testing.T) {
 	step(true, "v1.0.0.zip", "X-Forwarded-Proto", "https") // a new pair
 	for range 3 {                                          // without TLS there are no pairs
 		step(true, "v1.0.0.zip")
+	}
+}
+
+// One address may be that of many callers: the refusal of each counts.
+func TestRefusalsOfTwoCallersAreNoPair(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{config: ruled(t, "", policy.Rule{Action: deny})}, versions(t, "example.com/m", "", "v1.0.0")...)
+	for i, name := range []string{"ann", "bob", "ann", "bob"} {
+		rw := httptest.NewRecorder()
+		as := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			access.From(rw).Caller = name
+			w.server.ServeHTTP(rw, r)
+		})
+		access.Handler(as, access.Reports{}).ServeHTTP(rw, httptest.NewRequest("GET", "https://go.corp.example/example.com/m/@v/v1.0.0.zip", nil))
+		if n, want := w.counted("deny"), float64(min(i+1, 2)); rw.Code != 403 || n != want {
+			t.Errorf("%s: %d, %v refusals counted, want %v", name, rw.Code, n, want)
+		}
 	}
 }
 

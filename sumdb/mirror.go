@@ -208,7 +208,9 @@ func reply(w http.ResponseWriter, r *http.Request, contentType, cache string, pa
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", cache)
+	if h.Get("Cache-Control") == "" { // it may be for who shows a token alone
+		h.Set("Cache-Control", cache)
+	}
 	h.Set("Content-Length", strconv.Itoa(n))
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/modgate/modgate/auth"
+	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/policy"
 )
 
@@ -183,6 +184,7 @@ func (a *app) addAuth(c *Config, next http.Handler, registry *prometheus.Registr
 	asked := callers.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if fromInside(r) {
+			access.From(w).Groups = []string{policy.Inside}
 			next.ServeHTTP(w, r)
 			return
 		}

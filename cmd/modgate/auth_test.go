@@ -180,6 +180,48 @@ func TestEveryPathWantsAToken(t *testing.T) {
 	}
 }
 
+// TestAuthKeepsAnswersFromCaches: a cache in front must not keep for all what was for
+// who showed a token.
+func TestAuthKeepsAnswersFromCaches(t *testing.T) {
+	g := newGuarded(t, groupRules)
+	name, _, _ := strings.Cut(g.world.log.Key(), "+")
+	for path, want := range map[string]int{
+		"/sumdb/" + name + "/supported": 200, "/sumdb/" + name + "/lookup/example.com/greet@v1.0.0": 200, "/sumdb/" + name + "/tile/8/0/000.p/1": 200,
+		"/example.com/greet/@v/v1.0.0.mod": 200, "/example.com/greet/@v/list": 200, "/example.com/nope/@v/v1.0.0.info": 404, "/example.com/nope/@v/list": 404,
+	} {
+		for range 2 { // the second one may be remembered
+			status, body, header := g.ask(t, "GET", path, g.tokens["dev"])
+			if kept := header.Get("Cache-Control"); status != want || kept != "private, no-cache" && kept != "no-cache" && kept != "no-store" {
+				t.Errorf("%s: %d with Cache-Control %q, want %d: %.100q", path, status, kept, want, body)
+			}
+		}
+	}
+}
+
+// TestGroupsAndTheCache: the server fills its cache with what one group may have, and
+// with nothing that all are refused.
+func TestGroupsAndTheCache(t *testing.T) {
+	g := newGuarded(t, `
+owner: security@corp.example
+default: deny
+reason: ask first
+rules:
+  - {name: nobody, modules: example.com/greet, versions: v1.1.0, action: deny, reason: it is broken}
+  - {name: not-in-ci, modules: example.com/*, groups: ci, action: deny, reason: it asks questions}
+  - {name: devs, modules: example.com/*, groups: dev, action: allow}
+`)
+	for version, want := range map[string]string{"v1.0.0": ", 0 failed", "v1.1.0": "nobody"} {
+		if _, text := post(t, g.admin+"/-/warm", "example.com/greet@"+version+"\n"); !strings.Contains(text, want) {
+			t.Errorf("%s: no %q in %s", version, want, text)
+		}
+	}
+	for name, want := range map[string]int{"dev": 200, "ci": 403} {
+		if status, body, _ := g.ask(t, "GET", "/example.com/greet/@v/v1.0.0.zip", g.tokens[name]); status != want {
+			t.Errorf("%s: %d, want %d: %.200q", name, status, want, body)
+		}
+	}
+}
+
 // TestAnonymousCallers: where no token is required, who shows none is in no group.
 func TestAnonymousCallers(t *testing.T) {
 	g := newGuarded(t, groupRules, "--auth-required=false")
@@ -262,6 +304,12 @@ func TestAuthCommands(t *testing.T) {
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, none := range []string{"tokens: []\n", "tokens:\n"} {
+		write(none)
+		if out, err := modgate(t, "auth", "check", file); err != nil || !strings.Contains(out, ": 0 tokens") {
+			t.Errorf("%q: %v %s", none, err, out)
 		}
 	}
 	write("tokens:\n" + m[1])
