@@ -26,12 +26,16 @@ func joinFleet(ctx context.Context, s *settings, directory cache.Store, log *slo
 	return store, a.listable(store), a.close, nil
 }
 
-// listable are the stores that list, between them, whatever there is.
+// listable are the stores that list, between them, whatever there is: the memory
+// may have what another process has removed from the directory.
 func (a *app) listable(store cache.Store) []cache.Store {
-	if a.fast == nil {
-		return []cache.Store{store}
+	all := []cache.Store{store}
+	for _, more := range []cache.Store{a.fast, a.memory} {
+		if more != nil {
+			all = append(all, more)
+		}
 	}
-	return []cache.Store{store, a.fast}
+	return all
 }
 
 // purge removes what args mean from everywhere.

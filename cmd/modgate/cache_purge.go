@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -28,7 +29,8 @@ func purgeCommand(p *process) *cobra.Command {
 		Long: `Purge removes all versions of a module, or one. A pattern as in GOPRIVATE (with
 one of *?[ in it) removes all modules that it matches. The list of versions and
 the answer to @latest go too, and are asked for anew. A running server may
-answer what was removed from its memory for up to 15 minutes.
+answer what was removed from its memory for up to 15 minutes, unless it is told
+by the request that the command prints (POST /-/purge).
 
 Where replicas share a bucket or a Redis that the configuration names, it is
 removed there and from all replicas. Those that Redis tells know at once.
@@ -40,7 +42,7 @@ name does not look like success; the others are removed all the same.
   modgate cache purge 'github.com/corp/*'`,
 		Args: cobra.MinimumNArgs(1),
 	}
-	settings := addSettings(cmd, p, "cache.dir")
+	settings := addSettings(cmd, p, "cache.dir", "admin.listen")
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Only say what would be removed.")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -62,7 +64,7 @@ name does not look like success; the others are removed all the same.
 			return err
 		}
 		if r.Objects > 0 && !dry && !s.Cache.Redis.on() {
-			fmt.Fprintln(p.stderr, "modgate: a server that runs on this cache may answer from its memory for up to 15 minutes")
+			fmt.Fprintln(p.stderr, "modgate: a server that runs on this cache may answer from its memory for up to 15 minutes\n  → to make it forget at once: "+purgeRequest(s, args))
 		}
 		if asJSON {
 			return errors.Join(r.err, writeJSON(p.stdout, r))
@@ -73,6 +75,19 @@ name does not look like success; the others are removed all the same.
 		return r.err
 	}
 	return cmd
+}
+
+// purgeRequest is the command that makes the server with the settings s forget
+// what args mean.
+func purgeRequest(s *settings, args []string) string {
+	if s.Admin.Listen == "" {
+		return "restart it"
+	}
+	address := localURL(s.Admin.Listen, "") + "/-/purge?" + url.Values{"module": args}.Encode()
+	if len(s.TLS.AdminClients) > 0 {
+		return "curl --cert CERT --key KEY -X POST " + quote("https"+strings.TrimPrefix(address, "http"))
+	}
+	return "curl -X POST " + quote(address)
 }
 
 // target is one argument of purge.

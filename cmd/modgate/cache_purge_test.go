@@ -45,7 +45,7 @@ func TestCachePurge(t *testing.T) {
 				t.Fatal(err)
 			}
 			out := stdout.String()
-			if !strings.Contains(stderr.String(), "up to 15 minutes") {
+			if want := "→ to make it forget at once: curl -X POST 'http://127.0.0.1:8081/-/purge?module="; !strings.Contains(stderr.String(), "up to 15 minutes") || !strings.Contains(stderr.String(), want) {
 				t.Errorf("it is not said that a server may know better: %q", &stderr)
 			}
 			for _, name := range c.gone {
@@ -122,5 +122,33 @@ func TestCacheTrim(t *testing.T) {
 		if _, err := modgate(t, "cache", "trim", "--to", bad, "--cache-dir", dir); err == nil {
 			t.Errorf("--to %q is accepted", bad)
 		}
+	}
+}
+
+// What a command has removed from the directory is in the memory of the server
+// that runs there, until that is told.
+func TestServerForgetsWhatACommandRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := w.start(t)
+	const mod = "/example.com/greet/@v/v1.0.0.mod"
+	for n, arg := range []string{"example.com/greet@v1.0.0", "example.com/*"} {
+		for range 3 {
+			if status, text := get(t, i.url+mod); status != 200 {
+				t.Fatalf("%d %s", status, text)
+			}
+		}
+		if out, err := modgate(t, "cache", "purge", "--cache-dir="+i.dir, arg); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if status, text := post(t, i.admin+"/-/purge?module="+arg, ""); status != 200 || !strings.Contains(text, "v1.0.0.mod\n") {
+			t.Errorf("%s: %d %s", arg, status, text)
+		}
+		if status, text := get(t, i.url+mod); status != 200 || w.upstream.Count(mod) != n+2 {
+			t.Errorf("%s: %d %s, fetched %d times", arg, status, text, w.upstream.Count(mod))
+		}
+	}
+	if status, text := post(t, i.admin+"/-/purge?module=example.com/none", ""); status != 404 {
+		t.Errorf("%d %s", status, text)
 	}
 }

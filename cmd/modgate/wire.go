@@ -50,6 +50,7 @@ type app struct {
 	server     *proxy.Server
 	store      cache.Store                   // what the server serves from
 	near       cache.Store                   // the part of store that is here alone
+	memory     cache.Store                   // before near; nil without
 	fast       cache.Store                   // Redis; nil without
 	bucket     *s3.Store                     // nil without
 	background []func(context.Context) error // run until their context ends
@@ -158,6 +159,7 @@ func (a *app) openCache(c Cache, d *disk.Store, registry *prometheus.Registry, l
 		return nil, nil, errors.Join(err, a.close())
 	}
 	registry.MustRegister(m.Collectors()...)
+	a.memory = m
 	return cache.NewTiered(m, checked, cache.TieredConfig{MaxObject: maxInMemory, Logger: log}), checked, nil
 }
 
