@@ -35,8 +35,9 @@ func auditWhoCommand(p *process) *cobra.Command {
 		Short: "Say who fetched a version, when and from where: for a recall",
 		Long: `Who reads access logs (with log.format json; - is standard input) and prints
 every answer to a request for the zip of a module, or of one version: when, from
-which address, by whom, and how it was answered. HEAD is left out, and a refusal
-that the go command had twice at once, as it does over TLS, is one.
+which address, by whom, and how it was answered; and each refusal by a rule, also
+of the .info or go.mod file, at which the go command stops. HEAD is left out, and
+a refusal that the go command had twice at once, as it does over TLS, is one.
 
   modgate audit who github.com/corp/tool@v1.2.3 /var/log/modgate/*.json
   journalctl -u modgate -o cat | modgate audit who github.com/corp/tool -`,
@@ -53,7 +54,7 @@ that the go command had twice at once, as it does over TLS, is one.
 		again := repeats{}
 		for _, name := range args[1:] {
 			err := eachRequest(name, func(r *loggedRequest) {
-				if r.Kind != "zip" || r.Module != path || versioned && r.Version != version || r.Method == http.MethodHead || again.isOne(r) {
+				if !r.counts() || r.Module != path || versioned && r.Version != version || again.isOne(r) {
 					return
 				}
 				if r.Status < 300 || r.Status == http.StatusNotModified { // who has it already, has it
@@ -98,7 +99,7 @@ type repeats map[string]time.Time
 const repeatWithin = 2 * time.Second
 
 func (p repeats) isOne(r *loggedRequest) bool {
-	if r.Status != http.StatusForbidden || r.Decision == "" {
+	if !r.refused() {
 		return false
 	}
 	key := r.Decision + " " + r.Caller + " " + r.host()
@@ -129,6 +130,20 @@ type loggedRequest struct {
 	Decision string    `json:"decision"`
 
 	line []byte
+}
+
+// refused reports whether a rule said no.
+func (r *loggedRequest) refused() bool {
+	return r.Status == http.StatusForbidden && r.Decision != ""
+}
+
+// counts reports whether the request was for a version: for its zip, or for a
+// smaller file, which comes first and was refused.
+func (r *loggedRequest) counts() bool {
+	if r.Method == http.MethodHead {
+		return false
+	}
+	return r.Kind == "zip" || (r.Kind == "info" || r.Kind == "mod") && r.refused()
 }
 
 // host is where the request came from, without the port.

@@ -23,9 +23,10 @@ func policyTestCommand(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test --go-sum FILE | --replay ACCESSLOG",
 		Short: "Say what of a project, or of past requests, would be refused",
-		Long: `Test asks about every zip that a go.sum names, or that was served according to
-an access log (with log.format json), and prints what rules say about those that
-would not simply be served. The status is 1 if something would be refused.
+		Long: `Test asks about every zip that a go.sum names, or every version that was served
+or refused by a rule according to an access log (with log.format json), and prints
+what rules say about those that would not simply be served. The status is 1 if
+something would be refused.
 
 It asks the running server; with --policy-file it tries the rules of that file.
 
@@ -97,9 +98,10 @@ func readTrials(sums, logs []string) ([]*trial, error) {
 			}
 		}
 	}
+	again := repeats{}
 	for _, name := range logs {
 		err := eachRequest(name, func(r *loggedRequest) {
-			if r.Kind == "zip" && r.Status < 300 {
+			if r.counts() && (r.Status < 300 || r.refused()) && module.Check(r.Module, r.Version) == nil && !again.isOne(r) {
 				t := at(module.Version{Path: r.Module, Version: r.Version})
 				t.requests++
 				t.clients[r.host()] = true
