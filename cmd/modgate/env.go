@@ -21,7 +21,7 @@ The lines follow from the configuration of the server: run it with the same
 flags, environment and file.`,
 		Args: cobra.NoArgs,
 	}
-	settings := addSettings(cmd, p, "listen", "base_path", "private", "direct.go", "sumdb", "tls.mode", "tls.domains", "tls.files")
+	settings := addAllSettings(cmd, p, "listen", "base_path", "private", "direct.go", "sumdb", "tls.mode", "tls.domains", "tls.files")
 	cmd.Flags().StringVar(&address, "url", "", "The URL under which developers reach the server. Default: made from listen.")
 	cmd.Flags().BoolVar(&shell, "shell", false, "Print export lines for a shell or a CI job, which change nothing that lasts.")
 	cmd.RunE = func(*cobra.Command, []string) error {

@@ -112,6 +112,16 @@ func addSettings(cmd *cobra.Command, p *process, names ...string) func() (*setti
 	}
 }
 
+// addAllSettings is addSettings for all keys, of which help shows those named: so
+// that the flags of a server can be repeated as they are.
+func addAllSettings(cmd *cobra.Command, p *process, names ...string) func() (*settings, error) {
+	settings := addSettings(cmd, p)
+	for _, k := range keys() {
+		cmd.Flags().Lookup(k.flag()).Hidden = !oneOf(k.name, names)
+	}
+	return settings
+}
+
 // rawFlag keeps the text of a flag, so that all mistakes can be told at once.
 type rawFlag struct {
 	key   key

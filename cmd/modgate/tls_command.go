@@ -29,7 +29,7 @@ flags, environment and file: it reads what the server has stored. The key of the
 root stays where it is.`,
 		Args: cobra.NoArgs,
 	}
-	settings := addSettings(root, p, "cache.dir", "tls.mode", "tls.storage", "tls.storage_key")
+	settings := addAllSettings(root, p, "cache.dir", "tls.mode", "tls.storage", "tls.storage_key")
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := settings()
 		if err != nil {
