@@ -83,7 +83,18 @@ func readRules(name string, data []byte, private string) (*policy.Policy, error)
 // readRulesAt is readRules for who has to say where things stand.
 func readRulesAt(name string, data []byte, private string) (*policy.Policy, lineFinder, error) {
 	var f policyFile
-	if err := strictYAML(name, data, &f); err != nil {
+	err := strictYAML(name, data, &f)
+	if unknown := (*yaml.UnknownFieldError)(nil); errors.As(err, &unknown) {
+		err = nil // all of them are found below
+		f = policyFile{}
+		if loose := yaml.Unmarshal(data, &f); loose != nil {
+			err = atLine(name, loose)
+			if tree, perr := parse(data); perr == nil {
+				err = errors.Join(keyMistakes(name, findUnknownKeys(tree)), err)
+			}
+		}
+	}
+	if err != nil {
 		if strings.Contains(err.Error(), "invalid header option") {
 			err = fmt.Errorf("%w\n  → put a range that begins with > into quotes: \">=v1.2.0\"", err)
 		}
@@ -103,11 +114,16 @@ func readRulesAt(name string, data []byte, private string) (*policy.Policy, line
 	}
 	lines := lineFinder{tree}
 	p, err := policy.New(policy.Config{Private: private, Rules: f.rules(lines)})
-	err = lines.locate(name, err)
-	for _, m := range findEmptyKeys(tree) {
+	err = errors.Join(keyMistakes(name, findUnknownKeys(tree)), lines.locate(name, err), keyMistakes(name, findEmptyKeys(tree)))
+	return p, lines, err
+}
+
+// keyMistakes are mistakes about keys in the file called name, with their lines.
+func keyMistakes(name string, all []*policy.Mistake) (err error) {
+	for _, m := range all {
 		err = errors.Join(err, fmt.Errorf("%s:%d: %w", name, m.Line, &policy.Mistake{Path: m.Path, Problem: m.Problem, Advice: m.Advice}))
 	}
-	return p, lines, err
+	return err
 }
 
 func (f *policyFile) rules(lines lineFinder) policy.Rules {

@@ -63,7 +63,7 @@ func TestRuleMistakesHaveLines(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ from, to, want string }{
 		{"action: deny", "action: block", `rules.yaml:9: rules[0].action: "block" is not an action: write allow, deny, warn or audit`},
-		{"action: deny", "actoin: deny", "rules.yaml:[9:5]"},
+		{"action: deny", "actoin: deny", `rules.yaml:9: rules[0].actoin: "actoin" is not a key: did you mean action?`},
 		{`"<v1.4.3"`, `"<v1.4"`, `rules.yaml:8: rules[0].versions[0]: "v1.4" is not a whole version: write v1.4.0`},
 		{`"<v1.4.3"`, `["<v1.0.0", "<v1.4"]`, `rules.yaml:8: rules[0].versions[1]: "v1.4"`},
 		{"[v1.4.2]", "[1.4.2]", `rules.yaml:13: rules[0].exemptions[0].versions[0]: "1.4.2" lacks the v`},
@@ -71,10 +71,10 @@ func TestRuleMistakesHaveLines(t *testing.T) {
 		{"2027-01-31", "next year", "rules.yaml:16: rules[0].exemptions[0].expires"},
 		{"default: allow", "default: maybe", `rules.yaml:2: default: "maybe"`},
 		{"name: old-toolchains", "name: no-hole", "rules.yaml:17: rules[1].name: the name no-hole is taken by the rule in line 6"},
-		{"private: false", "private: perhaps", "rules.yaml:[18:"},
+		{"private: false", "private: perhaps", "rules.yaml:18: "},
 		{"private: false", "private: no way", "write true or false"},
 		{`"<v1.4.3"`, ">=v1.2.0 <v1.4.3", "put a range that begins with > into quotes"},
-		{"  - name: no-hole", "  - name: no-hole\n    name: twice", "rules.yaml:[7:5]"},
+		{"  - name: no-hole", "  - name: no-hole\n    name: twice", "rules.yaml:7: "},
 	}
 	for _, test := range tests {
 		data := strings.Replace(goodRules, test.from, test.to, 1)
@@ -85,6 +85,23 @@ func TestRuleMistakesHaveLines(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %s", test.to, err, test.want)
 		}
+	}
+}
+
+// Whoever mends a file is told all that is wrong in it at once.
+func TestUnknownKeysHideNoMistakes(t *testing.T) {
+	t.Parallel()
+	_, err := readRules("f", []byte("defualt: allow\nrules:\n- name: a\n  actoin: deny\n  action: dney\n  zzz: 1\n- name: a\n  action: deny\n  when: {retarcted: true}\n  modules:\n"), "")
+	for _, want := range []string{`f:1: defualt: "defualt" is not a key: did you mean default?`, `f:4: rules[0].actoin: "actoin" is not a key: did you mean action?`, `f:5: rules[0].action: "dney"`, `f:6: rules[0].zzz: "zzz" is not a key: there are name, `, "f:7: rules[1].name: the name a is taken", `f:9: rules[1].when.retarcted: "retarcted" is not a key: did you mean retracted?`, "f:10: rules[1].modules: the key is there"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %s in\n%v", want, err)
+		}
+	}
+	if p, err := readRules("f", []byte("defualt: deny\nrules: [{name: a, action: deny, reason: b}]\n"), ""); err == nil {
+		t.Errorf("an unknown key is passed over: %v", p)
+	}
+	if _, err := readRules("f", []byte("rules:\n- name: a\n   action: deny\n"), ""); err == nil || !strings.Contains(err.Error(), "f:2: ") || !strings.Contains(err.Error(), "indentation") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -91,12 +91,12 @@ func TestStrictYAML(t *testing.T) {
 	for _, test := range []struct{ data, mistake string }{
 		{"", ""},
 		{"name: x\nwords: [a, b]\n", ""},
-		{"name: x\nnmae: y\n", "f.yaml:[2:1]"},
-		{"name: [x]\n", "f.yaml:[1:"},
-		{"name: x\nname: y\n", "f.yaml:[2:1]"},
+		{"name: x\nnmae: y\n", "f.yaml:2: "},
+		{"name: [x]\n", "f.yaml:1: "},
+		{"name: x\nname: y\n", "f.yaml:2: "},
 		{"name: x\n---\nname: y\n", "second document"},
 		{"{", "f.yaml:"},
-		{"name: canary\nnmae: x\n", "f.yaml:[2:1]"},
+		{"name: canary\nnmae: x\n", "f.yaml:2: "},
 	} {
 		var v file
 		err := strictYAML("f.yaml", []byte(test.data), &v)
