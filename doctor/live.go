@@ -35,11 +35,13 @@ type Live struct {
 
 // Trouble is something that requests have met.
 type Trouble struct {
-	Code  Code
-	Host  string // that was asked, with its port if it is not the usual one; "" if it is not known
-	Err   error  // the last one; it holds no secret
-	Count int
-	Last  time.Time
+	Code Code
+	Host string // that was asked, with its port if it is not the usual one; "" if it is not known
+	// Module is the private module that was asked for; "" if it was a public one.
+	Module string
+	Err    error // the last one; it holds no secret
+	Count  int
+	Last   time.Time
 }
 
 // Unused is a file of the configuration that was changed, and why it cannot be
@@ -91,6 +93,10 @@ func causeValue(t Trouble) string {
 	switch t.Code {
 	case ProxyDown, ProxyAuth, ProxyDenied, ProxyCannot:
 		return "of this machine"
+	case PrivateFails:
+		if t.Module != "" {
+			return t.Module
+		}
 	}
 	if !errors.As(t.Err, &certificate) || len(certificate.UnverifiedCertificates) == 0 {
 		return oneLine(t.Err.Error())

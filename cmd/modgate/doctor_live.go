@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -38,51 +39,107 @@ func codeOf(err error) doctor.Code {
 func handshakeCode(cause, text string) string { return string(doctor.HandshakeCause(cause, text)) }
 
 // seenTroubles remembers the last trouble of each kind that requests have met, for
-// /-/status. There are as many as there are codes and upstreams.
+// /-/status. There are as many as there are codes and upstreams, and
+// maxPrivateTroubles for private modules.
 type seenTroubles struct {
-	mu  sync.Mutex // guards all
-	all map[troubleKey]*doctor.Trouble
+	mu      sync.Mutex // guards what follows
+	all     map[troubleKey]*doctor.Trouble
+	private int // how many keys have a module
 }
 
 type troubleKey struct {
-	code doctor.Code
-	host string
+	code   doctor.Code
+	host   string
+	module string // a private module
 }
 
-// observe notes what rec has met, if that has a code.
+// maxPrivateTroubles bounds the troubles that are remembered by module. What is
+// beyond is told until it is old.
+const maxPrivateTroubles = 100
+
+// observe notes what rec has met, if that has a code, and forgets the troubles of
+// a private module that has been fetched.
 func (t *seenTroubles) observe(rec *access.Record) {
 	if rec.Code == "" {
+		t.fetched(rec)
 		return
-	}
-	var up *upstream.Error
-	k := troubleKey{code: doctor.Code(rec.Code)}
-	if errors.As(rec.Err, &up) {
-		k.host = up.Upstream
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	k := t.keyOf(rec)
 	if t.all == nil {
 		t.all = map[troubleKey]*doctor.Trouble{}
 	}
 	if t.all[k] == nil {
 		t.all[k] = &doctor.Trouble{Code: k.code, Host: k.host}
+		if k.module != "" {
+			t.private++
+		}
 	}
-	t.all[k].Count++
-	t.all[k].Last, t.all[k].Err = time.Now(), rec.Err
+	one := t.all[k]
+	one.Count++
+	one.Module, one.Last, one.Err = "", time.Now(), rec.Err
+	if isPrivate(rec.Err) {
+		one.Module = rec.Module
+	}
 }
 
-// seen returns all of them, by code and host.
+// isPrivate reports whether err is from the repository of a private module.
+func isPrivate(err error) bool {
+	var direct *upstream.DirectError
+	return errors.As(err, &direct)
+}
+
+func (t *seenTroubles) keyOf(rec *access.Record) troubleKey {
+	k := troubleKey{code: doctor.Code(rec.Code)}
+	var up *upstream.Error
+	switch {
+	case errors.As(rec.Err, &up):
+		k.host = up.Upstream
+	case isPrivate(rec.Err):
+		own := k
+		own.module = rec.Module
+		if t.all[own] != nil || t.private < maxPrivateTroubles {
+			return own
+		}
+	}
+	return k
+}
+
+// fetched forgets what a private module has met before rec fetched it.
+func (t *seenTroubles) fetched(rec *access.Record) {
+	if rec.Module == "" || rec.Err != nil || rec.Outcome != access.Miss && rec.Outcome != access.Follow {
+		return // before the lock: hits are many
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k := range t.all {
+		if k.module == rec.Module {
+			delete(t.all, k)
+			t.private--
+		}
+	}
+}
+
+// seen returns the last of each code and host, sorted by them, with the count of
+// all.
 func (t *seenTroubles) seen() []doctor.Trouble {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var all []doctor.Trouble
-	for _, one := range t.all {
-		all = append(all, *one)
+	last := map[troubleKey]doctor.Trouble{}
+	for k, one := range t.all {
+		k.module = ""
+		merged, found := last[k]
+		count := merged.Count + one.Count
+		if !found || one.Last.After(merged.Last) {
+			merged = *one
+		}
+		merged.Count = count
+		last[k] = merged
 	}
-	slices.SortFunc(all, func(a, b doctor.Trouble) int {
+	return slices.SortedFunc(maps.Values(last), func(a, b doctor.Trouble) int {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Host, b.Host))
 	})
-	return all
 }
 
 // findings returns what is not as it should be at this server now.

@@ -18,9 +18,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/modgate/modgate/doctor"
+	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/proxy/upstream"
 	"github.com/modgate/modgate/tlsmgr/tlstest"
 )
@@ -221,6 +223,52 @@ func TestStatusShowsFindings(t *testing.T) {
 	for _, want := range []string{"cause=refused code=tls-client-refuses", "cause=version code=tls-old-version"} {
 		i.await(t, want)
 	}
+}
+
+// A trouble of a private module is told by its path, until it has been fetched;
+// what others meet stays.
+func TestFetchedIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var troubles seenTroubles
+		refused := func(m string) {
+			err := &upstream.DirectError{Reason: "unreachable", What: m + "@v1.0.0", Err: errors.New("127.0.0.1 is refused")}
+			troubles.observe(&access.Record{Module: m, Outcome: access.Trouble, Err: err, Code: string(codeOf(err))})
+			time.Sleep(time.Second) // of the bubble: the next is later
+		}
+		titles := func() string {
+			var all []string
+			live := doctor.Live{Troubles: troubles.seen()}
+			for _, f := range live.Findings(doctor.Config{OS: "linux", Now: time.Now}) {
+				all = append(all, string(f.Code)+" "+f.Title)
+			}
+			return strings.Join(all, "; ")
+		}
+		want := func(when, module string) {
+			t.Helper()
+			text := ""
+			if module != "" {
+				text = "server-private The private module " + module + " cannot be had from its repository"
+			}
+			if got := titles(); got != text {
+				t.Errorf("%s: %q, want %q", when, got, text)
+			}
+		}
+		refused("git.corp/a")
+		refused("git.corp/b")
+		want("two are refused", "git.corp/b")
+		troubles.observe(&access.Record{Module: "git.corp/b", Outcome: access.Hit})
+		want("one is in the cache", "git.corp/b")
+		troubles.observe(&access.Record{Module: "git.corp/b", Outcome: access.Miss})
+		want("one is fetched", "git.corp/a")
+		troubles.observe(&access.Record{Module: "git.corp/a", Outcome: access.Follow})
+		want("both are fetched", "")
+		for n := range 2 * maxPrivateTroubles {
+			refused(fmt.Sprintf("git.corp/%d", n))
+		}
+		if n := len(troubles.all); n != maxPrivateTroubles+1 {
+			t.Errorf("%d troubles are remembered", n)
+		}
+	})
 }
 
 func TestCodes(t *testing.T) {
