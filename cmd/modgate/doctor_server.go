@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/modgate/modgate/doctor"
@@ -54,7 +56,7 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 	if err != nil && mistakes == nil {
 		c.Mistakes = fmt.Errorf("direct.file: %w", err)
 	}
-	c.Files = s.filesRead(rules)
+	c.Files = s.filesRead(rules, err != nil || holdsSecrets(rules))
 	c.Hosts = append(privateHosts(s.Private, rules), s.sharedHosts()...)
 	if len(s.Private) > 0 && s.Direct.Go != "off" {
 		c.Git = upstream.GitVersion
@@ -102,19 +104,37 @@ func (s *settings) directRules() (upstream.Rules, error) {
 	return parseDirectFile(s.Direct.File, data)
 }
 
-// filesRead returns the files that a server with these settings reads.
-func (s *settings) filesRead(rules upstream.Rules) []doctor.File {
+// holdsSecrets reports whether direct.file holds what nobody else may read, and
+// not only says where that is.
+func holdsSecrets(rules upstream.Rules) bool {
+	password := slices.ContainsFunc(rules.Credentials, func(c upstream.Credential) bool {
+		return c.Password != "" && !strings.HasPrefix(c.Password, "file:") && !strings.HasPrefix(c.Password, "env:") || c.Helper != ""
+	})
+	return password || slices.ContainsFunc(rules.Repositories, func(repo upstream.Repository) bool {
+		u, err := url.Parse(repo.URL)
+		if err != nil || u.User == nil {
+			return err != nil
+		}
+		_, has := u.User.Password()
+		return has
+	})
+}
+
+// filesRead returns the files that a server with these settings reads. rules are
+// those of direct.file, and secret whether that holds a secret itself.
+func (s *settings) filesRead(rules upstream.Rules, secret bool) []doctor.File {
 	var files []doctor.File
 	add := func(key string, secret bool, paths ...string) {
 		for _, path := range paths {
-			if path != "" {
+			path = strings.TrimPrefix(path, "file:") // how direct.file names files of secrets
+			if path != "" && !strings.HasPrefix(path, "env:") {
 				files = append(files, doctor.File{Key: key, Path: path, Secret: secret})
 			}
 		}
 	}
 	add("--config", false, s.file)
 	add("policy.file", false, s.Policy.File)
-	add("direct.file", true, s.Direct.File)
+	add("direct.file", secret, s.Direct.File)
 	for _, c := range rules.Credentials {
 		add("ssh_key in direct.file", true, c.SSHKey)
 		add("netrc in direct.file", true, c.Netrc)

@@ -280,3 +280,34 @@ func TestDoctorOnFullDisks(t *testing.T) {
 		}
 	}
 }
+
+// A file of rules is a secret where it holds one, not where it says in which
+// other file one is.
+func TestDirectFileHoldsSecrets(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte("s3cret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for rules, secret := range map[string]bool{
+		"networks: [127.0.0.1/32]\n": false,
+		"repositories: [{match: git.corp/*, url: 'ssh://git@git.corp/{1}.git'}]\n":       false,
+		"repositories: [{match: git.corp/*, url: 'https://me:pw@git.corp/{1}.git'}]\n":   true,
+		"credentials: [{match: git.corp, username: ci, password: 'env:TOKEN'}]\n":        false,
+		"credentials: [{match: git.corp, username: ci, password: 'file:" + key + "'}]\n": false,
+		"credentials: [{match: git.corp, username: ci, password: hunter2}]\n":            true,
+		"credentials: [{match: git.corp, helper: 'corp --token=hunter2'}]\n":             true,
+		"credentials: [{match: git.corp, ssh_key: 'file:" + key + "'}]\n":                false,
+		"credentials: [{match: git.corp, ssh_key: 'env:KEY'}]\n":                         false,
+		"credentials: [{match: git.corp, password: hunter2\n":                            true, // it cannot be read
+	} {
+		file := filepath.Join(dir, "direct.yaml")
+		if err := os.WriteFile(file, []byte(rules), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got, report := examineMachine(t, nil, "--direct-file="+file, "--private=git.corp/*", "--upstream=https://127.0.0.1:1", "--sumdb=off")
+		if slices.Contains(got, "server-secret-mode") != secret || slices.Contains(got, "server-file") {
+			t.Errorf("%q: found %q\n%s", rules, got, report)
+		}
+	}
+}
