@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -51,20 +52,18 @@ func (w *waited) note(m module.Version) {
 func (w *waited) take(m module.Version) []module.Version {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	now := time.Now()
+	recent := func(x waitedMod) bool { return now.Sub(x.at) < waitedFor }
+	if !slices.ContainsFunc(w.list, func(x waitedMod) bool { return x.mod == m && recent(x) }) {
+		return nil
+	}
 	var others []module.Version
-	found, seen := false, make(map[module.Version]bool)
+	seen := map[module.Version]bool{m: true}
 	for _, x := range w.list {
-		switch {
-		case time.Since(x.at) >= waitedFor:
-		case x.mod == m:
-			found = true
-		case !seen[x.mod]:
+		if !seen[x.mod] && recent(x) {
 			seen[x.mod] = true
 			others = append(others, x.mod)
 		}
-	}
-	if !found {
-		return nil
 	}
 	w.list = nil
 	return others

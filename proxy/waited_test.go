@@ -72,6 +72,18 @@ func TestWaitedAreBounded(t *testing.T) {
 	}
 }
 
+// Each .info that is not here is looked for in the list, most in vain.
+func TestWaitedAreLookedForCheaply(t *testing.T) {
+	var w waited
+	for range maxWaited {
+		w.note(mods("m")[0])
+	}
+	x := mods("x")[0]
+	if n := testing.AllocsPerRun(10, func() { w.take(x) }); n != 0 {
+		t.Errorf("%v allocations for a module that nobody has waited for", n)
+	}
+}
+
 // TestOnlyPublicModulesAreWaitedFor: the names of others must not be in a list
 // of what to fetch from public places.
 func TestOnlyPublicModulesAreWaitedFor(t *testing.T) {
