@@ -36,7 +36,8 @@ type options struct {
 	storage   certmagic.Storage
 	profile   string
 	email     string
-	mute      bool // it has no listeners that the CA could reach
+	mute      bool          // it has no listeners that the CA could reach
+	ahead     time.Duration // of its clock
 	change    func(*Config)
 }
 
@@ -72,6 +73,7 @@ func startReplica(t *testing.T, p *tlstest.Pebble, pki *tlstest.PKI, o options) 
 		t.Fatal(err)
 	}
 	r.Manager = m
+	m.now = func() time.Time { return time.Now().Add(o.ahead) }
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	tlsServer := &http.Server{TLSConfig: m.TLSConfig(), Handler: http.NotFoundHandler()}
@@ -230,5 +232,30 @@ func TestRestartLoop(t *testing.T) {
 	}
 	if n := p.Orders(); n != 1 {
 		t.Errorf("%d orders by 50 starts within the first minute", n)
+	}
+}
+
+// The wait after a failure grows from process to process, and a start within it
+// orders nothing.
+func TestBackoffOutlivesRestarts(t *testing.T) {
+	pki := tlstest.New(t)
+	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	o := options{domains: []string{"broken.test"}, storage: newMemory(), mute: true}
+	for n, least := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 30 * time.Minute, 30 * time.Minute} {
+		r := startReplica(t, p, pki, o)
+		r.await(t, "an attempt has failed", func() bool { s := r.Status()[0]; return s.Failures == n+1 && s.Problem != nil })
+		s := r.Status()[0]
+		if wait := s.NextAttempt.Sub(s.LastAttempt); wait < least*4/5 || wait > least*6/5 {
+			t.Errorf("%v after failure %d, want %v", wait, n+1, least)
+		}
+		r.stop()
+		o.ahead += least / 2
+		r = startReplica(t, p, pki, o)
+		r.await(t, "the record is read", func() bool { return r.Status()[0].Failures == n+1 })
+		r.stop()
+		if got := p.Orders(); got != n+1 {
+			t.Fatalf("%d orders for %d attempts", got, n+1)
+		}
+		o.ahead += least
 	}
 }

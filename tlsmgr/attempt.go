@@ -51,11 +51,11 @@ func (n *managed) attemptLocked(ctx context.Context, forced bool) error {
 		n.storageTrouble(err)
 		return err
 	}
-	now := time.Now()
+	now := n.m.now()
 	switch {
 	case forced && now.Before(r.NotBefore):
 		return fmt.Errorf("the CA refuses until %s: %s", r.NotBefore.Format(time.RFC3339), r.Problem)
-	case !forced && (now.Before(n.due(missing != nil)) || now.Before(r.NextAttempt)):
+	case !forced && now.Before(n.next(r, missing != nil)):
 		n.show(r)
 		return nil
 	}
@@ -143,7 +143,7 @@ func (n *managed) failed(ctx context.Context, r record, err error) error {
 	}
 	r.Problem = n.explain(ctx, err)
 	n.failedAt = r.LastAttempt
-	if until := r.Problem.retryAfter(time.Now()); until.After(r.NextAttempt) {
+	if until := r.Problem.retryAfter(n.m.now()); until.After(r.NextAttempt) {
 		r.NextAttempt, r.NotBefore = until.UTC(), until.UTC()
 	}
 	n.m.metrics.attempts.WithLabelValues(resultFailed).Inc()
@@ -165,7 +165,7 @@ func (n *managed) succeeded(ctx context.Context, r record, o *obtained) error {
 	n.unsaved = o
 	if err := n.save(ctx); err != nil {
 		n.m.cfg.Logger.Error("the new certificate is served but could not be stored", "name", n.name, "error", err)
-		n.show(record{LastAttempt: time.Now().UTC()})
+		n.show(record{LastAttempt: n.m.now().UTC()})
 	}
 	return nil
 }
@@ -202,11 +202,18 @@ func (n *managed) save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := record{LastAttempt: time.Now().UTC(), Tried: old.Tried, Issued: old.Issued}
+	now := n.m.now()
+	r := record{LastAttempt: now.UTC(), Tried: old.Tried, Issued: old.Issued}
+	if cert := n.m.served(n.slot); cert != nil {
+		r.Rest = now.Add(rest(cert.Leaf, now)).UTC()
+	}
 	if n.unsaved.metadata != nil { // else the storage had lost it
-		r.Issued = remember(r.Issued, time.Now())
+		r.Issued = remember(r.Issued, now)
 	}
 	n.unsaved = nil
 	n.show(r)
+	if alarm := n.dueAlready(r); alarm != "" {
+		n.m.cfg.Logger.Error("the new certificate is due already", "name", n.name, "alarm", alarm)
+	}
 	return n.storeRecord(ctx, r)
 }

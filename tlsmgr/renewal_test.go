@@ -39,13 +39,24 @@ func TestRenewalInfo(t *testing.T) {
 	}
 	p.SetRenewalInfo(t, leaf, fmt.Sprintf(`{"suggestedWindow":{"start":%q,"end":%q},"explanationURL":"https://ca.example/incident"}`,
 		time.Now().Add(-2*time.Hour).Format(time.RFC3339), time.Now().Add(-time.Hour).Format(time.RFC3339)))
+	// What has just come rests first: a CA that says so of each would be asked for
+	// one after the other.
+	r = startReplica(t, p, pki, o)
+	r.await(t, "an alarm", func() bool {
+		return strings.Contains(r.Status()[0].Alarm, "wants a certificate renewed that it has just given")
+	})
+	if !strings.Contains(r.log.String(), "https://ca.example/incident") {
+		t.Errorf("why the CA wants it is not told:\n%s", r.log)
+	}
+	r.stop()
+	if n := p.Orders(); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+	o.ahead = mostRest
 	r = startReplica(t, p, pki, o)
 	r.await(t, "it is renewed", func() bool { return r.Status()[0].Serial != "" && r.Status()[0].Serial != first.Serial })
 	if n := p.Orders(); n != 2 {
 		t.Errorf("%d orders", n)
-	}
-	if !strings.Contains(r.log.String(), "https://ca.example/incident") {
-		t.Errorf("why the CA wants it is not told:\n%s", r.log)
 	}
 	if !strings.Contains(p.Log(), "order-plz") || strings.Contains(p.Log(), "is a replacement of") {
 		t.Error("the order says what it replaces: a CA that was rebuilt refuses that for ever")

@@ -32,6 +32,7 @@ type record struct {
 	LastAttempt time.Time `json:"last_attempt,omitzero"` // begun
 	NextAttempt time.Time `json:"next_attempt,omitzero"` // not before
 	NotBefore   time.Time `json:"retry_after,omitzero"`  // as the CA demands: not even by hand
+	Rest        time.Time `json:"rest,omitzero"`         // a certificate that is there is not replaced before, but by hand
 	Problem     *Problem  `json:"problem,omitempty"`     // of the last attempt
 	// When attempts began, and when they were successful; see remember.
 	Tried  []time.Time `json:"tried,omitempty"`

@@ -100,15 +100,11 @@ func (n *managed) look(ctx context.Context) time.Duration {
 	n.troubles = 0
 	n.askRenewalInfo(ctx)
 	n.show(r)
-	due := n.due(err != nil)
-	next := due
-	if r.NextAttempt.After(next) {
-		next = r.NextAttempt
-		if n.failedAt.Equal(r.LastAttempt) {
-			next = next.Add(courtesy(r))
-		}
+	next := n.next(r, err != nil)
+	if next.Equal(r.NextAttempt) && n.failedAt.Equal(r.LastAttempt) {
+		next = next.Add(courtesy(r))
 	}
-	if wait := time.Until(next); wait > 0 {
+	if wait := next.Sub(n.m.now()); wait > 0 {
 		return min(wait, n.lookInterval())
 	}
 	if err := n.attempt(ctx, false); err != nil {
@@ -121,7 +117,7 @@ func (n *managed) look(ctx context.Context) time.Duration {
 // it is due or there is none: a storage that was emptied is no reason to order.
 func (n *managed) remembered() *obtained {
 	cert := n.m.served(n.slot)
-	if cert == nil || !time.Now().Before(n.due(false)) {
+	if cert == nil || !n.m.now().Before(n.due(false)) {
 		return nil
 	}
 	key, ok := cert.PrivateKey.(crypto.Signer)
@@ -170,7 +166,7 @@ func (n *managed) storageTrouble(err error) time.Duration {
 	}
 	n.m.update(n.slot, func(s *Status) {
 		s.Alarm = alarm
-		s.NextAttempt = time.Now().Add(wait).UTC()
+		s.NextAttempt = n.m.now().Add(wait).UTC()
 	})
 	return wait
 }
@@ -214,14 +210,12 @@ func (n *managed) due(missing bool) time.Time {
 
 // show makes r visible in the status.
 func (n *managed) show(r record) {
-	due, ari := n.due(n.m.served(n.slot) == nil), n.renewalInfo()
-	if r.NextAttempt.After(due) {
-		due = r.NextAttempt
-	}
+	next, ari := n.next(r, n.m.served(n.slot) == nil), n.renewalInfo()
+	alarm := n.dueAlready(r)
 	n.m.update(n.slot, func(s *Status) {
-		s.Failures, s.LastAttempt, s.NextAttempt, s.Problem = r.Failures, r.LastAttempt, due.UTC(), r.Problem
+		s.Failures, s.LastAttempt, s.NextAttempt, s.Problem = r.Failures, r.LastAttempt, next.UTC(), r.Problem
 		s.RenewalReason = ari.ExplanationURL
-		s.Alarm = ""
+		s.Alarm = alarm
 		if r.Problem != nil {
 			s.Alarm = r.Problem.String()
 		}

@@ -160,7 +160,8 @@ type Manager struct {
 	metrics *metrics
 	refused refusals
 
-	instance string // see InstancePath
+	instance string           // see InstancePath
+	now      func() time.Time // time.Now; tests of mode ACME set it before Load
 
 	mu    sync.Mutex // guards slots and what is in them
 	slots []*slot
@@ -172,7 +173,7 @@ func New(cfg Config) (*Manager, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, metrics: newMetrics(), instance: "modgate " + rand.Text()}
+	m := &Manager{cfg: cfg, metrics: newMetrics(), instance: "modgate " + rand.Text(), now: time.Now}
 	m.table.Store(new(table))
 	switch cfg.Mode {
 	case Files:
