@@ -36,7 +36,7 @@ fmt:
 	@echo "ok    gofmt"
 
 vet:
-	@$(GO) vet ./... && cd tools && $(GO) vet ./...
+	@$(GO) vet ./... && $(GO) vet -tags googleclouddns ./tlsmgr && cd tools && $(GO) vet ./...
 	@echo "ok    go vet"
 
 staticcheck: vet
