@@ -137,7 +137,9 @@ func (d *decoder) entry(prefix string, v *ast.MappingValueNode) {
 		d.group(name, v.Value)
 	default:
 		advice := "modgate config --reference lists all keys"
-		if near := d.nearest(name); near != "" {
+		if within := keysWithin(name); len(within) > 0 {
+			advice = "the keys are " + strings.Join(within, ", ")
+		} else if near := d.nearest(name); near != "" {
 			advice = "did you mean " + near + "?"
 		}
 		d.wrong("", v.Key, fmt.Sprintf("%q is not a key", name), advice)
@@ -150,6 +152,18 @@ func (d *decoder) nearest(name string) string {
 		names = append(names, k.name)
 	}
 	return nearest(name, names)
+}
+
+// keysWithin returns the keys that name was meant to be a group of: those of
+// tls.eab are tls.eab_key_id and tls.eab_mac_key.
+func keysWithin(name string) []string {
+	var names []string
+	for _, k := range keys() {
+		if strings.HasPrefix(k.name, name+"_") {
+			names = append(names, k.name)
+		}
+	}
+	return names
 }
 
 // value sets k to the scalar or the sequence of scalars in node.
