@@ -120,6 +120,7 @@ func TestACMEDefects(t *testing.T) {
 			old := a.pki.Issue(tlstest.Leaf{Hosts: []string{a.name}, From: time.Now().Add(-80 * 24 * time.Hour), Until: time.Now().Add(10 * 24 * time.Hour)})
 			a.overwrite(a.name+".crt", tlstest.PEM(old))
 			a.overwrite(a.name+".key", tlstest.KeyPEM(a.t, old))
+			a.check(os.RemoveAll(filepath.Join(a.dir, "modgate", "attempts"))) // it came long ago
 		}},
 		{"the storage is a file", tlsmgr.HTTP01, "server-storage", func(a *acmeWorld) {
 			a.down()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -94,11 +95,7 @@ func (w *world) write(dir, name, text string) string {
 }
 
 // freePort returns a port that nobody has, for programs that want to be told.
-func (w *world) freePort() string {
-	l := w.listen()
-	defer l.Close()
-	return portOf(l)
-}
+func (w *world) freePort() string { return strconv.Itoa(tlstest.Port(w.t)) }
 
 // run starts a program that ends with the test, and waits for its port.
 func (w *world) run(port, program string, args ...string) {

@@ -240,6 +240,8 @@ func TestMirrorRottenTile(t *testing.T) {
 	}
 	if rec := get(t, newMirror(t, newDB(t, log, storage)), "sum.test/db/"+path); rec.Code != 200 || !bytes.Equal(rec.Body.Bytes(), good) {
 		t.Errorf("without its parent: %d", rec.Code)
+	} else if c := rec.Header().Get("Cache-Control"); c != "no-cache" {
+		t.Errorf("without its parent: may be kept: %q", c)
 	}
 }
 

@@ -50,9 +50,10 @@ func (d *DB) findTile(ctx context.Context, t tlog.Tile) (*foundTile, error) {
 		f, err = d.proveTile(d.reader(ctx, remotely), h, t)
 	} else if err != nil {
 		// Its proof takes other tiles, which cannot be had now. It was proven
-		// when it was stored, and nothing says that it is not what it was.
+		// when it was stored, and nothing says that it is not what it was; but
+		// whoever keeps it should ask again.
 		if data, ok := d.tiles.kept(ctx, t); ok {
-			return &foundTile{data: data, proven: true}, nil
+			return &foundTile{data: data}, nil
 		}
 	}
 	if err == nil && !pinned {
