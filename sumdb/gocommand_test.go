@@ -3,6 +3,7 @@ package sumdb_test
 import (
 	"archive/zip"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -95,6 +96,11 @@ func (p *tinyProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // download runs go mod download in a fresh module cache.
 func (p *tinyProxy) download(key, module string, env ...string) (string, error) {
 	dir := p.t.TempDir()
+	// Its telemetry starts a process that outlives it and writes to its home.
+	mode := filepath.Join(dir, ".config", "go", "telemetry", "mode")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(mode), 0o700), os.WriteFile(mode, []byte("off"), 0o600)); err != nil {
+		p.t.Fatal(err)
+	}
 	cmd := exec.CommandContext(p.t.Context(), "go", "mod", "download", "-modcacherw", module)
 	cmd.Dir = dir
 	cmd.Env = append([]string{

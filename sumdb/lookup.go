@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/mod/module"
 )
@@ -96,8 +97,8 @@ func (d *DB) begin(ctx context.Context) {
 
 func recordName(path string) string { return "record/" + path }
 
-// storedRecord returns a record that was proven earlier and is in the tree of
-// the pinned head; nil if there is none.
+// storedRecord returns a record that was proven before it was stored, and is in
+// the tree of the pinned head; nil if there is none.
 func (d *DB) storedRecord(ctx context.Context, m module.Version, path string) (*record, error) {
 	data, err := d.read(ctx, recordName(path))
 	if err != nil {
@@ -125,26 +126,40 @@ func (d *DB) storedRecord(ctx context.Context, m module.Version, path string) (*
 			return nil, nil
 		}
 	}
-	if err := d.recheck(ctx, r, pin); err != nil {
+	proven, err := d.recheck(ctx, r, pin)
+	if err != nil {
 		d.storageTrouble(recordName(path), err)
 		return nil, nil
 	}
-	d.records.put(path, r, len(r.block))
+	if proven {
+		d.records.put(path, r, len(r.block))
+	}
 	return r, nil
 }
 
-// recheck proves a record that was proven before it was stored, if the tiles
-// for that are at hand: something in the storage may have rotted, or come from
-// elsewhere.
-func (d *DB) recheck(ctx context.Context, r *record, pin *head) error {
-	tiles := d.reader(ctx, atHand)
+// recheckPatience is how long a stored record waits for tiles from the remote.
+const recheckPatience = 10 * time.Second
+
+// recheck proves a stored record once more: something in the storage may have
+// rotted, or come from elsewhere. The tiles for that were stored with it and
+// cost no request. One that is not there is fetched, because who can write a
+// single record could otherwise choose one whose tile nobody has stored.
+//
+// Only while the remote is in trouble, lacks tiles of our head, or is not
+// trusted any more, a record whose tiles are not at hand is neither proven nor
+// an error: a server that is cut off goes on with what it has proven before. It
+// is proven when it is next asked for.
+func (d *DB) recheck(ctx context.Context, r *record, pin *head) (proven bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, min(recheckPatience, d.cfg.Timeout/2))
+	defer cancel()
+	tiles := d.reader(ctx, anywhere)
 	defer tiles.close(false)
-	err := r.in(pin.tree, tiles)
+	err = r.in(pin.tree, tiles)
 	tiles.close(err == nil)
-	if errors.Is(err, errNotAtHand) {
-		return nil
+	if tiles.trouble != nil {
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // ask looks m up at the remote and proves the answer. An answer that fails is

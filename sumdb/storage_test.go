@@ -3,11 +3,13 @@ package sumdb_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/modgate/modgate/sumdb"
 	"github.com/modgate/modgate/sumdb/sumdbtest"
@@ -31,6 +33,80 @@ func TestRestartNeedsNoRemote(t *testing.T) {
 	wantRequests(t, log, "/", 0)
 	if n := metric(t, d, "modgate_sumdb_lookups_total", "hit"); n < 2 {
 		t.Errorf("%v hits, want 2 at least", n)
+	}
+}
+
+// Somebody has written one record into the storage, with the id of another whose
+// tile nobody has stored. It costs the requests of its proof and is replaced.
+func TestPoisonedRecord(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 100_000)
+	add(log, mod(1), mod(2))
+	log.Fill(100)
+	storage := sumdbtest.NewStorage()
+	verify(t, newDB(t, log, storage), mod(1))
+	const name = "sumdb/sum.test/db/record/example.com/!mod2@v1.2.3"
+	evil := sumdbtest.Hash("evil")
+	poison := fmt.Appendf(nil, "5000\n%[1]s %[2]s %[3]s\n%[1]s %[2]s/go.mod %[3]s\n\n", mod(2).Path, mod(2).Version, evil)
+	for tile, lie := range map[string]sumdbtest.Lie{
+		"comes":     nil,
+		"is forged": sumdbtest.FlipBit("/tile/8/0/019", 7),
+	} {
+		storage.Set(name, poison)
+		log.Lie()
+		if lie != nil {
+			log.Lie(lie)
+		}
+		log.Forget()
+		d := newDB(t, log, storage)
+		if err := d.Verify(t.Context(), mod(2), "zip", evil); !errors.As(err, new(*sumdb.MismatchError)) {
+			t.Errorf("tile %s: the hash of the poisoned record: %v, want a mismatch", tile, err)
+		}
+		verify(t, d, mod(2))
+		if lie == nil {
+			wantRequests(t, log, "/tile/", 2)
+			wantRequests(t, log, "/lookup/", 1)
+		}
+		log.Lie()
+		wantStored(t, log, storage)
+	}
+}
+
+// A record whose tile is gone serves as long as the remote is in trouble, and is
+// proven as soon as that ends.
+func TestRecordWithoutItsTile(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 1000)
+	add(log, mod(1))
+	log.Fill(1000)
+	stall := make(chan struct{})
+	defer close(stall)
+	for name, lie := range map[string]sumdbtest.Lie{
+		"fails":   sumdbtest.Say("/", 500, ""),
+		"is slow": sumdbtest.Stall("/", stall),
+	} {
+		log.Lie()
+		storage := sumdbtest.NewStorage()
+		verify(t, newDB(t, log, storage), mod(1))
+		const tile = "sumdb/sum.test/db/tile/8/0/003"
+		if _, err := storage.Get(t.Context(), tile); err != nil {
+			t.Fatal(err)
+		}
+		storage.Set(tile, nil)
+		log.Lie(lie)
+		d := newDB(t, log, storage, func(c *sumdb.Config) { c.Timeout = time.Second })
+		if err := verifyErr(t.Context(), d, mod(1)); err != nil {
+			t.Errorf("the remote %s: %v", name, err)
+		}
+		log.Lie()
+		log.Forget()
+		d = newDB(t, log, storage)
+		verify(t, d, mod(1))
+		verify(t, d, mod(1))
+		wantRequests(t, log, "/", 1)
+		if _, err := storage.Get(t.Context(), tile); err != nil {
+			t.Errorf("the tile is not stored again: %v", err)
+		}
 	}
 }
 
