@@ -34,6 +34,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modgate/modgate/internal/breaker"
+	"github.com/modgate/modgate/internal/redisinfo"
 )
 
 // Modes of Config.
@@ -196,6 +197,11 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.breaker.Run(ctx) })
 	g.Go(func() error { return s.keepLeases(ctx) })
 	return g.Wait()
+}
+
+// Info asks the server what it says of itself.
+func (s *Store) Info(ctx context.Context) (redisinfo.Info, error) {
+	return redisinfo.Ask(ctx, s.client)
 }
 
 // Close ends all connections.

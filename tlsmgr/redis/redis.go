@@ -35,6 +35,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/modgate/modgate/internal/redisinfo"
 )
 
 // Config of a Store.
@@ -144,6 +146,11 @@ func New(c Config) (*Store, error) {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	return &Store{c: c, client: c.client(), prefix: "{" + c.Namespace + "}", sealer: sealer, held: map[string]*held{}}, nil
+}
+
+// Info asks the server what it says of itself.
+func (s *Store) Info(ctx context.Context) (redisinfo.Info, error) {
+	return redisinfo.Ask(ctx, s.client)
 }
 
 // Close ends the keeping of locks, which then end by themselves, and all

@@ -1,9 +1,14 @@
-package redis
+// Package redisinfo asks a Redis what it says of itself. It is for both stores
+// that are kept in one, the cache's and that of certificates, neither of which
+// may import the other.
+package redisinfo
 
 import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Info is what a server says of itself.
@@ -18,24 +23,24 @@ type Info struct {
 	SaveKnown bool
 }
 
-// Info asks the server, or a node of a Cluster, what it says of itself. It
+// Ask asks the server, or a node of a Cluster, what it says of itself. It
 // changes nothing.
-func (s *Store) Info(ctx context.Context) (Info, error) {
+func Ask(ctx context.Context, client redis.UniversalClient) (Info, error) {
 	var i Info
 	var took []time.Duration
 	for range 5 {
 		start := time.Now()
-		if err := s.client.Ping(ctx).Err(); err != nil {
+		if err := client.Ping(ctx).Err(); err != nil {
 			return i, err
 		}
 		took = append(took, time.Since(start))
 	}
 	slices.Sort(took)
 	i.Latency = took[len(took)/2]
-	if text, err := s.client.Info(ctx).Result(); err == nil {
+	if text, err := client.Info(ctx).Result(); err == nil {
 		i.Text = text
 	}
-	if all, err := s.client.ConfigGet(ctx, "save").Result(); err == nil {
+	if all, err := client.ConfigGet(ctx, "save").Result(); err == nil {
 		i.Save, i.SaveKnown = all["save"]
 	}
 	return i, nil
