@@ -22,15 +22,7 @@ func TestPinCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := openPins(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer files.Close()
-	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: files})
-	if err != nil {
-		t.Fatal(err)
-	}
+	pins := pinsIn(t, dir)
 	if err := pins.Verify(t.Context(), m, "zip", "h1:first="); err != nil {
 		t.Fatal(err)
 	}

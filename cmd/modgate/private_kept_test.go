@@ -52,32 +52,8 @@ func secretCache(t *testing.T) (dir string) {
 
 func pin(t *testing.T, dir string, m module.Version) {
 	t.Helper()
-	files, err := openPins(dir)
-	if err != nil {
+	if err := pinsIn(t, dir).Verify(t.Context(), m, "mod", "h1:x"); err != nil {
 		t.Fatal(err)
-	}
-	defer files.Close()
-	pins, err := sumdb.NewPins(sumdb.PinsConfig{Storage: files})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := pins.Verify(t.Context(), m, "mod", "h1:x"); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// quiet fails the test if a request tells the public a private name.
-func (w *world) quiet(t *testing.T) {
-	t.Helper()
-	for _, r := range w.upstream.Requests() {
-		if strings.Contains(r.Path, "corp.example") {
-			t.Errorf("the upstream was asked for %s", r.Path)
-		}
-	}
-	for _, path := range w.log.Requests("/") {
-		if strings.Contains(path, "corp.example") {
-			t.Errorf("the checksum database was asked for %s", path)
-		}
 	}
 }
 
@@ -97,7 +73,7 @@ func TestVerifyOnlineTellsNoPrivateName(t *testing.T) {
 		return out.String(), errs.String()
 	}
 	out, errs := command()
-	w.quiet(t)
+	w.wantNoLeak(t)
 	if len(w.log.Requests("/lookup/")) == 0 {
 		t.Error("nothing was asked about what is public")
 	}
@@ -110,7 +86,7 @@ func TestVerifyOnlineTellsNoPrivateName(t *testing.T) {
 	if _, errs := command("--private=git.corp.example/*"); strings.Contains(errs, "pattern") {
 		t.Errorf("a warning with the patterns:\n%s", errs)
 	}
-	w.quiet(t)
+	w.wantNoLeak(t)
 
 	// What is private must be known before anything is asked.
 	if err := os.RemoveAll(filepath.Join(dir, ".modgate", "direct", "vcs")); err != nil {
@@ -142,7 +118,7 @@ func TestPolicyTestTellsNoPrivateName(t *testing.T) {
 	if err != nil && !errors.Is(err, errReported) || !strings.Contains(out, "3 versions") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	w.quiet(t)
+	w.wantNoLeak(t)
 }
 
 // What is read in the background is no way out for private names, and a server
@@ -164,7 +140,7 @@ func TestServerWithoutItsPatterns(t *testing.T) {
 	if err := i.stop(); err != nil {
 		t.Error(err)
 	}
-	w.quiet(t)
+	w.wantNoLeak(t)
 	if len(w.log.Requests("/lookup/")) == 0 {
 		t.Error("nothing was asked about what is public")
 	}

@@ -162,14 +162,14 @@ func (c *company) session(t *testing.T, i *instance, url string) {
 
 // wantNoLeak fails if anybody but the company's own server has learned a
 // private name.
-func (c *company) wantNoLeak(t *testing.T) {
+func (w *world) wantNoLeak(t *testing.T) {
 	t.Helper()
-	for _, r := range c.upstream.Requests() {
+	for _, r := range w.upstream.Requests() {
 		if strings.Contains(r.Path, "corp") {
 			t.Errorf("the upstream has learned %s", r.Path)
 		}
 	}
-	for _, path := range c.log.Requests("") {
+	for _, path := range w.log.Requests("") {
 		if strings.Contains(path, "corp") {
 			t.Errorf("the checksum database has learned %s", path)
 		}
