@@ -109,8 +109,9 @@ type Object struct {
 	// Class it was stored with, if the Store is one that is shared (redis, s3);
 	// Stores near to us say nothing.
 	Class Class
-	// Body is positioned at the start. It is an *os.File where the bytes are
-	// in a file, so that net/http can use sendfile, or nil where Bytes is set.
+	// Body is positioned at the start. Where the bytes are in a file it has
+	// ReadAt, Stat, and Sendfile as internal/conn wants it. It is nil where
+	// Bytes is set.
 	Body io.ReadSeekCloser
 	// Bytes is set, and Body nil, where a Store has the whole object in
 	// memory. Nobody may change them.

@@ -2,8 +2,8 @@ package cache_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
-	"os"
 	"testing"
 
 	"github.com/modgate/modgate/cache"
@@ -32,7 +32,7 @@ func TestCheckedPutsAsideWhatCannotBeRead(t *testing.T) {
 	put(t, s, zip, []byte("zip"), cache.Immutable)
 	_, err := read(s, zip)
 	must(t, err)
-	lies.change = func(o *cache.Object) { o.Body = &rotten{o.Body.(*os.File), broken} }
+	lies.change = func(o *cache.Object) { o.Body = &rotten{o.Body, broken} }
 	if _, err := read(tiered, zip); !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, cache.ErrCorrupt) {
 		t.Errorf("proven before: %v", err)
 	}
@@ -40,7 +40,7 @@ func TestCheckedPutsAsideWhatCannotBeRead(t *testing.T) {
 
 // rotten is a file that can be opened, and not read.
 type rotten struct {
-	*os.File
+	io.ReadSeekCloser
 	err error
 }
 

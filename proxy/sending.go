@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,13 +9,20 @@ import (
 	"net/http"
 	"os"
 	"syscall"
+
+	"github.com/modgate/modgate/internal/conn"
 )
+
+// joined is how many bytes a body must have for its header to wait for it. The
+// first 512 are sent with the header by net/http, and must not be all.
+const joined = 16 << 10
 
 // sending is an http.ResponseWriter that knows how far a body has come, which
 // http.ServeContent does not tell. The body itself stays as it is, so that it
 // can leave by sendfile.
 type sending struct {
 	http.ResponseWriter
+	ctx context.Context // of the request
 	n   int64
 	err error
 }
@@ -26,8 +34,12 @@ func (s *sending) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom keeps the way to sendfile open.
+// ReadFrom keeps the way to sendfile open. http.ServeContent calls it once, for
+// all it sends, before the header has left.
 func (s *sending) ReadFrom(src io.Reader) (int64, error) {
+	if lr, ok := src.(*io.LimitedReader); ok && lr.N > joined && s.n == 0 {
+		conn.BodyFollows(s.ctx)
+	}
 	n, err := io.Copy(s.ResponseWriter, src)
 	s.n, s.err = s.n+n, err
 	return n, err

@@ -12,11 +12,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/cachetest"
 	"github.com/modgate/modgate/cache/disk"
+	"github.com/modgate/modgate/internal/conn"
 )
 
 func TestContract(t *testing.T) {
@@ -85,16 +87,32 @@ func TestTreeIsThatOfTheProtocol(t *testing.T) {
 	}
 }
 
-func TestBodyIsAFile(t *testing.T) {
+func TestBody(t *testing.T) {
 	s := open(t, t.TempDir())
-	put(t, s, zipName, "zip", cache.Immutable)
+	content := strings.Repeat("zip", 1000)
+	put(t, s, zipName, content, cache.Immutable)
 	for range 2 { // from the attribute file, and from memory
 		o, err := s.Get(t.Context(), zipName)
 		must(t, err)
-		if _, ok := o.Body.(*os.File); !ok {
-			t.Errorf("%T: sendfile needs an *os.File", o.Body)
+		if err := iotest.TestReader(o.Body, []byte(content)); err != nil {
+			t.Error(err)
+		}
+		if _, ok := o.Body.(conn.Sender); !ok {
+			t.Errorf("%T cannot be sent by the kernel", o.Body)
+		}
+		fi, err := o.Body.(interface{ Stat() (fs.FileInfo, error) }).Stat()
+		if err != nil || fi.Size() != int64(len(content)) || fi.ModTime().IsZero() {
+			t.Errorf("%v, %v", fi, err)
 		}
 		must(t, o.Close())
+		_, rerr := o.Body.Read(make([]byte, 1))
+		_, serr := o.Body.Seek(0, io.SeekStart)
+		_, ferr := o.Body.(conn.Sender).Sendfile(0, 1)
+		for _, err := range []error{rerr, serr, ferr, o.Close()} {
+			if !errors.Is(err, fs.ErrClosed) {
+				t.Errorf("after Close: %v", err)
+			}
+		}
 	}
 }
 

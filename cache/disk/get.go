@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"syscall"
 	"time"
@@ -14,7 +13,7 @@ import (
 	"github.com/modgate/modgate/cache"
 )
 
-// Get implements cache.Store. Body is an *os.File. Bytes of the wrong size, and
+// Get implements cache.Store. Body has ReadAt, Stat and Sendfile. Bytes of the wrong size, and
 // anything at the name that is not a plain file of its own (a link, a pipe),
 // are ErrCorrupt; a directory is absence, because parts of names are.
 func (s *Store) Get(ctx context.Context, name string) (*cache.Object, error) {
@@ -38,20 +37,20 @@ const attempts = 10
 const sweptAttempts = 200
 
 // load opens name and finds the attributes of exactly the bytes it opened.
-func (s *Store) load(name string) (*os.File, *meta, error) {
+func (s *Store) load(name string) (*body, *meta, error) {
 	for range attempts {
-		f, id, err := s.openFile(name)
+		f, err := s.openFile(name)
 		if err != nil {
 			return nil, nil, err
 		}
-		m, gen := s.meta.get(name, id)
+		m, gen := s.meta.get(name, f.id)
 		if m != nil {
 			return f, m, nil
 		}
-		m, err = s.describe(name, f, id)
+		m, err = s.describe(name, f)
 		// As long as f is open its inode is not given to another file. If the
 		// name still leads to it, it did so while the attributes were read.
-		if s.leadsTo(name, id) {
+		if s.leadsTo(name, f.id) {
 			if err == nil {
 				s.meta.put(name, m, gen)
 				return f, m, nil
@@ -64,7 +63,8 @@ func (s *Store) load(name string) (*os.File, *meta, error) {
 	return nil, nil, errBusy
 }
 
-func (s *Store) describe(name string, f *os.File, id identity) (*meta, error) {
+func (s *Store) describe(name string, f *body) (*meta, error) {
+	id := f.id
 	recs, used, err := s.readAttr(name)
 	if errors.Is(err, fs.ErrNotExist) && adoptable(name) {
 		m := &meta{id: id, adopted: true}
@@ -85,45 +85,45 @@ func (s *Store) describe(name string, f *os.File, id identity) (*meta, error) {
 
 // readAttr returns the records of name and when it was last used.
 func (s *Store) readAttr(name string) ([]record, time.Time, error) {
-	f, id, err := s.openFile(attrName(name))
+	f, err := s.openFile(attrName(name))
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	defer f.Close()
-	if id.size > maxAttr {
-		return nil, time.Time{}, fmt.Errorf("%w: attributes of %d bytes", cache.ErrCorrupt, id.size)
+	if f.id.size > maxAttr {
+		return nil, time.Time{}, fmt.Errorf("%w: attributes of %d bytes", cache.ErrCorrupt, f.id.size)
 	}
-	b := make([]byte, id.size)
+	b := make([]byte, f.id.size)
 	if _, err := io.ReadFull(f, b); err != nil {
 		return nil, time.Time{}, err
 	}
 	recs, err := decodeRecords(b)
-	return recs, time.Unix(0, id.mtime), err
+	return recs, time.Unix(0, f.id.mtime), err
 }
 
 // openFile opens the plain file at path for reading.
-func (s *Store) openFile(name string) (*os.File, identity, error) {
+func (s *Store) openFile(name string) (*body, error) {
 	for range attempts {
 		f, err := s.top.openFile(s.root, name)
 		if err != nil {
-			return nil, identity{}, s.explain(name, err)
+			return nil, s.explain(name, err)
 		}
-		id, kind, err := stat(f)
+		id, kind, err := f.stat()
 		if err == nil && kind == plain {
-			return f, id, nil
+			return &body{name: name, id: id, f: f}, nil
 		}
-		_ = f.Close()
+		_ = f.close()
 		switch {
 		case err != nil:
-			return nil, identity{}, err
+			return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
 		case kind == directory:
-			return nil, identity{}, fs.ErrNotExist
+			return nil, fs.ErrNotExist
 		case kind == foreign:
-			return nil, identity{}, fmt.Errorf("%w: not a plain file of its own", cache.ErrCorrupt)
+			return nil, fmt.Errorf("%w: not a plain file of its own", cache.ErrCorrupt)
 		}
 		// The file lost its name between open and stat: look again.
 	}
-	return nil, identity{}, errBusy
+	return nil, errBusy
 }
 
 // explain turns the reason why a file could not be opened into the contract's.
@@ -209,7 +209,7 @@ func (s *Store) Touch(ctx context.Context, name string, checked time.Time) error
 
 // record returns the record of the file f that m speaks of. An adopted file
 // gets one.
-func (m *meta) record(f *os.File) (record, error) {
+func (m *meta) record(f io.ReaderAt) (record, error) {
 	if !m.adopted {
 		return m.rec, nil
 	}

@@ -125,7 +125,7 @@ func (s *Store) commit(ctx context.Context, name string, sp spooled, rec record)
 
 // held is what a name holds while its lock is held.
 type held struct {
-	f *os.File
+	f *body
 	m *meta
 }
 

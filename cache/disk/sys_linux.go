@@ -35,15 +35,19 @@ func (h *handle) close() error {
 
 // openFile opens without following any link, and without waiting for the other
 // end of a pipe.
-func (h *handle) openFile(root *os.Root, name string) (*os.File, error) {
+func (h *handle) openFile(root *os.Root, name string) (descriptor, error) {
 	return h.openat2(root, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 }
 
 func (h *handle) openDir(root *os.Root, name string) (*os.File, error) {
-	return h.openat2(root, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	fd, err := h.openat2(root, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), h.dir.Name()+"/"+name), nil
 }
 
-func (h *handle) openat2(root *os.Root, name string, flags int) (*os.File, error) {
+func (h *handle) openat2(root *os.Root, name string, flags int) (descriptor, error) {
 	if h.old.Load() {
 		return openOld(root, name, flags)
 	}
@@ -55,28 +59,59 @@ func (h *handle) openat2(root *os.Root, name string, flags int) (*os.File, error
 		fd, err := unix.Openat2(int(h.dir.Fd()), name, &how)
 		switch err {
 		case nil:
-			return os.NewFile(uintptr(fd), h.dir.Name()+"/"+name), nil
+			return descriptor(fd), nil
 		case unix.EINTR, unix.EAGAIN:
 			continue
 		case unix.ENOSYS, unix.EPERM:
 			h.old.Store(true)
 			return openOld(root, name, flags)
 		}
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return -1, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 }
 
 // openOld looks at the last element only.
-func openOld(root *os.Root, name string, flags int) (*os.File, error) {
+func openOld(root *os.Root, name string, flags int) (descriptor, error) {
 	fi, err := root.Lstat(name)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	if fi.Mode()&os.ModeSymlink != 0 {
-		return nil, &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
+		return -1, &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
 	}
-	return root.OpenFile(name, flags, 0)
+	f, err := root.OpenFile(name, flags, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return descriptor(fd), nil
 }
+
+// descriptor is an open file of which nobody else knows.
+type descriptor int
+
+func (d descriptor) readAt(p []byte, off int64) (int, error) {
+	for {
+		n, err := unix.Pread(int(d), p, off)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func (d descriptor) sendfile(socket uintptr, off int64, n int) (int, error) {
+	sent, err := unix.Sendfile(int(socket), int(d), &off, n)
+	if err == unix.EINVAL { // a file system whose files it cannot read
+		err = errors.ErrUnsupported
+	}
+	return max(sent, 0), err
+}
+
+func (d descriptor) close() error { return unix.Close(int(d)) }
 
 // What an open file is.
 const (
@@ -86,10 +121,10 @@ const (
 	foreign  // of another type, or with a second name
 )
 
-func stat(f *os.File) (identity, int, error) {
+func (d descriptor) stat() (identity, int, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return identity{}, 0, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	if err := unix.Fstat(int(d), &st); err != nil {
+		return identity{}, 0, err
 	}
 	id := identity{ino: st.Ino, size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano()}
 	switch {

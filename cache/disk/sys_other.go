@@ -4,6 +4,7 @@ package disk
 
 import (
 	"errors"
+	"io"
 	"math"
 	"os"
 
@@ -19,16 +20,31 @@ type handle struct{}
 func (h *handle) open(*os.Root) error { return nil }
 func (h *handle) close() error        { return nil }
 
-func (h *handle) openFile(root *os.Root, name string) (*os.File, error) {
+func (h *handle) openFile(root *os.Root, name string) (descriptor, error) {
 	fi, err := root.Lstat(name)
 	if err != nil {
-		return nil, err
+		return descriptor{}, err
 	}
 	if !fi.Mode().IsRegular() && !fi.IsDir() {
-		return nil, cache.ErrCorrupt
+		return descriptor{}, cache.ErrCorrupt
 	}
-	return root.Open(name)
+	f, err := root.Open(name)
+	return descriptor{f}, err
 }
+
+// descriptor is an open file of which nobody else knows.
+type descriptor struct{ f *os.File }
+
+func (d descriptor) readAt(p []byte, off int64) (int, error) {
+	n, err := d.f.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+func (d descriptor) sendfile(uintptr, int64, int) (int, error) { return 0, errors.ErrUnsupported }
+func (d descriptor) close() error                              { return d.f.Close() }
 
 func (h *handle) openDir(root *os.Root, name string) (*os.File, error) {
 	return root.Open(name)
@@ -41,8 +57,8 @@ const (
 	foreign
 )
 
-func stat(f *os.File) (identity, int, error) {
-	fi, err := f.Stat()
+func (d descriptor) stat() (identity, int, error) {
+	fi, err := d.f.Stat()
 	if err != nil {
 		return identity{}, 0, err
 	}

@@ -140,7 +140,7 @@ func (s *Store) entry(name string) (cache.Entry, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, cache.ErrCorrupt) {
 		return cache.Entry{}, err
 	}
-	f, id, ferr := s.openFile(name)
+	f, ferr := s.openFile(name)
 	if errors.Is(ferr, cache.ErrCorrupt) {
 		return cache.Entry{Name: name}, nil
 	}
@@ -148,7 +148,7 @@ func (s *Store) entry(name string) (cache.Entry, error) {
 		return cache.Entry{}, ferr
 	}
 	defer f.Close()
-	e := cache.Entry{Name: name, Size: id.size, Used: time.Unix(0, id.mtime)}
+	e := cache.Entry{Name: name, Size: f.id.size, Used: time.Unix(0, f.id.mtime)}
 	if len(recs) == 2 {
 		e.Used = used
 		e.Class = cache.Class(max(recs[0].Class, recs[1].Class))

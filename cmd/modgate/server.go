@@ -9,13 +9,16 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	"github.com/modgate/modgate/internal/conn"
 )
 
 // newServer returns the HTTP server for h. Answers have no total timeout: see
-// progressListener.
+// conn.Listener.
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: boundBody(bodyPatience, h),
+		Handler:     boundBody(bodyPatience, h),
+		ConnContext: conn.Context,
 		// A request is a line and a few headers. Whoever sends them a byte at a
 		// time to hold the connection is cut; no real client needs this long.
 		ReadHeaderTimeout: 10 * time.Second,
@@ -49,7 +52,7 @@ func boundBody(patience time.Duration, next http.Handler) http.Handler {
 func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err == nil {
-		return progressListener{l, writePatience}, nil
+		return conn.Listener{Listener: l, Patience: conn.Patience}, nil
 	}
 	advice := "set " + key + " to an address of this machine"
 	flag := "--" + find(key).flag()

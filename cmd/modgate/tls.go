@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/modgate/modgate/internal/conn"
 	"github.com/modgate/modgate/tlsmgr"
 )
 
@@ -128,7 +129,7 @@ func (v *service) speakTLS() error {
 	m := v.certificates
 	errorLog := slog.NewLogLogger(m.ErrorLog(v.log.Handler(), handshakeCode), slog.LevelWarn)
 	v.public.TLSConfig, v.public.ErrorLog = m.TLSConfig(), errorLog
-	v.public.Handler = http2Progress(writePatience, withFingerprint(m, v.public.Handler))
+	v.public.Handler = http2Progress(conn.Patience, withFingerprint(m, v.public.Handler))
 	if v.plainAddr != nil {
 		_, port, err := net.SplitHostPort(v.publicAddr.Addr().String())
 		if err != nil {

@@ -3,10 +3,12 @@ package main
 import (
 	"net/http"
 	"time"
+
+	"github.com/modgate/modgate/internal/conn"
 )
 
 // http2Progress gives each answer over HTTP/2 a deadline for progress, as
-// progressConn does for a connection: there a client can stop one answer alone,
+// conn.Listener does for a connection: there a client can stop one answer alone,
 // by its window, while the connection goes on.
 func http2Progress(patience time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +35,7 @@ func growStack(i int) byte {
 	return room[i]
 }
 
-// streamWriter is an answer of which leastProgress bytes must leave within
+// streamWriter is an answer of which conn.LeastProgress bytes must leave within
 // patience.
 type streamWriter struct {
 	http.ResponseWriter
@@ -54,7 +56,7 @@ func (w *streamWriter) Write(p []byte) (n int, err error) {
 				return n, err
 			}
 		}
-		m, err := w.ResponseWriter.Write(p[n:min(n+leastProgress, len(p))])
+		m, err := w.ResponseWriter.Write(p[n:min(n+conn.LeastProgress, len(p))])
 		n += m
 		if err != nil || n == len(p) {
 			return n, err

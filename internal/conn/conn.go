@@ -1,0 +1,180 @@
+// Package conn gives the connections of a server what net/http leaves out: a
+// deadline for progress instead of one for a whole answer, and a way for a file
+// to the client that costs no more system calls than it must.
+package conn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// Patience is how long a client may take for LeastProgress bytes before its
+	// connection is cut. A laptop on a bad train link gets through; a client
+	// that has stopped reading holds a file and a buffer no longer than this.
+	Patience      = 30 * time.Second
+	LeastProgress = 32 << 10
+)
+
+// Listener gives its connections a deadline for progress in writing. It stands
+// in for http.Server.WriteTimeout, which bounds a whole answer and so cannot be
+// right for a go.mod and for a 500 MB zip.
+type Listener struct {
+	net.Listener
+	// Patience is how long LeastProgress bytes may take.
+	Patience time.Duration
+}
+
+// Accept returns the next connection.
+func (l Listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
+		return newConn(tcp, l.Patience)
+	}
+	return c, err
+}
+
+type key struct{}
+
+// Context is what http.Server.ConnContext must be for BodyFollows to work.
+func Context(ctx context.Context, c net.Conn) context.Context {
+	if c, ok := c.(*conn); ok {
+		return context.WithValue(ctx, key{}, c)
+	}
+	return ctx
+}
+
+// BodyFollows says that the next bytes to be written to the connection of a
+// request are the header of its answer, and that a body which is not empty is
+// written right after them. They leave together then, which spares the client a
+// wake-up. ctx is that of the request; over TLS it changes nothing. Only the
+// handler may call it.
+func BodyFollows(ctx context.Context) {
+	if c, ok := ctx.Value(key{}).(*conn); ok {
+		c.follows = true
+	}
+}
+
+// tcpConn is what is used of a *net.TCPConn.
+type tcpConn interface {
+	net.Conn
+	CloseWrite() error
+	SyscallConn() (syscall.RawConn, error)
+}
+
+// conn is a TCP connection on which every LeastProgress bytes must leave within
+// patience. It has no SyscallConn, with which os.File.WriteTo would go past the
+// deadline. One goroutine at a time may write.
+type conn struct {
+	net.Conn
+	tcp      tcpConn // the same connection
+	raw      syscall.RawConn
+	patience time.Duration
+	start    time.Time
+	renewed  atomic.Int64 // when the deadline was last set, since start
+	follows  bool         // see BodyFollows
+}
+
+func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, tcp.Close())
+	}
+	return &conn{Conn: tcp, tcp: tcp, raw: raw, patience: patience, start: time.Now()}, nil
+}
+
+// renew moves the deadline if the last time is a while ago: small answers on
+// one connection share a deadline, which has at least three quarters left.
+func (c *conn) renew() error {
+	now, last := time.Since(c.start), time.Duration(c.renewed.Load())
+	if last != 0 && now-last < c.patience/4 {
+		return nil
+	}
+	c.renewed.Store(int64(now))
+	return c.tcp.SetWriteDeadline(c.start.Add(now + c.patience))
+}
+
+// CloseWrite lets net/http end a connection without a reset.
+func (c *conn) CloseWrite() error { return c.tcp.CloseWrite() }
+
+// Write writes p in pieces of LeastProgress.
+func (c *conn) Write(p []byte) (n int, err error) {
+	follows := c.follows
+	c.follows = false
+	for {
+		if err := c.renew(); err != nil {
+			return n, err
+		}
+		piece := p[n:min(n+LeastProgress, len(p))]
+		var m int
+		if follows {
+			m, err = c.writeMore(piece)
+		} else {
+			m, err = c.tcp.Write(piece)
+		}
+		n += m
+		if err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// A Sender is a file that the kernel can move to a socket by itself.
+type Sender interface {
+	io.Reader
+	// Sendfile sends at most n bytes from the offset of the file on, once, and
+	// moves it by what was sent. It returns syscall.EAGAIN where the socket
+	// takes nothing now, 0 without an error at the end of the file, and
+	// errors.ErrUnsupported where there is no such way.
+	Sendfile(socket uintptr, n int64) (int64, error)
+}
+
+// ReadFrom sends src, by the kernel if it is a Sender in an *io.LimitedReader,
+// as io.CopyN makes it.
+func (c *conn) ReadFrom(src io.Reader) (n int64, err error) {
+	if lr, ok := src.(*io.LimitedReader); ok {
+		if f, ok := lr.R.(Sender); ok {
+			if n, err = c.sendfile(f, lr); !errors.Is(err, errors.ErrUnsupported) {
+				return n, err
+			}
+		}
+	}
+	m, err := io.Copy(struct{ io.Writer }{c}, src)
+	return n + m, err
+}
+
+// sendfile sends what lr leaves of f. Where the file is at its end before that,
+// it returns what was there.
+func (c *conn) sendfile(f Sender, lr *io.LimitedReader) (n int64, err error) {
+	var unpaid int64 // bytes since the deadline was moved for some
+	for first := true; lr.N > 0; first = false {
+		if first || unpaid >= LeastProgress {
+			if err := c.renew(); err != nil {
+				return n, err
+			}
+			unpaid = 0
+		}
+		var m int64
+		var serr error
+		werr := c.raw.Write(func(socket uintptr) bool {
+			m, serr = f.Sendfile(socket, lr.N)
+			return !errors.Is(serr, syscall.EAGAIN)
+		})
+		n, lr.N, unpaid = n+m, lr.N-m, unpaid+m
+		switch {
+		case werr != nil:
+			return n, werr
+		case errors.Is(serr, syscall.EINTR):
+		case serr != nil:
+			return n, serr
+		case m == 0:
+			return n, nil
+		}
+	}
+	return n, nil
+}
