@@ -52,6 +52,11 @@ type question struct {
 	caller Caller
 	mod    module.Version
 	facts  Facts
+	pseudo bool // mod.Version is a pseudo-version
+}
+
+func newQuestion(caller Caller, m module.Version, facts Facts) question {
+	return question{caller, m, facts, module.IsPseudoVersion(m.Version)}
 }
 
 // outcome is what came of one rule.
@@ -89,7 +94,7 @@ type decision struct {
 // Decide says whether caller may have m. It is asked for hits and misses
 // alike, once it is known that m exists, with an exact version.
 func (p *Policy) Decide(caller Caller, m module.Version, facts Facts) Verdict {
-	q := question{caller, m, facts}
+	q := newQuestion(caller, m, facts)
 	d := p.decide(&q, nil)
 	if d.sure && d.rule.action == Allow && len(d.notes) == 0 {
 		return Verdict{Wants: d.wants, Judged: p.judges}
@@ -180,7 +185,7 @@ func (r *rule) judge(q *question) finding {
 		return finding{outcome: otherGroup}
 	}
 	f := r.judgeAs(q, q.mod.Version)
-	if f.outcome == applies || r.action == Allow || !module.IsPseudoVersion(q.mod.Version) {
+	if f.outcome == applies || r.action == Allow || !q.pseudo {
 		return f
 	}
 	// The commit may have been given a better name, and that one be refused.

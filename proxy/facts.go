@@ -133,12 +133,14 @@ func (s *Server) newest(ctx context.Context, req request, facts *policy.Facts) (
 	if v := policy.Newest(facts.Module.Versions); v != "" {
 		return v, forAllTime, nil
 	}
-	answer, err := s.current(ctx, req.sibling(kindLatest, ""))
+	latest := req.sibling(kindLatest, "")
+	answer, err := s.current(ctx, latest)
 	if err == nil {
 		version, err = infoVersion(answer.body)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", 0, nil
+		at, _ := s.negative.at(latest.name)
+		return "", max(0, time.Until(at.Add(req.from.negative))), nil
 	}
 	return version, answer.ttl, err
 }

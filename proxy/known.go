@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/module"
-
 	"github.com/modgate/modgate/policy"
 )
 
@@ -209,7 +207,7 @@ func (v *view) addTags(version string, tags []string) {
 // pseudo-version, of its refused tags.
 func (s *Server) recall(caller policy.Caller, req request, facts *policy.Facts) {
 	a := s.known.get(req.mod.Path, facts.Now)
-	if !a.addTo(facts) || !module.IsPseudoVersion(req.mod.Version) {
+	if !a.addTo(facts) {
 		return
 	}
 	rules, _ := req.rules.(*policy.Policy)

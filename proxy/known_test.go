@@ -3,8 +3,11 @@ package proxy_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/policy"
 	"github.com/modgate/modgate/proxy"
@@ -28,6 +31,45 @@ func TestFactsAreRemembered(t *testing.T) {
 	}
 	w.want(w.get("/example.com/m/@v/v1.0.0.zip"), mods[0].Zip, access.Hit)
 	w.wantNo(w.get("/example.com/m/@v/v1.1.0.zip"), 403, access.Denied, "retracted by v1.2.0: broken")
+}
+
+// That a module has no release and no latest version is remembered as well.
+func TestAbsentFactsAreRemembered(t *testing.T) {
+	t.Parallel()
+	yes := true
+	mod := proxytest.Simple(t, "example.com/m", aliasOf)
+	store := &counting{opened: make(map[string]int)}
+	rules := ruled(t, "", policy.Rule{When: policy.When{Retracted: &yes}, Action: deny})
+	w := newWorld(t, options{config: func(c *proxy.Config) {
+		rules(c)
+		store.Store, c.Store, c.NegativeTTL = c.Store, store, time.Hour
+	}}, mod)
+	for _, up := range []*proxytest.Server{w.up, w.up2} {
+		up.SetFault("/example.com/m/@latest", proxytest.Status(404, "not found"))
+	}
+	const hits = 10
+	for range hits {
+		w.get("/example.com/m/@v/" + aliasOf + ".zip")
+	}
+	for name, n := range store.opened {
+		if n > 3 && !strings.HasSuffix(name, ".zip") {
+			t.Errorf("%s was looked for %d times in %d hits", name, n, hits)
+		}
+	}
+}
+
+// counting counts what is looked for.
+type counting struct {
+	cache.Store
+	mu     sync.Mutex
+	opened map[string]int // by name; guarded by mu
+}
+
+func (c *counting) Get(ctx context.Context, name string) (*cache.Object, error) {
+	c.mu.Lock()
+	c.opened[name]++
+	c.mu.Unlock()
+	return c.Store.Get(ctx, name)
 }
 
 // A version that appears may take another one back.
