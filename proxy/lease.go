@@ -124,10 +124,21 @@ func (s *Server) look(ctx context.Context, name string, have func(*cache.Object)
 func (s *Server) fillOnce(ctx context.Context, f *flight, r request) error {
 	proven := func(o *cache.Object) bool { return o.Attrs.SHA256 != "" }
 	found, err := s.once(ctx, r.name, proven, func() error { return s.fill(ctx, f, r) })
-	if found {
+	if found || err != nil && s.broughtByOthers(ctx, f, r.name, proven) {
 		return errStored
 	}
 	return err
+}
+
+// broughtByOthers reports whether another server has stored name while we failed
+// to fetch it: where leases are out of reach, two begin at once, and the source may
+// be in trouble for one of them.
+func (s *Server) broughtByOthers(ctx context.Context, f *flight, name string, have func(*cache.Object) bool) bool {
+	if s.fleet == nil || f.followed || ctx.Err() != nil || !s.look(ctx, name, have) {
+		return false
+	}
+	s.metrics.fleet.WithLabelValues(fleetFound).Inc()
+	return true
 }
 
 // refresh asks the source and stores its answer, once in a fleet: an answer that

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -189,6 +190,39 @@ func TestTwoServersFetchOnce(t *testing.T) {
 			if n := w.up.Count("/" + w.name(m, kind)); n != 1 {
 				t.Errorf("%v.%s was fetched %d times", m.Version, kind, n)
 			}
+		}
+	}
+}
+
+// What another server has brought while we failed is served.
+func TestFailedFetchLooksOnceMore(t *testing.T) {
+	m := proxytest.Simple(t, "example.com/m", "v1.0.0")
+	for about, status := range map[string]int{"in trouble": 500, "absent": 404, "refused": 403} {
+		for _, kind := range []string{"info", "mod", "zip"} {
+			t.Run(about+" "+kind, func(t *testing.T) {
+				f := newInFleet(t)
+				f.err = errors.New("redis is down")
+				w := newWorld(t, options{store: f}, m)
+				name := w.name(m, kind)
+				fault := func(x proxytest.Exchange) {
+					sum := fmt.Sprintf("%x", sha256.Sum256(file(m, kind)))
+					if err := f.Put(context.Background(), name, bytes.NewReader(file(m, kind)), cache.PutOptions{Attrs: cache.Attrs{SHA256: sum}}); err != nil {
+						t.Error(err)
+					}
+					http.Error(x.W, "no", status)
+				}
+				w.up.SetFault("/"+name, fault)
+				w.up2.SetFault("/"+name, fault)
+				if a := w.get("/" + name); a.status != 200 || !bytes.Equal(a.body, file(m, kind)) {
+					t.Errorf("%d %s", a.status, a.text())
+				}
+				w.must(f.Delete(t.Context(), name))
+				w.up.SetFault("/"+name, proxytest.Status(status, "no"))
+				w.up2.SetFault("/"+name, proxytest.Status(status, "no"))
+				if a := w.get("/" + name); a.status == 200 {
+					t.Errorf("%d, and it is nowhere", a.status)
+				}
+			})
 		}
 	}
 }

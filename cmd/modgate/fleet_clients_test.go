@@ -159,7 +159,7 @@ func (n *nemesis) ask(ctx context.Context, path string, check func(code int, bod
 			return
 		}
 		if errors.Is(err, errWrongBytes) || ctx.Err() != nil {
-			n.t.Errorf("%s: %v", path, err)
+			n.errorf("%s: %v", path, err)
 			return
 		}
 		// From the most to the least forgiving.
@@ -170,7 +170,7 @@ func (n *nemesis) ask(ctx context.Context, path string, check func(code int, bod
 		case p == cutOff && !whole:
 			n.told("cut off and asked again")
 		default:
-			n.t.Errorf("%s, asked %v ago: %v", path, time.Since(begin).Round(time.Millisecond), err)
+			n.errorf("%s, asked %v ago: %v", path, time.Since(begin).Round(time.Millisecond), err)
 			return
 		}
 	}
@@ -235,7 +235,7 @@ func (n *nemesis) download(ctx context.Context) {
 		if err == nil {
 			for _, m := range mods {
 				if !strings.Contains(out, m.H1) {
-					n.t.Errorf("go %q: no %s in\n%s", args, m.H1, out)
+					n.errorf("go %q: no %s in\n%s", args, m.H1, out)
 				}
 			}
 			n.told("go command right")
@@ -250,7 +250,7 @@ func (n *nemesis) download(ctx context.Context) {
 			n.told("go command refused")
 			return
 		default:
-			n.t.Errorf("go %q: %v\n%s", args, err, out)
+			n.errorf("go %q: %v\n%s", args, err, out)
 			return
 		}
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -138,12 +140,12 @@ func hangUntil(released <-chan struct{}) proxytest.Fault {
 var replicaTroubles = []trouble{
 	{"a replica is killed", ofReplica, cutOff, 2, (*nemesis).killOne,
 		func(n *nemesis) { n.restart(n.replicas[n.victim].dir) }},
-	{"a replica loses its disk", ofReplica, cutOff, 2, (*nemesis).killOne,
+	{"a replica loses its disk", ofReplica, cutOff, 2, func(n *nemesis) { n.killOne(); n.owes() },
 		func(n *nemesis) { n.restart(n.t.TempDir()) }},
 	{"a replica is drained", ofReplica, nothing, 1,
 		func(n *nemesis) {
 			if err := n.replicas[n.victim].stop(); err != nil {
-				n.t.Error(err)
+				n.errorf("%v", err)
 			}
 		}, func(n *nemesis) { n.restart(n.replicas[n.victim].dir) }},
 	{"a replica stands still", ofReplica, nothing, 2,
@@ -161,6 +163,18 @@ func (n *nemesis) killOne() {
 	<-i.ended
 }
 
+// owes notes what is not in the bucket now: it may have been for a replica that
+// is no more to bring it there, and the others have it from Redis.
+func (n *nemesis) owes() {
+	n.sharingFleet.mu.Lock()
+	defer n.sharingFleet.mu.Unlock()
+	for path := range n.want {
+		if _, err := os.Stat(filepath.Join(n.s3.Dir, path)); err != nil {
+			n.owed[path] = true
+		}
+	}
+}
+
 // restart starts the victim again, at the address where it was.
 func (n *nemesis) restart(dir string) {
 	old := n.replicas[n.victim]
@@ -168,7 +182,7 @@ func (n *nemesis) restart(dir string) {
 	args := append(append([]string{}, n.args...), "--listen="+strings.TrimPrefix(old.url, "http://"))
 	i, err := launch(n.environ, dir, args...)
 	if err != nil {
-		n.t.Fatal(err)
+		n.fatalf("%v", err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -189,6 +203,6 @@ func (n *nemesis) purgeOne() {
 	n.purged = fmt.Sprintf("/example.com/fleet%d/@v/v1.%d.0.", v%4, v)
 	n.forgets(n.purged)
 	if status := purgeStatus(n.t, n.replicas[(n.victim+1)%replicaCount], mod); status != http.StatusOK && status != http.StatusNotFound && status != http.StatusBadGateway {
-		n.t.Errorf("purge of %s: %d", mod, status)
+		n.errorf("purge of %s: %d", mod, status)
 	}
 }
