@@ -18,10 +18,27 @@ func (n *managed) next(r record, missing bool) time.Time {
 	if !missing && r.Rest.After(next) && !r.LastAttempt.After(n.m.now().Add(mostBackoff)) {
 		next = r.Rest
 	}
-	if r.NextAttempt.After(next) {
-		next = r.NextAttempt
+	if at := n.allowed(r); at.After(next) {
+		next = at
 	}
 	return next
+}
+
+// allowed returns when r allows the next attempt. Of one that a clock far ahead of
+// ours has noted, the wait counts from when this process first sees it: it does
+// not last until that date comes, and replicas with different clocks do not take
+// turns without a wait.
+func (n *managed) allowed(r record) time.Time {
+	now := n.m.now()
+	if !r.LastAttempt.After(now.Add(mostBackoff)) {
+		return r.NextAttempt
+	}
+	n.aheadMu.Lock()
+	defer n.aheadMu.Unlock()
+	if !n.ahead.Equal(r.LastAttempt) {
+		n.ahead, n.aheadSeen = r.LastAttempt, now
+	}
+	return n.aheadSeen.Add(max(r.NextAttempt.Sub(r.LastAttempt), leastBackoff))
 }
 
 // rest is how long a certificate is kept that has just come, however due it

@@ -69,6 +69,43 @@ func TestClockAhead(t *testing.T) {
 	}
 }
 
+// What failed under a clock that was far ahead waits as long as after any failure
+// once the clock is right, also where processes with both clocks take turns.
+func TestFailedUnderClockAhead(t *testing.T) {
+	pki := tlstest.New(t)
+	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	o := options{domains: []string{"broken.test"}, storage: newMemory(), mute: true, ahead: 100 * day}
+	r := startReplica(t, p, pki, o)
+	r.await(t, "an attempt has failed", func() bool { s := r.Status()[0]; return s.Failures == 1 && s.Problem != nil })
+	r.stop()
+	o.ahead = 0
+	for range 3 { // restarts gain nothing
+		r = startReplica(t, p, pki, o)
+		r.await(t, "the record is read", func() bool { return r.Status()[0].Failures == 1 })
+		if wait := r.Status()[0].NextAttempt.Sub(r.now()); wait < leastBackoff/2 || wait > 2*leastBackoff {
+			t.Errorf("the next attempt is in %v", wait)
+		}
+		r.stop()
+	}
+	if got := p.Orders(); got != 1 {
+		t.Errorf("%d orders for one attempt", got)
+	}
+	n := r.source.(*acmeSource).names[0]
+	rec, err := n.loadRecord(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := n.allowed(rec)
+	r.now = func() time.Time { return time.Now().Add(10 * time.Second) }
+	if again := n.allowed(rec); !again.Equal(first) {
+		t.Errorf("the wait begins anew: %v, then %v", first, again)
+	}
+	rec.LastAttempt, rec.NextAttempt = rec.LastAttempt.Add(time.Hour), rec.NextAttempt.Add(time.Hour)
+	if again := n.allowed(rec); !again.After(first) {
+		t.Errorf("a new attempt of that clock does not count: %v, then %v", first, again)
+	}
+}
+
 // What a certificate rests when it has come, by what is left of it.
 func TestRest(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

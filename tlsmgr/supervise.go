@@ -46,6 +46,10 @@ type managed struct {
 	ariMu sync.Mutex // guards ari: load and run come one after the other, Status beside them
 	ari   acme.RenewalInfo
 	asked time.Time // when the CA was last asked for renewal information
+
+	aheadMu   sync.Mutex // guards what follows
+	ahead     time.Time  // of an attempt that a clock far ahead of ours has noted
+	aheadSeen time.Time  // when we first saw that, by ours
 }
 
 // run looks after the name until ctx ends.

@@ -35,9 +35,8 @@ root stays where it is.`,
 		if err != nil {
 			return err
 		}
-		if s.TLS.Mode != "internal" {
-			return fmt.Errorf("tls.mode is %s: there is an authority of our own only with internal", s.TLS.Mode)
-		}
+		mode := s.TLS.Mode
+		s.TLS.Mode = "internal" // whatever the server is told to do today, its root is what is stored
 		storage, done, err := s.openCertStorage(nil)
 		if err != nil {
 			return err
@@ -45,7 +44,7 @@ root stays where it is.`,
 		defer done()
 		data, err := tlsmgr.RootPEM(cmd.Context(), storage)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there is no authority in the storage yet (tls.storage): the first start of modgate serve makes it")
+			return fmt.Errorf("there is no authority of our own in the storage (tls.storage is %s, cache.dir %s, tls.mode %s)\n  → run this with the flags, environment and file of the server; the first start of modgate serve with tls.mode internal makes it", s.TLS.Storage, s.Cache.Dir, mode)
 		}
 		if err != nil {
 			return err
