@@ -44,7 +44,7 @@ root stays where it is.`,
 		defer done()
 		data, err := tlsmgr.RootPEM(cmd.Context(), storage)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there is no authority of our own in the storage (tls.storage is %s, cache.dir %s, tls.mode %s)\n  → run this with the flags, environment and file of the server; the first start of modgate serve with tls.mode internal makes it", s.TLS.Storage, s.Cache.Dir, mode)
+			return fmt.Errorf("there is no authority of our own in the storage: cache.dir is %s, tls.storage %q, tls.mode %s\n  → run this with the flags, environment and file of the server; the first start of modgate serve with tls.mode internal makes it", s.Cache.Dir, s.TLS.Storage, mode)
 		}
 		if err != nil {
 			return err
