@@ -169,7 +169,7 @@ func TestTLSInternal(t *testing.T) {
 	storage, root := filepath.Join(dir, "tls"), filepath.Join(dir, "root.pem")
 	caRoot := func() (string, error) {
 		var stdout, stderr bytes.Buffer
-		err := run(t.Context(), []string{"ca", "root", "--config=off", "--tls-storage=" + storage}, nil, &stdout, &stderr)
+		err := run(t.Context(), []string{"ca", "root", "--config=off", "--tls-mode=internal", "--tls-storage=" + storage}, nil, &stdout, &stderr)
 		return stdout.String(), errors.Join(err, errors.New(stderr.String()))
 	}
 	if _, err := caRoot(); !strings.Contains(err.Error(), "there is no authority") {
