@@ -87,7 +87,7 @@ func TestDoctorOnShared(t *testing.T) {
 		{"certificates may be evicted, and are lost", "server-redis-evicts server-redis-forgets", storage(forgetful.Addr), "allkeys-lru"},
 		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr}, "rdb_last_bgsave_status"},
 		{"nobody listens", "tcp-refused", []string{"--cache-redis-addr=127.0.0.1:1"}, "connection refused"},
-		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 70*time.Millisecond), "--cache-redis-timeout=100ms"}, "given up after 100ms"},
+		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 700*time.Millisecond), "--cache-redis-timeout=1s"}, "given up after 1s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...)

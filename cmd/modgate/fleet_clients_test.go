@@ -164,7 +164,8 @@ func (n *nemesis) ask(ctx context.Context, path string, check func(code int, bod
 		}
 		// From the most to the least forgiving.
 		switch p := n.pardon(begin, path); {
-		case p == absent, p == unknown && code != http.StatusNotFound && code != http.StatusGone:
+		case p == absent, p == unknown && code != http.StatusNotFound && code != http.StatusGone,
+			p == unknown && bytes.Contains(body, []byte("(remembered: ")) && n.wasLost(path):
 			n.told("refused")
 			return
 		case p == cutOff && !whole:
@@ -194,6 +195,14 @@ func (n *nemesis) pardon(begin time.Time, paths ...string) pardon {
 		}
 	}
 	return most
+}
+
+// wasLost reports whether upstream has once said that path is absent, which a
+// replica says again while it cannot ask.
+func (n *nemesis) wasLost(path string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.spells, func(s *spell) bool { return s.pardon == absent && !s.certain[path] })
 }
 
 func (n *nemesis) told(verdict string) {
