@@ -21,15 +21,21 @@ import (
 // A server with certificates of a real CA and nothing wrong: doctor finds
 // nothing, with and without a rehearsal, while it runs and while it does not.
 func TestACMEHealthy(t *testing.T) {
-	for _, challenge := range []string{tlsmgr.HTTP01, tlsmgr.TLSALPN01} {
-		t.Run(challenge, func(t *testing.T) {
+	for _, test := range []struct{ challenge, name string }{
+		{tlsmgr.HTTP01, ""}, {tlsmgr.TLSALPN01, ""}, {tlsmgr.HTTP01, "127.0.0.1"}, {tlsmgr.TLSALPN01, "127.0.0.1"},
+	} {
+		challenge := test.challenge
+		t.Run(strings.TrimSpace(challenge+" "+test.name), func(t *testing.T) {
 			t.Parallel()
 			a := newACMEWorld(t, challenge)
+			if test.name != "" {
+				a.called(test.name)
+			}
 			staging := tlstest.StartPebble(t, a.pki, tlstest.PebbleConfig{HTTPAddr: a.ca.HTTPAddr, TLSAddr: a.ca.TLSAddr})
 			a.start()
 			r := a.want("")
 			says(t, r, "certificate and key belong together")
-			says(t, r, "1 in the last hour, 1 in the last week; 1 certificates in the last week")
+			says(t, r, "1 in the last hour, 1 in the last week; 1 certificate in the last week")
 			says(t, r, ": valid")
 			says(t, r, "to be renewed from")
 			says(t, r, map[string]string{tlsmgr.HTTP01: "this server answers there", tlsmgr.TLSALPN01: "acme-tls/1 is known there"}[challenge])

@@ -116,6 +116,20 @@ func (a *answer) line() string {
 	return a.text
 }
 
+// advice is what a modgate that refuses says is to be done (a line "do: …" of its
+// text), or "".
+func (a *answer) advice() string {
+	if a.kind != "text/plain" {
+		return ""
+	}
+	for line := range strings.Lines(string(a.body)) {
+		if do, ok := strings.CutPrefix(line, "do: "); ok {
+			return oneLine(do)
+		}
+	}
+	return ""
+}
+
 // isHTML reports whether a page for people came.
 func (a *answer) isHTML() bool {
 	return a.kind == "text/html" || strings.HasPrefix(strings.ToLower(strings.TrimSpace(string(a.body[:min(len(a.body), 64)]))), "<!doctype html") || strings.HasPrefix(strings.TrimSpace(string(a.body[:min(len(a.body), 64)])), "<html")
@@ -135,7 +149,7 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 	case a.status == http.StatusUnauthorized:
 		d.found(s, Unauthorized, a.line()+d.sent())
 	case a.status == http.StatusForbidden, a.status == http.StatusUnavailableForLegalReasons:
-		d.found(s, Forbidden, a.line(), "value", a.line())
+		d.found(s, Forbidden, a.line(), "value", a.line(), "advice", a.advice())
 	case a.status == http.StatusProxyAuthRequired:
 		via, _ := d.via(d.target)
 		value := host

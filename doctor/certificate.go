@@ -35,7 +35,7 @@ func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // not hide another, nor be taken for it. It reports whether Go would accept it.
 func (d *Doctor) judge(ctx context.Context, state tls.ConnectionState) bool {
 	chain := state.PeerCertificates
-	s := d.step("certificate", fmt.Sprintf("the %d certificates that %s sends", len(chain), d.target.Hostname()))
+	s := d.step("certificate", "what "+d.target.Hostname()+" sends: "+counted(len(chain), "certificate"))
 	for i, c := range chain {
 		d.report.chain = append(d.report.chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 		s.saw("%d %s", i, c.Subject)

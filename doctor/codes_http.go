@@ -31,7 +31,7 @@ var httpTable = []Entry{
 		}},
 	{Forbidden, Fail, "{host} refuses: {value}", "403 Forbidden",
 		"A rule of the proxy says no, or the credentials are good but not for this.",
-		[]Remedy{{Do: "the text of the answer says which rule; ask who runs the proxy"}}},
+		[]Remedy{{AsTold, "the proxy says: {advice}"}, {Do: "the text of the answer says which rule; ask who runs the proxy"}}},
 	{NotAProxy, Fail, "{url} is no module proxy: it answers 404 to everything", "404 Not Found",
 		"The path is wrong (a base path is missing or too much), or another program is there.",
 		[]Remedy{{Do: "open {url} in a browser: modgate shows how to use it"}, {Do: "on the server: modgate env prints the GOPROXY for clients"}, {Do: "on the server: modgate config | grep base_path"}}},

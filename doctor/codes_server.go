@@ -1,5 +1,7 @@
 package doctor
 
+import "slices"
+
 // Findings on the machine of a server.
 const (
 	ConfigMistake    Code = "server-config"
@@ -59,7 +61,7 @@ const (
 var serverTable = []Entry{
 	{ConfigMistake, Fail, "The configuration has a mistake: {value}", "",
 		"modgate serve does not start with it.",
-		[]Remedy{{Do: "modgate config --check"}}},
+		append(ruleRemedies[:len(ruleRemedies):len(ruleRemedies)], Remedy{Do: "modgate config --check"})},
 	{SecretReadable, Warn, "{file} ({variable}) can be read by every user of this machine", "",
 		"It holds credentials or a private key.",
 		[]Remedy{{Do: "chmod 600 {file}"}, {Do: "or chmod 640 {file}, and make the group that of the server"}}},
@@ -98,7 +100,7 @@ var serverTable = []Entry{
 		[]Remedy{{Do: "docs/private.md has the rules of direct.file: which credentials are used for which repository"}}},
 	{CertificateAlarm, Warn, "The certificate for {host} has an alarm: {value}", "",
 		"Clients fail now, or will.",
-		[]Remedy{{Do: "the text says what to do; modgate tls status shows the state"}}},
+		slices.Concat([]Remedy{{AsTold, "{advice}"}}, pairRemedies, chainRemedies, []Remedy{{Do: "modgate tls status   (shows the state; what is mended is noticed within seconds)"}})},
 	{CertificateExpired, Fail, "The certificate for {host} expired on {value}", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time {now} is after {value}",
 		"It was not renewed in time. What is served goes on being served, so that clients see why they fail.",
 		[]Remedy{{Do: "modgate tls renew {host}   (files: replace them; they are read again within seconds)"}, {Do: "the other findings say why it was not renewed"}}},
@@ -110,7 +112,7 @@ var serverTable = []Entry{
 		[]Remedy{{Do: "restore the directory of tls.storage from a backup, or let the server order anew: modgate tls renew {host}"}}},
 	{PairFails, Fail, "The certificates cannot be served: {value}", "",
 		"A server does not start with them. One that runs keeps those that it has, until it ends.",
-		[]Remedy{{Do: "openssl x509 -in CERT -noout -pubkey; openssl pkey -in KEY -pubout   (the two must be equal)"}, {Do: "tls.files: CERT:KEY, the certificate of the server first in its file"}}},
+		append(pairRemedies[:len(pairRemedies):len(pairRemedies)], Remedy{Do: "tls.files: CERT:KEY, the certificate of the server first in its file"})},
 	{StorageFails, Fail, "The storage of certificates cannot be read: {value}", "",
 		"Nothing that is stored is served, nothing is ordered, and replicas cannot answer each other's challenges.",
 		[]Remedy{{Do: "tls.storage names it: see that it is there, and that this user may read it"}}},
@@ -146,7 +148,7 @@ var serverTable = []Entry{
 var acmeTable = []Entry{
 	{ACMEProblem, Fail, "The CA has given no certificate for {host}: {value}", "",
 		"The last attempt failed. It is repeated by itself, with growing pauses.",
-		[]Remedy{{Do: "mend what the text says, then: modgate tls renew {host}"}, {Do: "after many failures, try with the staging CA first, whose limits are wide: tls.ca: letsencrypt-staging"}}},
+		[]Remedy{{AsTold, "{advice}"}, {Do: "mend what the text says, then: modgate tls renew {host}"}, {Do: "after many failures, try with the staging CA first, whose limits are wide: tls.ca: letsencrypt-staging"}}},
 	{ACMEDirectory, Fail, "{url} is no ACME directory: {value}", "",
 		"The URL is wrong, or something between answers.",
 		[]Remedy{{Do: "tls.ca: letsencrypt, or the URL of the directory as the CA gives it"}}},
@@ -200,5 +202,5 @@ var acmeTable = []Entry{
 		[]Remedy{{Do: "remove the TXT records _acme-challenge.{host} by hand, if there are any"}}},
 	{StagingFails, Fail, "The CA for trials gives no certificate for {host}: {value}", "",
 		"The CA of the server would say the same, without the chance to try again at will.",
-		[]Remedy{{Do: "mend what the text says, then again: modgate doctor --server --staging"}}},
+		[]Remedy{{AsTold, "{advice}"}, {Do: "mend what the text says, then again: modgate doctor --server --staging"}}},
 }

@@ -98,15 +98,8 @@ func (d *Doctor) found(s *Step, code Code, seen string, with ...string) {
 	}
 	f := Finding{Code: code, Severity: e.Severity, Title: fill(e.Title, words), Seen: seen, Cause: fill(e.Cause, words), Mend: []string{}}
 	for _, m := range e.Mend {
-		switch m.On {
-		case InEnvironment, ByGoEnv:
-			if strings.HasSuffix(words["from"], fromEnvironment) != (m.On == InEnvironment) {
-				continue
-			}
-		default:
-			if !d.applies(m.On) {
-				continue
-			}
+		if !d.concerns(m.On, words) {
+			continue
 		}
 		do := inShell(d.cfg.OS, fill(m.Do, words))
 		if m.On == Docker || m.On == GitHub || m.On == GitLab || m.On == Kubernetes {
@@ -131,6 +124,20 @@ func inShell(system, do string) string {
 		return "Remove-Item Env:" + name
 	}
 	return do
+}
+
+// concerns reports whether a remedy for p is one for a finding with these words.
+func (d *Doctor) concerns(p Place, words map[string]string) bool {
+	condition, isCondition := strings.CutPrefix(string(p), conditionally)
+	switch {
+	case p == InEnvironment || p == ByGoEnv:
+		return strings.HasSuffix(words["from"], fromEnvironment) == (p == InEnvironment)
+	case p == AsTold:
+		return words["advice"] != ""
+	case isCondition:
+		return condition == words["where"]
+	}
+	return d.applies(p)
 }
 
 func (d *Doctor) applies(p Place) bool {

@@ -67,15 +67,15 @@ func (l *Live) Findings(machine Config) []Finding {
 		if t.Host != "" {
 			d.target = &url.URL{Scheme: "https", Host: t.Host}
 		}
-		seen := fmt.Sprintf("%d times, last at %s: %s", t.Count, day(t.Last), oneLine(t.Err.Error()))
+		seen := fmt.Sprintf("%s, last at %s: %s", counted(t.Count, "time"), day(t.Last), oneLine(t.Err.Error()))
 		d.found(step, t.Code, hidePasswords(seen), "value", hidePasswords(causeValue(t)), "file", resolvConf)
 	}
 	d.target = nil
 	for _, f := range l.Unused {
-		d.found(step, ReloadFailed, f.Text, "file", f.Path, "variable", f.Key)
+		d.found(step, ReloadFailed, f.Text, "file", f.Path, "variable", f.Key, "where", f.Key)
 	}
 	if r := l.Refused; r.Clients > 0 && now.Sub(r.At) < recentRefusal {
-		seen := fmt.Sprintf("%d clients, last %s at %s: %s", r.Clients, r.Last, day(r.At), oneLine(r.Error))
+		seen := fmt.Sprintf("%s, last %s at %s: %s", counted(r.Clients, "client"), r.Last, day(r.At), oneLine(r.Error))
 		d.found(step, HandshakeCause("refused", r.Error), seen, "host", "this server", "value", r.Last)
 	}
 	s.checkDirs()

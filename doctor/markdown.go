@@ -77,7 +77,7 @@ func Markdown() string {
 			if m.On == Anywhere {
 				fmt.Fprintf(&b, "- %s\n", step(m.Do))
 			} else {
-				fmt.Fprintf(&b, "- %s: %s\n", m.On, step(m.Do))
+				fmt.Fprintf(&b, "- %s: %s\n", strings.ReplaceAll(string(m.On), "_", " "), step(m.Do))
 			}
 		}
 	}

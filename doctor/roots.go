@@ -35,7 +35,7 @@ func (d *Doctor) loadRoots() {
 	l.files()
 	l.dirs()
 	d.roots = l.pool
-	s.saw("%d authorities", len(l.seen))
+	s.saw("%s", counted(len(l.seen), "root"))
 	l.byHand()
 	if len(l.seen) == 0 && len(s.Codes) == 0 {
 		d.found(s, TrustEmpty, "none of the usual files and directories is there: "+strings.Join(rootFiles(), ", "))

@@ -22,6 +22,8 @@ type ServerConfig struct {
 	Subject string
 	// Mistakes is what is wrong with the configuration; nil: nothing.
 	Mistakes error
+	// Unusable are files of the configuration that have mistakes.
+	Unusable []Unused
 	// Dirs are written by the server.
 	Dirs []Dir
 	// Files are read by the server.
@@ -137,6 +139,11 @@ func (s *Server) Examine(ctx context.Context) *Report {
 
 func (s *Server) checkConfig() {
 	step := s.base.step("configuration", s.cfg.Subject)
+	for _, f := range s.cfg.Unusable {
+		text := hidePasswords(f.Text)
+		first, _, _ := strings.Cut(text, "\n")
+		s.base.found(step, ConfigMistake, text, "value", first, "file", f.Path, "where", f.Key)
+	}
 	if s.cfg.Mistakes == nil {
 		return
 	}
@@ -240,7 +247,7 @@ func (s *Server) checkPrivate(ctx context.Context) {
 		s.base.found(step, PrivateFails, hidePasswords(err.Error()), "value", s.cfg.Module)
 		return
 	}
-	step.saw("%d versions", len(versions))
+	step.saw("%s", counted(len(versions), "version"))
 }
 
 // maxClocks bounds how many hosts are asked for the time.

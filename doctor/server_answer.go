@@ -107,7 +107,7 @@ func (s *Server) checkALPN(ctx context.Context, step *Step, name string, addr ne
 		}
 		step.saw("%s: the certificate of this server comes", addr)
 	}
-	state, err = s.handshake(ctx, name, addr, alpnACME)
+	state, err = s.handshake(ctx, askedBy(name), addr, alpnACME)
 	alert := func(text string) bool { return err != nil && strings.Contains(err.Error(), "remote error: tls: "+text) } // alerts of the other side have no type
 	switch {
 	case err == nil && state.NegotiatedProtocol == alpnACME:
@@ -123,6 +123,9 @@ func (s *Server) checkALPN(ctx context.Context, step *Step, name string, addr ne
 		s.stranger(step, name, addr, shortError(err))
 	}
 }
+
+// askedBy returns by what name a CA asks for the answer of tls-alpn-01.
+func askedBy(name string) string { return (&tlsmgr.Trial{Host: name}).ServerName() }
 
 // handshake does one with an address by name, offering the protocols. Nothing is
 // verified.

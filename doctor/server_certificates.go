@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/modgate/modgate/tlsmgr"
@@ -18,7 +19,13 @@ import (
 func (s *Server) loadStored(ctx context.Context) {
 	if err := s.cfg.KeeperFails; err != nil {
 		step := s.base.step("pairs", "certificates and keys, as the server reads them")
-		s.base.found(step, PairFails, oneLine(err.Error()), "value", oneLine(err.Error()))
+		pairs := tlsmgr.PairErrors(err)
+		for _, p := range pairs {
+			s.base.found(step, PairFails, oneLine(p.Reason()), "value", oneLine(p.Reason()), "file", p.Pair.Cert, "key", p.Pair.Key, "where", string(p.Defect))
+		}
+		if len(pairs) == 0 {
+			s.base.found(step, PairFails, oneLine(err.Error()), "value", oneLine(err.Error()))
+		}
 	}
 	if s.cfg.Keeper == nil {
 		return
@@ -92,10 +99,14 @@ func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 		if !c.NextAttempt.IsZero() {
 			next = "; next attempt " + day(c.NextAttempt)
 		}
-		s.base.found(step, ACMEProblem, oneLine(c.Problem.String())+next, "host", c.Name, "value", oneLine(c.Problem.String()))
+		s.base.found(step, ACMEProblem, oneLine(c.Problem.String())+next, "host", c.Name, "value", oneLine(c.Problem.String()), "advice", oneLine(c.Problem.Advice))
 	case expired:
 	case c.Alarm != "":
-		s.base.found(step, CertificateAlarm, c.Alarm, "host", c.Name, "value", oneLine(c.Alarm))
+		text, advice, _ := strings.Cut(c.Alarm, " → ")
+		if c.Defect != "" {
+			advice = "" // the table knows better
+		}
+		s.base.found(step, CertificateAlarm, c.Alarm, "host", c.Name, "value", oneLine(text), "advice", oneLine(advice), "file", c.Name, "key", c.KeyFile, "where", string(c.Defect))
 	case s.overdue(c):
 		s.base.found(step, RenewalDue, "it is "+day(now)+" here, and it expires on "+day(c.NotAfter), "host", c.Name, "value", day(c.NextAttempt))
 	}
@@ -133,11 +144,11 @@ func (s *Server) checkAttempts() {
 	now := s.base.cfg.Now()
 	for _, st := range s.stored {
 		tried := len(st.Tried) - slices.IndexFunc(append(st.Tried, now), func(t time.Time) bool { return now.Sub(t) < time.Hour })
-		text := fmt.Sprintf("%d in the last hour, %d in the last week; %d certificates in the last week", tried, len(st.Tried), len(st.Issued))
+		text := fmt.Sprintf("%d in the last hour, %d in the last week; %s in the last week", tried, len(st.Tried), counted(len(st.Issued), "certificate"))
 		if st.RetryAfter.After(now) {
 			text += "; the CA refuses until " + day(st.RetryAfter)
 		} else if st.Status.Failures > 0 {
-			text += fmt.Sprintf("; %d failures in a row, next attempt %s", st.Status.Failures, day(st.Status.NextAttempt))
+			text += fmt.Sprintf("; %s in a row, next attempt %s", counted(st.Status.Failures, "failure"), day(st.Status.NextAttempt))
 		}
 		step.saw("%s: %s", st.Status.Name, text)
 		if tried >= failuresPerHour && st.Status.Failures > 0 {

@@ -194,3 +194,43 @@ func TestServerKeepsPrivateNames(t *testing.T) {
 		t.Error("an empty configuration was taken")
 	}
 }
+
+// What a server says of its own trouble names the files, and the command for
+// each.
+func TestLiveRemedies(t *testing.T) {
+	live := doctor.Live{
+		Unused: []doctor.Unused{{Key: "policy.file", Path: "/etc/rules.yaml", Text: "oops"}, {Key: "direct.file", Path: "/etc/direct.yaml", Text: "oops"}},
+		Certificates: []tlsmgr.Status{
+			{Name: "/tls/server.crt", KeyFile: "/tls/server.key", Alarm: "not reloaded", Defect: tlsmgr.KeyMismatch},
+			{Name: "go.corp", Alarm: "the certificate was due when it came → set the clock of this machine"},
+			{Name: "a.corp", Problem: &tlsmgr.Problem{Type: "externalAccountRequired", Detail: "no", Advice: "set tls.eab_key_id"}},
+		},
+	}
+	var first []string
+	for _, f := range live.Findings(doctor.Config{OS: "linux", Now: time.Now}) {
+		first = append(first, string(f.Code)+": "+f.Mend[0])
+	}
+	want := []string{
+		"acme-problem: set tls.eab_key_id",
+		"server-reload: modgate policy check /etc/rules.yaml",
+		"server-reload: mend what the text says; it is read again within seconds",
+		"server-certificate: openssl x509 -in /tls/server.crt -noout -pubkey; openssl pkey -in /tls/server.key -pubout   (the two must be equal: name the key that the certificate was made for, and put the server's own certificate first)",
+		"server-certificate: set the clock of this machine",
+	}
+	if !slices.Equal(first, want) {
+		t.Errorf("%q", first)
+	}
+}
+
+// What the proxy says is to be done is what doctor says first.
+func TestRefusalSaysWhatToDo(t *testing.T) {
+	w := newWorld(t)
+	w.config.URL = w.answers(func(out http.ResponseWriter, _ *http.Request) {
+		http.Error(out, "blocked: example.com/m@v1.0.0 by rule young\nwhy: too young\ndo: go get example.com/m@v0.9.0\nid: 1", http.StatusForbidden)
+	})
+	w.set("GOPROXY", w.config.URL)
+	f := examine(t, w.config).Findings[0]
+	if f.Code != doctor.Forbidden || f.Mend[0] != "the proxy says: go get example.com/m@v0.9.0" {
+		t.Errorf("%+v", f)
+	}
+}

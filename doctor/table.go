@@ -38,7 +38,8 @@ type Entry struct {
 }
 
 // Remedy is one step that mends something: a command, or a sentence. Words in
-// braces are replaced by what was found: host, port, url, file, value, variable.
+// braces are replaced by what was found: host, port, url, file, key, value,
+// variable, advice.
 type Remedy struct {
 	On Place
 	Do string
@@ -65,7 +66,17 @@ const (
 	// Where the value of a variable is from decides what changes it.
 	InEnvironment Place = "set in the environment"
 	ByGoEnv       Place = "set by go env -w, or a default"
+
+	// AsTold is for what the other side says is to be done: {advice}.
+	AsTold Place = "where it says what to do"
 )
+
+// conditionally begins a place that stands for a kind of the trouble, which
+// comes with the finding as the word where.
+const conditionally = "for "
+
+// of is the place of remedies for one kind of the trouble.
+func of(kind string) Place { return Place(conditionally + kind) }
 
 // setTo are the remedies that give a variable of the go command a value.
 func setTo(name, value string) []Remedy {

@@ -123,6 +123,14 @@ func (p *printer) block(label, text string) {
 	}
 }
 
+// counted is n things: 1 client, 2 clients.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // wrap breaks text at spaces into lines of at most n runes where it can.
 func wrap(text string, n int) []string {
 	var lines []string

@@ -185,7 +185,7 @@ func (n *managed) serve(o *obtained) error {
 	}
 	n.m.install(n.slot, &cert)
 	n.m.cfg.Logger.Info("certificate obtained", "name", n.name, "issuer", cert.Leaf.Issuer.String(), "not_after", cert.Leaf.NotAfter.UTC())
-	if trouble := chainTrouble(&cert, n.m.cfg.Roots); trouble != "" {
+	if _, trouble := chainTrouble(&cert, n.m.cfg.Roots); trouble != "" {
 		n.m.cfg.Logger.Warn("the CA sent a chain that clients may refuse", "name", n.name, "why", trouble)
 	}
 	return nil

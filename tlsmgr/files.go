@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -30,6 +29,7 @@ func newFiles(m *Manager, pairs []Pair) (*files, error) {
 	var errs []error
 	for _, p := range pairs {
 		w := &watchedPair{pair: p, slot: m.addSlot(p.Cert)}
+		m.update(w.slot, func(s *Status) { s.KeyFile = p.Key })
 		cert, err := p.load()
 		if err != nil {
 			errs = append(errs, err)
@@ -72,12 +72,12 @@ func (f *files) reload(w *watchedPair) {
 	if err == nil && digestOf(cert) == w.digest {
 		if w.told != "" { // the old files are back
 			w.told = ""
-			f.m.update(w.slot, func(s *Status) { s.Alarm = chainTrouble(cert, f.m.cfg.Roots) })
+			f.m.update(w.slot, func(s *Status) { s.Defect, s.Alarm = chainTrouble(cert, f.m.cfg.Roots) })
 		}
 		return
 	}
 	if old := f.m.served(w.slot); err == nil && time.Now().After(cert.Leaf.NotAfter) && time.Now().Before(old.Leaf.NotAfter) {
-		err = fmt.Errorf("the new certificate in %s expired on %s", w.pair.Cert, cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		err = w.pair.fails(Expired, errors.New("it expired on "+cert.Leaf.NotAfter.UTC().Format(time.RFC3339)))
 	}
 	if err == nil {
 		f.install(w, cert)
@@ -91,18 +91,23 @@ func (f *files) reload(w *watchedPair) {
 	w.told = err.Error()
 	f.m.metrics.attempts.WithLabelValues(resultFailed).Inc()
 	f.m.cfg.Logger.Error("certificate not reloaded, the old one stays", "file", w.pair.Cert, "error", err)
-	f.m.update(w.slot, func(s *Status) { s.Alarm = "not reloaded, the old certificate stays: " + err.Error() })
+	f.m.update(w.slot, func(s *Status) {
+		s.Alarm = "not reloaded, the old certificate stays: " + err.Error()
+		if all := PairErrors(err); len(all) > 0 {
+			s.Defect = all[0].Defect
+		}
+	})
 }
 
 // install serves cert as that of w.
 func (f *files) install(w *watchedPair, cert *tls.Certificate) {
 	w.digest, w.told = digestOf(cert), ""
 	f.m.install(w.slot, cert)
-	trouble := chainTrouble(cert, f.m.cfg.Roots)
+	defect, trouble := chainTrouble(cert, f.m.cfg.Roots)
 	if trouble != "" {
 		f.m.cfg.Logger.Warn("a certificate that clients may refuse", "file", w.pair.Cert, "why", trouble)
 	}
-	f.m.update(w.slot, func(s *Status) { s.LastAttempt, s.Alarm = time.Now().UTC(), trouble })
+	f.m.update(w.slot, func(s *Status) { s.LastAttempt, s.Defect, s.Alarm = time.Now().UTC(), defect, trouble })
 }
 
 // digestOf tells certificates with their chains apart. The key is that of the

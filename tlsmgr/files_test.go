@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -95,17 +96,18 @@ func TestBadPairsAtTheStart(t *testing.T) {
 	data, _ := os.ReadFile(cert)
 	os.WriteFile(cut, data[:200], 0o600)
 	cases := []struct {
-		pair Pair
-		want string
+		pair   Pair
+		defect Defect
+		want   string
 	}{
-		{Pair{cert, other}, "not that of the first certificate"},
-		{Pair{filepath.Join(dir, "none"), key}, "no such file"},
-		{Pair{cert, filepath.Join(dir, "none")}, "no such file"},
-		{Pair{key, key}, "holds no certificate"},
-		{Pair{cert, cert}, "holds no private key"},
-		{Pair{cert, junk}, "holds no private key"},
-		{Pair{cert, encrypted}, "is encrypted"},
-		{Pair{cut, key}, "failed to find any PEM data"},
+		{Pair{cert, other}, KeyMismatch, "the key in " + other + " is not that of the first certificate in " + cert + ": "},
+		{Pair{filepath.Join(dir, "none"), key}, Unreadable, "no such file"},
+		{Pair{cert, filepath.Join(dir, "none")}, Unreadable, "no such file"},
+		{Pair{key, key}, NoCertificate, "holds no certificate"},
+		{Pair{cert, cert}, NoKey, "holds no private key"},
+		{Pair{cert, junk}, NoKey, "holds no private key"},
+		{Pair{cert, encrypted}, EncryptedKey, "is encrypted"},
+		{Pair{cut, key}, Malformed, "failed to find any PEM data"},
 	}
 	var all []Pair
 	for _, c := range cases {
@@ -114,10 +116,16 @@ func TestBadPairsAtTheStart(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v, want %q", c.pair, err, c.want)
 		}
+		if found := PairErrors(err); len(found) != 1 || found[0].Pair != c.pair || found[0].Defect != c.defect || found[0].Remedy() == "" || !strings.HasSuffix(err.Error(), " → "+found[0].Remedy()) {
+			t.Errorf("%s: %+v", c.pair, found)
+		}
 	}
 	_, err := New(Config{Mode: Files, Files: all})
 	if err == nil || strings.Count(err.Error(), "\n") != len(cases)-1 {
 		t.Errorf("not all mistakes at once: %v", err)
+	}
+	if found := PairErrors(fmt.Errorf("tls: %w", err)); len(found) != len(cases) {
+		t.Errorf("%d of %d are found", len(found), len(cases))
 	}
 }
 
@@ -127,22 +135,23 @@ func TestChainTrouble(t *testing.T) {
 	swapped := pki.Issue(tlstest.Leaf{})
 	swapped.Certificate = append(swapped.Certificate, swapped.Certificate[0])
 	for name, c := range map[string]struct {
-		cert  tls.Certificate
-		roots *x509.CertPool
-		want  string
+		cert   tls.Certificate
+		roots  *x509.CertPool
+		want   string
+		defect Defect
 	}{
-		"good":                             {pki.Issue(tlstest.Leaf{}), pki.Pool(), ""},
-		"good for an unknown root":         {pki.Issue(tlstest.Leaf{}), x509.NewCertPool(), ""},
-		"by the root":                      {pki.Issue(tlstest.Leaf{ByRoot: true}), pki.Pool(), ""},
-		"by an unknown root":               {pki.Issue(tlstest.Leaf{ByRoot: true}), x509.NewCertPool(), "name its file under tls.trust"},
-		"intermediate missing":             {pki.Issue(tlstest.Leaf{NoIntermediate: true}), pki.Pool(), "intermediate certificate of \"CN=test intermediate\" is missing"},
-		"self-signed":                      {pki.Issue(tlstest.Leaf{SelfSigned: true}), pki.Pool(), "self-signed"},
-		"common name only":                 {pki.Issue(tlstest.Leaf{NoNames: true}), pki.Pool(), "names no host"},
-		"for clients alone":                {pki.Issue(tlstest.Leaf{Client: true}), pki.Pool(), "lacks serverAuth"},
-		"not yet valid":                    {pki.Issue(tlstest.Leaf{From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}), pki.Pool(), "not valid before"},
-		"expired":                          {pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on"},
-		"expired and intermediate missing": {pki.Issue(tlstest.Leaf{NoIntermediate: true, From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on"},
-		"something else where the CA is":   {swapped, pki.Pool(), "put them in order"},
+		"good":                             {pki.Issue(tlstest.Leaf{}), pki.Pool(), "", ""},
+		"good for an unknown root":         {pki.Issue(tlstest.Leaf{}), x509.NewCertPool(), "", ""},
+		"by the root":                      {pki.Issue(tlstest.Leaf{ByRoot: true}), pki.Pool(), "", ""},
+		"by an unknown root":               {pki.Issue(tlstest.Leaf{ByRoot: true}), x509.NewCertPool(), "name its file under tls.trust", MissingIntermediate},
+		"intermediate missing":             {pki.Issue(tlstest.Leaf{NoIntermediate: true}), pki.Pool(), "intermediate certificate of \"CN=test intermediate\" is missing", MissingIntermediate},
+		"self-signed":                      {pki.Issue(tlstest.Leaf{SelfSigned: true}), pki.Pool(), "self-signed", SelfSigned},
+		"common name only":                 {pki.Issue(tlstest.Leaf{NoNames: true}), pki.Pool(), "names no host", NoNames},
+		"for clients alone":                {pki.Issue(tlstest.Leaf{Client: true}), pki.Pool(), "lacks serverAuth", NotForServers},
+		"not yet valid":                    {pki.Issue(tlstest.Leaf{From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}), pki.Pool(), "not valid before", NotYetValid},
+		"expired":                          {pki.Issue(tlstest.Leaf{From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on", Expired},
+		"expired and intermediate missing": {pki.Issue(tlstest.Leaf{NoIntermediate: true, From: time.Now().Add(-2 * time.Hour), Until: time.Now().Add(-time.Hour)}), pki.Pool(), "expired on", Expired},
+		"something else where the CA is":   {swapped, pki.Pool(), "put them in order", WrongOrder},
 	} {
 		t.Run(name, func(t *testing.T) {
 			certFile, keyFile := pki.Write(dir, "pair", c.cert)
@@ -151,9 +160,10 @@ func TestChainTrouble(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := m.Status()[0].Alarm
-			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
-				t.Errorf("%q, want %q", got, c.want)
+			st := m.Status()[0]
+			got := st.Alarm
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) || st.Defect != c.defect || st.KeyFile != keyFile {
+				t.Errorf("%+v, want %s, %q", st, c.defect, c.want)
 			}
 			if (c.want == "") != (log.String() == "") || !strings.Contains(strings.ReplaceAll(log.String(), `\"`, `"`), c.want) {
 				t.Errorf("logged %q, want %q", log.String(), c.want)
@@ -170,7 +180,7 @@ func TestExpiryIsTold(t *testing.T) {
 	expired := expiredText(cert.Leaf)
 	for before, want := range map[string]string{"": expired, expired: expired, "not reloaded": expired + "; not reloaded"} {
 		s := Status{Alarm: before}
-		if s.describe(&cert); s.Alarm != want {
+		if s.describe(&cert); s.Alarm != want || before == "" && s.Defect != Expired {
 			t.Errorf("after %q: %q, want %q", before, s.Alarm, want)
 		}
 	}
@@ -247,6 +257,9 @@ func TestReload(t *testing.T) {
 		third := issue("third")
 		write("tls.crt", tlstest.PEM(third))
 		after("new certificate, old key", "second", "not that of the first certificate")
+		if d := m.Status()[0].Defect; d != KeyMismatch {
+			t.Errorf("the defect is %q", d)
+		}
 		write("tls.key", tlstest.KeyPEM(t, third))
 		after("the key comes too", "third", "")
 		write("tls.crt", tlstest.PEM(third)[:150])
@@ -261,6 +274,9 @@ func TestReload(t *testing.T) {
 		after("key removed", "third", "no such file")
 		if n := strings.Count(log.String(), "level=ERROR"); n != 4 {
 			t.Errorf("%d errors logged, want one for each change for the worse:\n%s", n, log.String())
+		}
+		if n := strings.Count(log.String(), `level=INFO msg="the alarm about a certificate is over"`); n != 2 {
+			t.Errorf("%d alarms are over, want one for each change for the better:\n%s", n, log.String())
 		}
 	})
 }

@@ -79,23 +79,23 @@ func readFile(name string) ([]byte, error) {
 	return data, err
 }
 
-// parse makes a certificate of what read has returned. Its errors name the file
-// and the remedy.
+// parse makes a certificate of what read has returned. Its errors are
+// *PairErrors.
 func (p Pair) parse(cert, key []byte) (*tls.Certificate, error) {
 	if !bytes.Contains(cert, []byte("-----BEGIN CERTIFICATE-----")) {
-		return nil, fmt.Errorf("%s holds no certificate: it must be a PEM file with -----BEGIN CERTIFICATE-----", p.Cert)
+		return nil, p.fails(NoCertificate, nil)
 	}
 	if block := keyBlock(key); block == nil {
-		return nil, fmt.Errorf("%s holds no private key: it must be a PEM file with -----BEGIN PRIVATE KEY-----", p.Key)
+		return nil, p.fails(NoKey, nil)
 	} else if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
-		return nil, fmt.Errorf("the key in %s is encrypted: store it without a password (openssl pkey), readable for this server alone", p.Key)
+		return nil, p.fails(EncryptedKey, nil)
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		if strings.Contains(err.Error(), "does not match") {
-			return nil, fmt.Errorf("the key in %s is not that of the first certificate in %s: %w", p.Key, p.Cert, err)
+		if strings.Contains(err.Error(), "does not match") { // no type of its own
+			return nil, p.fails(KeyMismatch, err)
 		}
-		return nil, fmt.Errorf("%s: %w", p, err)
+		return nil, p.fails(Malformed, err)
 	}
 	return &pair, nil
 }
@@ -118,7 +118,7 @@ func (p Pair) load() (*tls.Certificate, error) {
 	for range 2 {
 		cert, key, err := p.read()
 		if err != nil {
-			return nil, err
+			return nil, p.fails(Unreadable, err)
 		}
 		pair, err := p.parse(cert, key)
 		if err == nil {
@@ -132,40 +132,40 @@ func (p Pair) load() (*tls.Certificate, error) {
 // chainTrouble says what clients will not like about a certificate and its
 // chain, or "". roots are the authorities that they are taken to know; nil are
 // those of the system.
-func chainTrouble(cert *tls.Certificate, roots *x509.CertPool) string {
+func chainTrouble(cert *tls.Certificate, roots *x509.CertPool) (Defect, string) {
 	chain, err := parseChain(cert)
 	if err != nil {
-		return err.Error()
+		return Malformed, err.Error()
 	}
 	leaf, now := chain[0], time.Now()
 	if now.After(leaf.NotAfter) {
-		return expiredText(leaf)
+		return Expired, expiredText(leaf)
 	}
 	if len(leaf.DNSNames)+len(leaf.IPAddresses) == 0 {
-		return "the certificate names no host (no subjectAltName): clients refuse it"
+		return NoNames, "the certificate names no host (no subjectAltName): clients refuse it"
 	}
 	if !forServers(leaf) {
-		return "the certificate is not for servers (its extended key usage lacks serverAuth): clients refuse it"
+		return NotForServers, "the certificate is not for servers (its extended key usage lacks serverAuth): clients refuse it"
 	}
 	if now.Before(leaf.NotBefore) {
-		return "the certificate is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339) + ", or the clock of this machine is behind"
+		return NotYetValid, "the certificate is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339) + ", or the clock of this machine is behind"
 	}
 	for i, parent := range chain[1:] {
 		if chain[i].CheckSignatureFrom(parent) != nil {
-			return fmt.Sprintf("certificate %d of the chain (%s) has not signed the one before it: put them in order, the server's own first", i+2, parent.Subject)
+			return WrongOrder, fmt.Sprintf("certificate %d of the chain (%s) has not signed the one before it: put them in order, the server's own first", i+2, parent.Subject)
 		}
 	}
 	if verifies(chain, roots) {
-		return ""
+		return "", ""
 	}
 	last := chain[len(chain)-1]
 	switch {
 	case isSelfSigned(last) && len(chain) == 1:
-		return "the certificate is self-signed: each client must be told to trust it"
+		return SelfSigned, "the certificate is self-signed: each client must be told to trust it"
 	case isSelfSigned(last) || last.IsCA:
-		return "" // of a private authority
+		return "", "" // of a private authority
 	}
-	return fmt.Sprintf("the intermediate certificate of %q is missing in the file: append it; if that is itself the root that clients trust, name its file under tls.trust", last.Issuer)
+	return MissingIntermediate, fmt.Sprintf("the intermediate certificate of %q is missing in the file: append it; if that is itself the root that clients trust, name its file under tls.trust", last.Issuer)
 }
 
 func expiredText(leaf *x509.Certificate) string {

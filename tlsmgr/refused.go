@@ -119,9 +119,17 @@ func silent(cause string) bool { return cause == "closed" || cause == "timeout" 
 
 const handshakePrefix = "http: TLS handshake error from "
 
+// prefacePrefix begins what net/http writes of a client that has agreed on
+// HTTP/2 and then sends none (RFC 9113, 3.4): who only looks at the certificate,
+// as health checks, scanners and doctor do, or who refuses it late.
+const prefacePrefix = "http2: server: error reading preface from client "
+
 // Handle counts r if it is about a handshake.
 func (h *handshakeLog) Handle(ctx context.Context, r slog.Record) error {
 	rest, ok := strings.CutPrefix(r.Message, handshakePrefix)
+	if !ok {
+		rest, ok = strings.CutPrefix(r.Message, prefacePrefix)
+	}
 	if !ok {
 		return h.Handler.Handle(ctx, r)
 	}

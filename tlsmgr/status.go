@@ -32,6 +32,10 @@ type Status struct {
 	RenewalReason string `json:"renewal_reason,omitempty"`
 	// Alarm says what is wrong and what to do about it. Empty: nothing.
 	Alarm string `json:"alarm,omitempty"`
+	// Defect is of which kind the trouble is that Alarm tells.
+	Defect Defect `json:"defect,omitempty"`
+	// KeyFile is the file of the key, in mode Files.
+	KeyFile string `json:"key_file,omitempty"`
 }
 
 // describe fills in what is read off the certificate.
@@ -48,7 +52,7 @@ func (s *Status) describe(cert *tls.Certificate) {
 	switch {
 	case !time.Now().After(leaf.NotAfter), strings.Contains(s.Alarm, expired):
 	case s.Alarm == "":
-		s.Alarm = expired
+		s.Alarm, s.Defect = expired, Expired
 	default: // what was wrong before is no reason to be silent on this
 		s.Alarm = expired + "; " + s.Alarm
 	}

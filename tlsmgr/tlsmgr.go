@@ -297,7 +297,11 @@ func (m *Manager) served(s *slot) *tls.Certificate {
 func (m *Manager) update(s *slot, change func(*Status)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	before := s.status.Alarm
 	change(&s.status)
+	if before != "" && s.status.Alarm == "" {
+		m.cfg.Logger.Info("the alarm about a certificate is over", "name", s.key, "was", before)
+	}
 	alarms := 0
 	for _, s := range m.slots {
 		if s.status.Alarm != "" {

@@ -138,7 +138,11 @@ func (s *acmeSource) storeAnswer(ctx context.Context, t *Trial, c acme.Challenge
 	if err != nil {
 		return err
 	}
-	key := path.Join(answersOf(s.issuer), certmagic.StorageKeys.Safe(t.Host)+".json")
+	asked := t.Host
+	if s.cfg.Challenge == TLSALPN01 {
+		asked = t.ServerName() // what the answer is looked for by
+	}
+	key := path.Join(answersOf(s.issuer), certmagic.StorageKeys.Safe(asked)+".json")
 	t.undo = append(t.undo, func(ctx context.Context) error { return s.storage.Delete(ctx, key) })
 	return s.storage.Store(ctx, key, data)
 }

@@ -50,7 +50,7 @@ func keys(t *testing.T, s certmagic.Storage) map[string]bool {
 func seen(t *testing.T, p *tlstest.Pebble, trial *Trial, challenge string) bool {
 	t.Helper()
 	if challenge == TLSALPN01 {
-		c, err := tls.Dial("tcp", p.TLSAddr, &tls.Config{InsecureSkipVerify: true, ServerName: trial.Host, NextProtos: []string{"acme-tls/1"}})
+		c, err := tls.Dial("tcp", p.TLSAddr, &tls.Config{InsecureSkipVerify: true, ServerName: trial.ServerName(), NextProtos: []string{"acme-tls/1"}})
 		if err != nil {
 			return false
 		}
@@ -85,7 +85,8 @@ func TestTry(t *testing.T) {
 	for _, challenge := range []string{HTTP01, TLSALPN01} {
 		t.Run(challenge, func(t *testing.T) {
 			storage := &certmagic.FileStorage{Path: t.TempDir()}
-			r := startReplica(t, p, pki, options{domains: []string{"a.test"}, challenge: challenge, storage: storage})
+			names := []string{"a.test", "127.0.0.1"} // the second is asked for by its name in DNS (RFC 8738, 6)
+			r := startReplica(t, p, pki, options{domains: names, challenge: challenge, storage: storage})
 			r.awaitAll(t)
 			r.await(t, "the CA has said when to renew", func() bool { return storage.Exists(t.Context(), "modgate/renewal") })
 			before, orders := keys(t, storage), p.Orders()
@@ -93,15 +94,17 @@ func TestTry(t *testing.T) {
 				if !running {
 					r.stop()
 				}
-				trial, err := beside(t, r).Try(t.Context(), "a.test")
-				if err != nil || trial.Listening == running {
-					t.Fatalf("running %v: %+v, %v", running, trial, err)
-				}
-				if !seen(t, p, trial, challenge) {
-					t.Errorf("running %v: the answer is not seen", running)
-				}
-				if err := trial.Close(t.Context()); err != nil || seen(t, p, trial, challenge) {
-					t.Errorf("running %v: it is there after its end, %v", running, err)
+				for _, name := range names {
+					trial, err := beside(t, r).Try(t.Context(), name)
+					if err != nil || trial.Listening == running {
+						t.Fatalf("%s, running %v: %+v, %v", name, running, trial, err)
+					}
+					if !seen(t, p, trial, challenge) {
+						t.Errorf("%s, running %v: the answer is not seen", name, running)
+					}
+					if err := trial.Close(t.Context()); err != nil || seen(t, p, trial, challenge) {
+						t.Errorf("%s, running %v: it is there after its end, %v", name, running, err)
+					}
 				}
 			}
 			if after := keys(t, storage); len(after) != len(before) || p.Orders() != orders {
@@ -154,7 +157,8 @@ func TestDryRun(t *testing.T) {
 	for _, challenge := range []string{HTTP01, TLSALPN01} {
 		t.Run(challenge, func(t *testing.T) {
 			storage := &certmagic.FileStorage{Path: t.TempDir()}
-			r := startReplica(t, p, pki, options{domains: []string{"a.test"}, challenge: challenge, storage: storage})
+			names := []string{"a.test", "127.0.0.1"} // the second is asked for by its name in DNS (RFC 8738, 6)
+			r := startReplica(t, p, pki, options{domains: names, challenge: challenge, storage: storage})
 			r.awaitAll(t)
 			r.await(t, "the CA has said when to renew", func() bool { return storage.Exists(t.Context(), "modgate/renewal") })
 			before, orders, serial := keys(t, storage), p.Orders(), r.Status()[0].Serial

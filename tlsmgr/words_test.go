@@ -71,6 +71,8 @@ func TestErrorLog(t *testing.T) {
 	l.Print("http: panic serving 192.0.2.1:9: boom")
 	l.Print("http: TLS handshake error from 192.0.2.1:9: EOF")
 	l.Print("http: TLS handshake error from 192.0.2.1:9: read tcp 192.0.2.2:1->192.0.2.1:9: i/o timeout")
+	l.Print("http2: server: error reading preface from client 192.0.2.1:9: read tcp 192.0.2.2:1->192.0.2.1:9: read: connection reset by peer")
+	l.Print("http2: server: error reading preface from client 192.0.2.1:9: timeout waiting for client preface")
 	for _, client := range []string{"192.0.2.1:9", "[2001:db8::1]:9", "[2001:db8::1]:10"} {
 		l.Print("http: TLS handshake error from " + client + ": remote error: tls: bad certificate")
 		l.Print("http: TLS handshake error from " + client + ": tls: client offered only unsupported versions: [302 301]")

@@ -301,5 +301,5 @@ func (r *removal) print(w io.Writer) {
 	if r.DryRun {
 		verb = "would be removed"
 	}
-	fmt.Fprintf(w, "%d objects, %s, %s\n", r.Objects, Size(r.Bytes).Human(), verb)
+	fmt.Fprintf(w, "%s, %s, %s\n", counted(r.Objects, "object"), Size(r.Bytes).Human(), verb)
 }

@@ -184,7 +184,7 @@ func (r *verifyReport) print(w io.Writer) {
 	if r.Tier != tierDirectory {
 		fmt.Fprintf(w, "%s: ", r.Tier)
 	}
-	fmt.Fprintf(w, "%d objects, %s: %d corrupt, %d unreadable", r.Objects, Size(r.Bytes).Human(), len(r.Corrupt), len(r.Failed))
+	fmt.Fprintf(w, "%s, %s: %d corrupt, %d unreadable", counted(r.Objects, "object"), Size(r.Bytes).Human(), len(r.Corrupt), len(r.Failed))
 	if r.Proven+len(r.Unproven) > 0 {
 		fmt.Fprintf(w, ", %d proven by the checksum database, %d not", r.Proven, len(r.Unproven))
 	}

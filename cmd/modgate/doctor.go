@@ -48,9 +48,10 @@ the checksum database, speed. It says what was tried and seen, and the command
 that mends it. Without a URL it takes the first proxy of GOPROXY.
 
 With --server it examines the machine of a server instead, with the same
-configuration file: configuration, files, space, programs, clock, upstreams,
-checksum database, hosts of private modules, certificates, the CA. A private
-module that is named is looked for as the server would.
+configuration file, environment and flags (it takes all of modgate serve):
+configuration, files, space, programs, clock, upstreams, checksum database, hosts
+of private modules, certificates, the CA. A private module that is named is looked
+for as the server would.
 
 For certificates by ACME, --probe answers a made-up challenge for a moment and
 looks for it, and --staging orders from a CA for trials; both take back what they
@@ -64,7 +65,7 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON.")
 	cmd.Flags().StringVar(&bundle, "bundle", "", "Also write a zip archive for a ticket to this new file. It has no secrets, but names of hosts and of the module.")
 	server := cmd.Flags().Bool("server", false, "Examine the machine of a server, and not the way to one.")
-	settings := addSettings(cmd, p, "admin.listen", "tls.admin_clients")
+	settings := addAllSettings(cmd, p, "admin.listen", "tls.admin_clients")
 	var r remote
 	r.flags(cmd)
 	var rehearsal rehearsal
@@ -78,8 +79,8 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 			}
 			return p.report(report, asJSON, bundle)
 		}
-		if rehearsal.probe || rehearsal.staging != "" {
-			return errors.New("--probe and --staging go with --server")
+		if flag := onlyServers(cmd); flag != "" {
+			return fmt.Errorf("--%s goes with --server", flag)
 		}
 		c := doctorConfig(p)
 		if err := doctorArgs(&c, args); err != nil {
@@ -92,6 +93,19 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 		return p.report(d.Examine(cmd.Context()), asJSON, bundle)
 	}
 	return cmd
+}
+
+// onlyServers returns a flag that was given and is about a server, or "".
+func onlyServers(cmd *cobra.Command) string {
+	about := []string{"probe", "staging", "config", "admin", "cacert", "cert", "key"}
+	for _, k := range keys() {
+		about = append(about, k.flag())
+	}
+	i := slices.IndexFunc(about, cmd.Flags().Changed)
+	if i < 0 {
+		return ""
+	}
+	return about[i]
 }
 
 // doctorConfig is this machine as the doctor sees it.
@@ -143,6 +157,7 @@ func (p *process) report(r *doctor.Report, asJSON bool, bundle string) error {
 		if err := writeBundle(r, bundle); err != nil {
 			return fmt.Errorf("--bundle: %w", err)
 		}
+		fmt.Fprintf(p.stderr, "doctor: the archive for a ticket is %s\n", bundle)
 	}
 	if status := r.ExitStatus(); status != 0 {
 		return exitStatus(status)

@@ -143,6 +143,9 @@ func TestDoctorKeepsSecrets(t *testing.T) {
 	if strings.Contains(strings.ReplaceAll(out, "s3cret-helper", ""), "s3cret") {
 		t.Errorf("a secret is printed:\n%s", out)
 	}
+	if !strings.Contains(out, "doctor: the archive for a ticket is "+bundle+"\n") {
+		t.Errorf("where the archive is is not said:\n%s", out)
+	}
 	archive, err := zip.OpenReader(bundle)
 	if err != nil {
 		t.Fatal(err)

@@ -56,6 +56,9 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 	if err != nil && mistakes == nil {
 		c.Mistakes = fmt.Errorf("direct.file: %w", err)
 	}
+	if mistakes == nil {
+		c.Unusable = s.unusable()
+	}
 	c.Files = s.filesRead(rules, err != nil || holdsSecrets(rules))
 	c.Hosts = append(privateHosts(s.Private, rules), s.sharedHosts()...)
 	if len(s.Private) > 0 && s.Direct.Go != "off" {
@@ -134,6 +137,7 @@ func (s *settings) filesRead(rules upstream.Rules, secret bool) []doctor.File {
 	}
 	add("--config", false, s.file)
 	add("policy.file", false, s.Policy.File)
+	add("auth.file", false, s.Auth.File)
 	add("direct.file", secret, s.Direct.File)
 	for _, c := range rules.Credentials {
 		add("ssh_key in direct.file", true, c.SSHKey)
@@ -151,6 +155,25 @@ func (s *settings) filesRead(rules upstream.Rules, secret bool) []doctor.File {
 	add("tls.ca_roots", false, s.TLS.CARoots...)
 	add("tls.admin_clients", false, s.TLS.AdminClients...)
 	return files
+}
+
+// unusable returns the files of rules and of tokens that have mistakes. Only the
+// first line of a mistake is told: the next ones may show what stands there.
+func (s *settings) unusable() []doctor.Unused {
+	var all []doctor.Unused
+	for _, f := range []struct {
+		key, path string
+		check     func(*Config) error
+	}{{"policy.file", s.Policy.File, checkRuleFile}, {"auth.file", s.Auth.File, checkAuthFile}} {
+		err := f.check(&s.Config)
+		var unreadable *fs.PathError // told among the files
+		if err == nil || errors.As(err, &unreadable) {
+			continue
+		}
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		all = append(all, doctor.Unused{Key: f.key, Path: f.path, Text: hideUserinfo(line)})
+	}
+	return all
 }
 
 // storedKeys returns the files of private keys in the directory of certificates.

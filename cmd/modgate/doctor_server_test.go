@@ -22,7 +22,7 @@ import (
 func examineMachine(t *testing.T, args []string, flags ...string) (codes []string, report string) {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	err := run(t.Context(), append([]string{"doctor", "--server", "--json"}, args...), machineEnv(t, flags), &out, &errOut)
+	err := run(t.Context(), slices.Concat([]string{"doctor", "--server", "--json"}, args, flags), machineEnv(t, nil), &out, &errOut)
 	var r struct {
 		Findings []struct{ Code, Severity string }
 	}
@@ -39,8 +39,7 @@ func examineMachine(t *testing.T, args []string, flags ...string) (codes []strin
 	return slices.Compact(codes), out.String() + errOut.String()
 }
 
-// machineEnv is the environment of a server with these flags, of which doctor
-// knows few.
+// machineEnv is the environment of a server, with these flags as variables.
 func machineEnv(t *testing.T, flags []string) []string {
 	environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HTTPS_PROXY=http://127.0.0.1:1"} // no host of the public is asked for the time
 	for _, flag := range flags {
@@ -87,7 +86,7 @@ func TestDoctorOnShared(t *testing.T) {
 		{"certificates may be evicted, and are lost", "server-redis-evicts server-redis-forgets", storage(forgetful.Addr), "allkeys-lru"},
 		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr}, "rdb_last_bgsave_status"},
 		{"nobody listens", "tcp-refused", []string{"--cache-redis-addr=127.0.0.1:1"}, "connection refused"},
-		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 700*time.Millisecond), "--cache-redis-timeout=1s"}, "given up after 1s"},
+		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 800*time.Millisecond), "--cache-redis-timeout=1500ms"}, "given up after 1.5s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...)
@@ -183,21 +182,36 @@ func TestDoctorOnFiles(t *testing.T) {
 	files := func(cert, key string) []string {
 		return []string{"--tls-mode=files", "--tls-files=" + cert + ":" + key, "--tls-trust=" + root}
 	}
+	spoilt := func(name string, l tlstest.Leaf) []string { return files(pki.Write(dir, name, pki.Issue(l))) }
+	rules := filepath.Join(dir, "rules.yaml")
+	if err := os.WriteFile(rules, []byte("rules: [oops\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name, want string
 		flags      []string
+		mend       string // what is to be done first
 	}{
-		{"good", "", files(cert, key)},
-		{"the key of another", "server-certificate-pair", files(cert, stranger)},
-		{"expired", "server-certificate-expired", files(old, oldKey)},
-		{"without its intermediate", "server-certificate", files(short, shortKey)},
-		{"a key that all can read", "server-secret-mode", files(cert, open)},
-		{"a stored key that all can read", "server-secret-mode", []string{"--tls-mode=internal", "--tls-storage=" + storage}},
-		{"a wildcard without dns-01", "http-proxy-down server-config", []string{"--tls-mode=acme", "--tls-domains=*.corp.example", "--tls-challenge=http-01", "--tls-http-listen=127.0.0.1:0"}},
+		{"good", "", files(cert, key), ""},
+		{"the key of another", "server-certificate-pair", files(cert, stranger), "openssl x509 -in " + cert + " -noout -pubkey; openssl pkey -in " + stranger + " -pubout "},
+		{"a key that is not there", "server-certificate-pair server-file", files(cert, dir+"/none.key"), "ls -lL " + cert + " " + dir + "/none.key "},
+		{"a key that is a certificate", "server-certificate-pair", files(cert, cert), "openssl pkey -inform der -in " + cert},
+		{"expired", "server-certificate-expired", files(old, oldKey), "modgate tls renew "},
+		{"without its intermediate", "server-certificate", files(short, shortKey), "cat intermediate.crt >> " + short},
+		{"self-signed", "server-certificate", spoilt("self", tlstest.Leaf{SelfSigned: true}), "a certificate from the company's authority"},
+		{"without names", "server-certificate", spoilt("nameless", tlstest.Leaf{NoNames: true}), "issue it anew with a name: "},
+		{"for clients", "server-certificate", spoilt("client", tlstest.Leaf{Client: true}), "issue it anew from the authority's template"},
+		{"not yet valid", "server-certificate", spoilt("early", tlstest.Leaf{From: time.Now().Add(time.Hour), Until: time.Now().Add(2 * time.Hour)}), "date -u "},
+		{"a key that all can read", "server-secret-mode", files(cert, open), "chmod 600 " + open},
+		{"a stored key that all can read", "server-secret-mode", []string{"--tls-mode=internal", "--tls-storage=" + storage}, "chmod 600 " + storage},
+		{"a wildcard without dns-01", "http-proxy-down server-config", []string{"--tls-mode=acme", "--tls-domains=*.corp.example", "--tls-challenge=http-01", "--tls-http-listen=127.0.0.1:0"}, "modgate config --check"},
+		{"rules with a mistake", "server-config", []string{"--policy-file=" + rules}, "modgate policy check " + rules},
+		{"tokens with a mistake", "server-config", []string{"--auth-file=" + rules}, "modgate auth check " + rules},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...); strings.Join(got, " ") != test.want {
-				t.Errorf("found %q, want %q\n%s", got, test.want, report)
+			got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...)
+			if strings.Join(got, " ") != test.want || !strings.Contains(report, "\"mend\": [\n        \""+test.mend) && test.mend != "" {
+				t.Errorf("found %q, want %q and %q\n%s", got, test.want, test.mend, report)
 			}
 		})
 	}
@@ -243,7 +257,7 @@ func TestDoctorRehearses(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"doctor", "--probe"}, machineEnv(t, nil), &out, &out); err == nil || !strings.Contains(err.Error(), "go with --server") {
+	if err := run(t.Context(), []string{"doctor", "--probe"}, machineEnv(t, nil), &out, &out); err == nil || !strings.Contains(err.Error(), "goes with --server") {
 		t.Error(err)
 	}
 	if err := run(t.Context(), []string{"doctor", "--server", "--probe"}, machineEnv(t, f.world.flags()), &out, &out); err == nil || !strings.Contains(err.Error(), "need tls.mode acme") {

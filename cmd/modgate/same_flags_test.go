@@ -23,12 +23,15 @@ func TestCommandsTakeTheFlagsOfTheServer(t *testing.T) {
 	p := &process{}
 	for _, k := range keys() {
 		for name, cmd := range map[string]*cobra.Command{
-			"env": envCommand(p), "ca root": caCommand(p).Commands()[0],
+			"env": envCommand(p), "ca root": caCommand(p).Commands()[0], "doctor": doctorCommand(p),
 		} {
 			if cmd.Flags().Lookup(k.flag()) == nil {
 				t.Errorf("%s lacks --%s", name, k.flag())
 			}
 		}
+	}
+	if _, err := modgate(t, "doctor", "--upstream=https://mirror.example"); err == nil || !strings.Contains(err.Error(), "--upstream goes with --server") {
+		t.Errorf("a flag of the server without --server: %v", err)
 	}
 	if out, err := modgate(t, "env", "--help"); err != nil || strings.Contains(out, "--cache-max-size") || !strings.Contains(out, "--private") {
 		t.Errorf("help should show what counts: %v\n%s", err, out)

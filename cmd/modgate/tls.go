@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -65,13 +64,25 @@ func explainTLS(mode tlsmgr.Mode, err error) error {
 	if mode != tlsmgr.Files {
 		return fmt.Errorf("tls: %w", err)
 	}
-	advice := ""
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		advice = "\n  → name pairs of PEM files that this server may read, CERT:KEY, or directories with tls.crt and tls.key"
+	pairs := tlsmgr.PairErrors(err)
+	if len(pairs) == 0 {
+		return fmt.Errorf("tls.files: %w", err)
 	}
-	return fmt.Errorf("tls.files: %w%s", err, advice)
+	var all []error
+	for _, p := range pairs {
+		all = append(all, &pairMistake{p})
+	}
+	return errors.Join(all...)
 }
+
+// pairMistake is a tlsmgr.PairError as we tell mistakes.
+type pairMistake struct{ *tlsmgr.PairError }
+
+// Error implements error.
+func (m *pairMistake) Error() string { return "tls.files: " + m.Reason() + "\n  → " + m.Remedy() }
+
+// Unwrap returns what tlsmgr has said.
+func (m *pairMistake) Unwrap() error { return m.PairError }
 
 // checkCertificates reports what is wrong with the certificates themselves.
 func checkCertificates(c *Config) error {

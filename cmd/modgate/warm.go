@@ -161,7 +161,7 @@ func (w *warmer) print(out io.Writer, files int, took time.Duration) {
 	for _, f := range w.failed {
 		fmt.Fprintf(out, "failed %s: %s\n", f.Name, f.Reason)
 	}
-	fmt.Fprintf(out, "%d files, %s, %d failed, %v\n", files, Size(w.bytes).Human(), len(w.failed), took.Round(time.Millisecond))
+	fmt.Fprintf(out, "%s, %s, %d failed, %v\n", counted(files, "file"), Size(w.bytes).Human(), len(w.failed), took.Round(time.Millisecond))
 }
 
 // note notes how a fetch went. It returns an error if that ends the run.
