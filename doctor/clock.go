@@ -71,7 +71,8 @@ func (d *Doctor) askTime(ctx context.Context, address string) *time.Duration {
 // clockFound notes once that our clock is wrong: asked again, it is so by a
 // second more.
 func (d *Doctor) clockFound(s *Step, offset time.Duration) {
-	if slices.ContainsFunc(d.report.Findings, func(f Finding) bool { return f.Code == ClockWrong }) {
+	if i := slices.IndexFunc(d.report.Findings, func(f Finding) bool { return f.Code == ClockWrong }); i >= 0 {
+		s.mark(d.report.Findings[i])
 		return
 	}
 	d.found(s, ClockWrong, "it is "+day(d.cfg.Now())+" here, and "+day(d.cfg.Now().Add(offset))+" elsewhere", "value", roughly(offset.Abs()))

@@ -83,13 +83,19 @@ func (r *Report) step(name, tried string) *Step {
 	return s
 }
 
-// add notes a finding once.
+// add notes a finding once, and for each step that it is about.
 func (r *Report) add(s *Step, f Finding) {
-	if slices.ContainsFunc(r.Findings, func(old Finding) bool { return old.Code == f.Code && old.Title == f.Title }) {
-		return
+	if !slices.ContainsFunc(r.Findings, func(old Finding) bool { return old.Code == f.Code && old.Title == f.Title }) {
+		r.Findings = append(r.Findings, f)
 	}
-	r.Findings = append(r.Findings, f)
-	s.Codes = append(s.Codes, f.Code)
+	s.mark(f)
+}
+
+// mark notes that a finding is about the step.
+func (s *Step) mark(f Finding) {
+	if !slices.Contains(s.Codes, f.Code) {
+		s.Codes = append(s.Codes, f.Code)
+	}
 	if rank(f.Severity) < rank(s.Verdict) {
 		s.Verdict = f.Severity
 	}

@@ -92,14 +92,15 @@ func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 	switch {
 	case c.Problem != nil:
 		if limited := s.refusedUntil(c.Name); !limited.IsZero() {
-			s.base.found(step, ACMELimited, oneLine(c.Problem.String()), "host", c.Name, "value", day(limited))
+			_, seen := problemText(c.Problem)
+			s.base.found(step, ACMELimited, seen, "host", c.Name, "value", day(limited))
 			return
 		}
-		next := ""
+		title, seen := problemText(c.Problem)
 		if !c.NextAttempt.IsZero() {
-			next = "; next attempt " + day(c.NextAttempt)
+			seen += "\nnext attempt: " + day(c.NextAttempt)
 		}
-		s.base.found(step, ACMEProblem, oneLine(c.Problem.String())+next, "host", c.Name, "value", oneLine(c.Problem.String()), "advice", oneLine(c.Problem.Advice))
+		s.base.found(step, ACMEProblem, seen, "host", c.Name, "value", title, "advice", oneLine(c.Problem.Advice))
 	case expired:
 	case c.Alarm != "":
 		text, advice, _ := strings.Cut(c.Alarm, " → ")
@@ -110,6 +111,29 @@ func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 	case s.overdue(c):
 		s.base.found(step, RenewalDue, "it is "+day(now)+" here, and it expires on "+day(c.NotAfter), "host", c.Name, "value", day(c.NextAttempt))
 	}
+}
+
+// problemText says a problem in a line and in all of them: of the whole, of its
+// parts, and of each challenge, which is where step-ca keeps the reason.
+func problemText(p *tlsmgr.Problem) (title, seen string) {
+	title = p.Detail
+	if p.Type != "" {
+		title = p.Type + ": " + title
+	}
+	lines := []string{oneLine(title)}
+	for _, sub := range p.Subproblems {
+		lines = append(lines, oneLine(sub.Identifier+": "+sub.Type+": "+sub.Detail))
+	}
+	for _, c := range p.Challenges {
+		if c.Error == "" {
+			continue
+		}
+		if p.Type == "" {
+			title = c.Type + ": " + c.Error
+		}
+		lines = append(lines, oneLine(c.Type+" is "+c.Status+": "+c.Error))
+	}
+	return oneLine(title), strings.Join(lines, "\n")
 }
 
 // overdue reports whether a certificate should have been renewed for some time.

@@ -127,7 +127,8 @@ func (s *Server) dryRun(ctx context.Context, name string) {
 	var problem *tlsmgr.Problem
 	switch {
 	case errors.As(err, &problem):
-		s.base.found(step, StagingFails, oneLine(problem.String()), "host", name, "value", oneLine(problem.String()), "advice", oneLine(problem.Advice))
+		title, seen := problemText(problem)
+		s.base.found(step, StagingFails, seen, "host", name, "value", title, "advice", oneLine(problem.Advice))
 	case err != nil:
 		s.base.found(step, StagingFails, err.Error(), "host", name, "value", oneLine(err.Error()))
 	default:
