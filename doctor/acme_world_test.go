@@ -29,7 +29,7 @@ type acmeWorld struct {
 	dir    string        // of the storage
 	name   string        // for which it has certificates
 	server *doctor.ServerConfig
-	mute   bool // where the CA looks for challenges, nobody listens
+	mute   bool            // where the CA looks for challenges, nobody listens
 	run    *tlsmgr.Manager // nil: the server does not run
 	stop   func()
 }

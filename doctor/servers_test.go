@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -72,13 +73,37 @@ func newWorld(t *testing.T) *world {
 	w.names = map[string]string{"localhost": "127.0.0.1"}
 	w.config = doctor.Config{
 		Module: asked, OS: "linux", Resolver: hosts(w.names), Now: time.Now, ClockURLs: []string{}, Dial: new(net.Dialer).DialContext,
-		Timeout: 4 * time.Second, Patience: 4 * time.Second, // a busy machine must not look like a silent server
+		Timeout: 16 * time.Second, Patience: 16 * time.Second, // a busy machine must not look like a silent server
 		Environ: []string{
 			"PATH=" + os.Getenv("PATH"), "HOME=" + home, "GOENV=off", "GOROOT=", "GOTOOLCHAIN=local", "GOFLAGS=-modcacherw",
 			"GOSUMDB=" + w.sums.Key(), "SSL_CERT_FILE=" + w.trusted, "SSL_CERT_DIR=" + certs,
 		},
 	}
 	return w
+}
+
+// impatient is for a world in which somebody is silent.
+func (w *world) impatient() {
+	w.config.Timeout, w.config.Patience = 4*time.Second, 4*time.Second
+}
+
+// quick fails a test if an examination took long, unless the machine is too busy
+// for that to say anything.
+func quick(t *testing.T, took time.Duration) {
+	t.Helper()
+	if took < 10*time.Second {
+		return
+	}
+	var load float64
+	data, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		_, err = fmt.Sscan(string(data), &load)
+	}
+	if err == nil && load > float64(4*runtime.NumCPU()) {
+		t.Logf("it took %v, at a load of %.0f", took, load)
+		return
+	}
+	t.Errorf("it took %v", took)
 }
 
 // set sets a variable of the client's environment.

@@ -143,11 +143,7 @@ func TestDoctorUnderAWrongClock(t *testing.T) {
 			t.Errorf("%v: the go command says %s, %v", test.offset, said, err)
 		}
 		for _, args := range [][]string{{"doctor", "--json", "example.com/greet@v1.0.0"}, {"doctor", "--json", "--server", "--upstream=" + upstream, "--sumdb=" + w.log.Key(), "--tls-trust=" + root, "--cache-dir=" + dir}} {
-			start := time.Now()
 			report, _ := run("modgate", args...)
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("%v: it took %v", test.offset, took)
-			}
 			var e struct {
 				Findings []struct{ Code, Severity, Title string }
 			}
