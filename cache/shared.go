@@ -35,8 +35,9 @@ type SharedConfig struct {
 	// Visible is how long a lease is kept for an object that is on its way to
 	// the bucket. Default 20 seconds.
 	Visible time.Duration
-	// Heard is called for each name that another process announces. Default:
-	// nothing is called.
+	// Heard is called for each name that another process announces, when what
+	// it has removed is removed here; and with "" where some may have been
+	// missed. Default: nothing is called.
 	Heard func(name string)
 	// Logger receives what the shared tier could not do. nil discards.
 	Logger *slog.Logger
@@ -60,6 +61,7 @@ type Shared struct {
 	backlog backlog
 	stale   nameSet // mutable objects that others have replaced
 	absent  absences
+	located located
 	fetches nameQueues
 }
 
@@ -175,6 +177,7 @@ func (s *Shared) Delete(ctx context.Context, name string) error {
 			errs = append(errs, far.Delete(ctx, name))
 		}
 	}
+	s.located.forget(name)
 	errs = append(errs, s.inner.Delete(ctx, name), s.announce(ctx, name, true))
 	return errors.Join(errs...)
 }
@@ -189,6 +192,7 @@ func (s *Shared) Quarantine(ctx context.Context, name, reason string) error {
 	var errs []error
 	if s.c.Bucket != nil {
 		errs = append(errs, wrapped{s.c.Bucket}.Quarantine(ctx, name, reason))
+		s.located.forget(name)
 	}
 	if s.c.Fast != nil {
 		errs = append(errs, s.c.Fast.Delete(ctx, name))
@@ -236,25 +240,35 @@ func (s *Shared) names(ctx context.Context, prefix string) iter.Seq2[Entry, erro
 	return s.c.Bucket.List(ctx, prefix)
 }
 
-// Announce makes the other processes hear a name, under which nothing is stored.
-// errors.ErrUnsupported: they cannot be told.
+// Announce makes the other processes hear a name, under which nothing is stored or
+// what is in the bucket has changed. errors.ErrUnsupported: they cannot be told.
 func (s *Shared) Announce(ctx context.Context, name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
+	s.located.forget(name)
 	if _, ok := s.c.Fast.(announcer); !ok {
 		return fmt.Errorf("announce %s: %w", name, errors.ErrUnsupported)
 	}
 	return s.announce(ctx, name, false)
 }
 
-// Locate implements Locator, if the bucket does.
+// Locate implements Locator, if the bucket does. What was found is remembered for
+// a minute, as long as the bucket answers.
 func (s *Shared) Locate(ctx context.Context, name string) (string, Attrs, error) {
 	l, ok := s.c.Bucket.(Locator)
 	if !ok {
 		return "", Attrs{}, fmt.Errorf("locate %s: %w", name, fs.ErrNotExist)
 	}
-	return l.Locate(ctx, name)
+	at, ok, began := s.located.get(name)
+	if ok {
+		return at.url, at.attrs, nil
+	}
+	url, attrs, err := l.Locate(ctx, name)
+	if ctx.Err() == nil {
+		s.located.answer(name, location{url: url, attrs: attrs}, err, began)
+	}
+	return url, attrs, err
 }
 
 // Lease implements Leaser, if the fast store does.

@@ -123,19 +123,24 @@ func (s *Shared) heard(ctx context.Context, name string, gone bool) {
 	if name == "" {
 		// Messages may have been missed. What has changed meanwhile is noticed
 		// when its time is over.
+		s.located.clear()
+		if s.c.Heard != nil {
+			s.c.Heard("")
+		}
 		return
 	}
 	s.absent.remove(name)
-	if s.c.Heard != nil {
-		s.c.Heard(name)
-	}
-	if !gone {
+	s.located.forget(name)
+	if gone {
+		s.backlog.remove(ctx, name)
+		if err := s.inner.Delete(ctx, name); err != nil {
+			s.log.Warn("an object that another replica has removed is still here", "name", name, "error", err)
+		}
+	} else {
 		s.stale.add(name)
-		return
 	}
-	s.backlog.remove(ctx, name)
-	if err := s.inner.Delete(ctx, name); err != nil {
-		s.log.Warn("an object that another replica has removed is still here", "name", name, "error", err)
+	if s.c.Heard != nil { // last: what is read from now on is what holds
+		s.c.Heard(name)
 	}
 }
 

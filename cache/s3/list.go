@@ -151,6 +151,20 @@ func (s *Store) Quarantine(ctx context.Context, name, reason string) error {
 	return nil
 }
 
+// Quarantined returns the number of objects that were put aside.
+func (s *Store) Quarantined(ctx context.Context) (n int, err error) {
+	for page, err := range s.keys(ctx, quarantine) {
+		if err != nil {
+			return n, fmt.Errorf("list the quarantine: %w", err)
+		}
+		n += len(page)
+	}
+	return n, nil
+}
+
+// quarantine is where objects are put aside, below the prefix of the store.
+const quarantine = ".quarantine/"
+
 // condemn puts aside the version etag of an object, which is wrong. The error
 // says so, and that the object is absent now.
 func (s *Store) condemn(ctx context.Context, name, etag string, reason error) error {
@@ -164,7 +178,7 @@ func (s *Store) condemn(ctx context.Context, name, etag string, reason error) er
 }
 
 func (s *Store) putAside(ctx context.Context, name, etag, reason string) error {
-	to := ".quarantine/" + time.Now().UTC().Format("20060102T150405.000000") + "/" + name
+	to := quarantine + time.Now().UTC().Format("20060102T150405.000000") + "/" + name
 	err := s.copy(ctx, name, to, etag, map[string]string{"reason": strings.Map(printable, reason)})
 	if err != nil {
 		return err

@@ -93,6 +93,7 @@ func purgeRequest(s *settings, args []string) string {
 // target is one argument of purge.
 type target struct {
 	arg     string
+	prefix  string // of the names of all that it matches
 	matches func(object) bool
 	version string // "" means all
 	entries []cache.Entry
@@ -108,28 +109,62 @@ func purgeTargets(args []string) ([]*target, error) {
 			if _, err := path.Match(modulePath, "x"); err != nil || versioned {
 				return nil, fmt.Errorf("%q is not a pattern: write globs as in GOPRIVATE, without a version", arg)
 			}
-			all = append(all, &target{arg: arg, matches: func(o object) bool { return module.MatchPrefixPatterns(arg, o.module) }})
+			all = append(all, &target{arg: arg, prefix: literalPrefix(modulePath), matches: func(o object) bool { return module.MatchPrefixPatterns(arg, o.module) }})
 			continue
 		}
 		if err := module.CheckPath(modulePath); err != nil {
 			return nil, err
 		}
+		escaped, err := module.EscapePath(modulePath)
+		if err != nil {
+			return nil, err
+		}
 		if versioned && version == "" {
 			return nil, fmt.Errorf("%q: the version is missing behind @", arg)
 		}
-		all = append(all, &target{arg: arg, version: version, matches: func(o object) bool {
+		all = append(all, &target{arg: arg, prefix: escaped + "/@", version: version, matches: func(o object) bool {
 			return o.module == modulePath && (!versioned || o.version == "" || o.version == version)
 		}})
 	}
 	return all, nil
 }
 
+// literalPrefix returns how the stored name of whatever a pattern matches begins.
+func literalPrefix(pattern string) string {
+	if strings.Contains(pattern, ",") {
+		return "" // several
+	}
+	var b strings.Builder
+	for _, r := range pattern[:strings.IndexAny(pattern, "*?[\\")] {
+		if 'A' <= r && r <= 'Z' { // as module.EscapePath does
+			b.WriteByte('!')
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// commonPrefix returns how the names of all that targets match begin.
+func commonPrefix(targets []*target) string {
+	common := targets[0].prefix
+	for _, t := range targets[1:] {
+		n := 0
+		for n < min(len(common), len(t.prefix)) && common[n] == t.prefix[n] {
+			n++
+		}
+		common = common[:n]
+	}
+	return common
+}
+
 // aim returns the entries that targets mean, and the arguments for which there
 // are none: a list alone is nothing of a version, and stays.
 // An error says that one of the stores could not be listed to its end.
 func aim(ctx context.Context, stores []cache.Store, targets []*target) (doomed []cache.Entry, missing []string, err error) {
+	prefix := commonPrefix(targets)
 	for _, store := range stores {
-		for e, failed := range store.List(ctx, "") {
+		for e, failed := range store.List(ctx, prefix) {
 			if failed != nil {
 				err = errors.Join(err, failed)
 				break
@@ -221,11 +256,20 @@ func (a *app) trimmed(ctx context.Context, s *settings, directory *disk.Store, t
 	if a.bucket == nil {
 		return nil, errors.New("--tier=bucket: the configuration names no bucket\n  → name it by cache.s3.bucket, or by --config the configuration of a replica")
 	}
-	return modulesOf{a.bucket}, nil
+	return modulesOf{a.bucket, a.moved}, nil
 }
 
 // modulesOf lists of a bucket what may be removed from it.
-type modulesOf struct{ *s3.Store }
+type modulesOf struct {
+	*s3.Store
+	moved func(ctx context.Context, name string)
+}
+
+// Delete implements cache.Store, and tells those who send clients to the bucket.
+func (m modulesOf) Delete(ctx context.Context, name string) error {
+	defer m.moved(ctx, name)
+	return m.Store.Delete(ctx, name)
+}
 
 // List implements cache.Store.
 func (m modulesOf) List(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {

@@ -122,6 +122,13 @@ func stat(ctx context.Context, t tier) (*statReport, error) {
 		}
 	}
 	r.Modules = len(modules)
+	if t.quarantined == nil {
+		return r, nil
+	}
+	var err error
+	if r.Quarantined, err = t.quarantined(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.name, err)
+	}
 	return r, nil
 }
 
@@ -143,8 +150,10 @@ func (r *statReport) print(w io.Writer) {
 	if !r.Oldest.IsZero() && r.Tier == tierDirectory {
 		fmt.Fprintf(w, "oldest use   %s\n", r.Oldest.Local().Format("2006-01-02 15:04"))
 	}
-	if r.Quarantined > 0 {
+	if r.Quarantined > 0 && r.Tier == tierDirectory {
 		fmt.Fprintf(w, "quarantined  %d, in %s\n", r.Quarantined, filepath.Join(r.Directory, ".modgate", "quarantine"))
+	} else if r.Quarantined > 0 {
+		fmt.Fprintf(w, "quarantined  %d, in .quarantine/ below the prefix\n", r.Quarantined)
 	}
 	for _, one := range r.Shared {
 		one.print(w)

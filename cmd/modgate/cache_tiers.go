@@ -42,12 +42,27 @@ func (a *app) directoryTier(d *disk.Store) tier {
 func (a *app) sharedTiers() []tier {
 	var all []tier
 	if b := a.bucket; b != nil {
-		all = append(all, tier{name: tierBucket, list: b.Names, open: b.Get, aside: b.Quarantine, heal: a.healBucket})
+		all = append(all, tier{name: tierBucket, list: b.Names, open: b.Get, aside: a.asideBucket, heal: a.healBucket, quarantined: b.Quarantined})
 	}
 	if f := a.fast; f != nil {
 		all = append(all, tier{name: tierRedis, list: f.List, open: f.Get, aside: func(ctx context.Context, name, _ string) error { return f.Delete(ctx, name) }})
 	}
 	return all
+}
+
+func (a *app) asideBucket(ctx context.Context, name, reason string) error {
+	defer a.moved(ctx, name)
+	return a.bucket.Quarantine(ctx, name, reason)
+}
+
+// moved tells all replicas that name is not in the bucket any more. One that is
+// not told notices when it looks there again, within a minute.
+func (a *app) moved(ctx context.Context, name string) {
+	if s, ok := a.store.(interface {
+		Announce(ctx context.Context, name string) error
+	}); ok {
+		_ = s.Announce(ctx, name)
+	}
 }
 
 func quarantine(ctx context.Context, store cache.Store, name, reason string) error {

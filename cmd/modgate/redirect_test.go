@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -57,10 +58,54 @@ func TestRedirectToBucket(t *testing.T) {
 	if strings.Contains(i.log(), "X-Amz-Signature") {
 		t.Error("the log has a URL that opens the bucket")
 	}
-	// A bucket in trouble sends nobody anywhere.
+	front.Requests()
+	const hits = 200
+	begin := time.Now()
+	for range hits {
+		resp, err := client.Get(i.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusFound {
+			t.Fatalf("%s", resp.Status)
+		}
+	}
+	took := time.Since(begin)
+	if n := len(front.Requests()); n > 1+int(took/time.Second) {
+		t.Errorf("%d hits within %v cost %d requests to the bucket", hits, took, n)
+	}
+	// A bucket in trouble sends nobody anywhere, a second later.
 	front.Always(sharedtest.Fault{Status: 503})
+	until(t, "the replica answers itself", func() bool {
+		resp, err := client.Get(i.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return false
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || !bytes.Equal(body, m.Zip) {
+			t.Errorf("without the bucket: %d bytes, %v", len(body), err)
+		}
+		return true
+	})
+	front.Always(sharedtest.Fault{})
+	until(t, "the bucket is found well", func() bool {
+		resp, err := client.Get(i.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusFound
+	})
+	if status, text := post(t, i.admin+"/-/purge?module="+m.Version.Path, ""); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
 	if code, body := get(t, i.url+path); code != 200 || !bytes.Equal([]byte(body), m.Zip) {
-		t.Errorf("without the bucket: %d, %d bytes", code, len(body))
+		t.Errorf("after a purge: %d, %d bytes", code, len(body))
 	}
 }
 

@@ -162,7 +162,7 @@ func TestVerifyTheFleet(t *testing.T) {
 		t.Errorf("--alone: %v\n%s", err, out)
 	}
 	out, err = command("stat")
-	for _, part := range []string{"\nbucket\nsize ", "\nredis\nsize ", "quarantined  1"} {
+	for _, part := range []string{"\nbucket\nsize ", "\nredis\nsize ", "quarantined  1, in " + i.dir, "quarantined  1, in .quarantine/ below the prefix\n\nredis"} {
 		if err != nil || !strings.Contains(out, part) {
 			t.Errorf("stat: %v, want %q in\n%s", err, part, out)
 		}

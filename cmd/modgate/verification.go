@@ -34,6 +34,9 @@ type tier struct {
 	aside func(ctx context.Context, name, reason string) error
 	// heal gets from elsewhere what was put aside. nil: whoever wants it does.
 	heal func(ctx context.Context, name string) error
+	// quarantined counts what was put aside. nil: nothing is kept of it, or
+	// somebody else counts.
+	quarantined func(ctx context.Context) (int, error)
 }
 
 // Names of tiers, as in metrics.
