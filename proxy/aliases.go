@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/mod/module"
 	"golang.org/x/sync/errgroup"
@@ -15,16 +16,35 @@ import (
 
 // aliases remembers which of some tagged versions are the commit of a
 // pseudo-version, so that a hit does not read an .info for each again. It is
-// bounded: when it is full, all of it is forgotten.
+// bounded, in number and in time: when it is full, all of it is forgotten. What
+// is removed of a module, here or by another server of the fleet, makes it forget
+// that module.
 type aliases struct {
-	mu   sync.Mutex
-	tags map[[sha256.Size]byte][]string
+	mu sync.Mutex
+	// by module path, and the question
+	about map[string]map[[sha256.Size]byte]alias
+	size  int
+	// forgotten counts how often something was: what was read before is not
+	// remembered after.
+	forgotten int
 }
 
-// maxAliases is the number of answers remembered.
-const maxAliases = 10_000
+type alias struct {
+	tags  []string
+	until time.Time
+}
 
-func newAliases() *aliases { return &aliases{tags: make(map[[sha256.Size]byte][]string)} }
+const (
+	// maxAliases is the number of answers remembered.
+	maxAliases = 10_000
+	// aliasesFor is how long: nobody may have told this server of what was
+	// removed. The memory of small files forgets as soon.
+	aliasesFor = 15 * time.Minute
+)
+
+func newAliases() *aliases {
+	return &aliases{about: make(map[string]map[[sha256.Size]byte]alias)}
+}
 
 // aliasKey is the question which of versions are the commit of m.
 func aliasKey(m module.Version, versions []string) (key [sha256.Size]byte) {
@@ -37,26 +57,51 @@ func aliasKey(m module.Version, versions []string) (key [sha256.Size]byte) {
 	return key
 }
 
-func (a *aliases) get(key [sha256.Size]byte) ([]string, bool) {
+// get returns the remembered answer for the module path. If there is none, put
+// takes began for what is read from now on.
+func (a *aliases) get(path string, key [sha256.Size]byte) (tags []string, ok bool, began int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	tags, ok := a.tags[key]
-	return tags, ok
+	if found, ok := a.about[path][key]; ok && time.Now().Before(found.until) {
+		return found.tags, true, a.forgotten
+	}
+	return nil, false, a.forgotten
 }
 
-func (a *aliases) put(key [sha256.Size]byte, tags []string) {
+func (a *aliases) put(path string, key [sha256.Size]byte, tags []string, began int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.tags) >= maxAliases {
-		clear(a.tags)
+	if a.forgotten != began {
+		return
 	}
-	a.tags[key] = tags
+	if a.size >= maxAliases {
+		clear(a.about)
+		a.size = 0
+	}
+	of := a.about[path]
+	if of == nil {
+		of = make(map[[sha256.Size]byte]alias)
+		a.about[path] = of
+	}
+	a.size -= len(of)
+	of[key] = alias{tags, time.Now().Add(aliasesFor)}
+	a.size += len(of)
+}
+
+func (a *aliases) forget(path string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.size -= len(a.about[path])
+	delete(a.about, path)
+	a.forgotten++
 }
 
 func (a *aliases) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	clear(a.tags)
+	clear(a.about)
+	a.size = 0
+	a.forgotten++
 }
 
 // aliasesOf returns those of versions, tagged ones of the same module, that are
@@ -66,7 +111,8 @@ func (a *aliases) clear() {
 // exist is no tag.
 func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) (tags []string, whole bool, err error) {
 	key := aliasKey(req.mod, versions)
-	if tags, ok := s.aliases.get(key); ok {
+	tags, ok, began := s.aliases.get(req.mod.Path, key)
+	if ok {
 		return tags, true, nil
 	}
 	rev, err := module.PseudoVersionRev(req.mod.Version)
@@ -105,7 +151,7 @@ func (s *Server) aliasesOf(ctx context.Context, req request, versions []string) 
 	}
 	slices.Sort(tags)
 	if whole {
-		s.aliases.put(key, tags)
+		s.aliases.put(req.mod.Path, key, tags, began)
 	}
 	return tags, whole, nil
 }

@@ -154,3 +154,53 @@ func TestForget(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.text())
 	}
 }
+
+// What another server of the fleet has removed, and what it has changed, is looked
+// at again here, of that module alone.
+func TestHeardIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	yes := true
+	for _, test := range []struct {
+		what, heard string
+		status      int
+	}{
+		{"its list is gone", "example.com/m/@v/list", 200},
+		{"a file is gone", "example.com/m/@v/v1.1.0.mod", 200},
+		{"another module", "example.com/m/v2/@v/list", 403},
+		{"no module", "sumdb/sum.example/latest", 403},
+		{"something was missed", "", 200},
+	} {
+		mods := versions(t, "example.com/m", "retract v1.0.0\n", "v1.0.0", "v1.1.0")
+		w := newWorld(t, options{noProofs: true, config: ruled(t, "", policy.Rule{When: policy.When{Retracted: &yes}, Action: deny})}, mods...)
+		for range 3 {
+			w.wantNo(w.get("/example.com/m/@v/v1.0.0.zip"), 403, access.Denied)
+		}
+		w.up.SetFile("/example.com/m/@v/v1.1.0.mod", []byte("module example.com/m\n"))
+		w.must(w.store.Delete(context.Background(), "example.com/m/@v/v1.1.0.mod"))
+		w.server.Heard(test.heard)
+		if a := w.get("/example.com/m/@v/v1.0.0.zip"); a.status != test.status {
+			t.Errorf("%s: %d %s", test.what, a.status, a.text())
+		}
+	}
+}
+
+// Of which commit a tag is, is looked at again when its .info is gone.
+func TestHeardAliasIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	mods := append(versions(t, "example.com/m", "", "v1.0.0", "v1.1.0", "v1.2.0"), proxytest.Simple(t, "example.com/m", aliasOf))
+	w := newWorld(t, options{noProofs: true, config: ruled(t, "", policy.Rule{Versions: []string{"v1.1.0"}, Action: deny})}, mods...)
+	w.up.SetFile("/example.com/m/@v/v1.1.0.info", infoOf("v1.1.0"))
+	const zip, info = "/example.com/m/@v/" + aliasOf + ".zip", "example.com/m/@v/v1.1.0.info"
+	if a := w.get(zip); a.status != 403 { // of the same second
+		t.Fatalf("%d %s", a.status, a.text())
+	}
+	w.up.SetFile("/"+info, []byte(`{"Version":"v1.1.0","Time":"2023-01-01T00:00:00Z"}`))
+	w.must(w.store.Delete(context.Background(), info))
+	if a := w.get(zip); a.status != 403 {
+		t.Errorf("it is not remembered: %d %s", a.status, a.text())
+	}
+	w.server.Heard(info)
+	if a := w.get(zip); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.text())
+	}
+}

@@ -17,8 +17,8 @@ import (
 )
 
 // renewer is an optional ability of a Source that remembers things for a while:
-// the next question is answered by what is true then.
-type renewer interface{ Renew() }
+// questions about the module path are answered by what is true now or later.
+type renewer interface{ Renew(path string) }
 
 // Refreshed is one answer that was asked for anew.
 type Refreshed struct {
@@ -30,19 +30,24 @@ type Refreshed struct {
 	Err error
 }
 
-// Refresh asks the source anew for all that changes of the module path: its list
-// of versions, and what else is stored of it. What was absent, here or in
-// another server of the fleet, is asked for when it is next wanted, and so is
-// what changes there. The error says that the module has no source.
-func (s *Server) Refresh(ctx context.Context, path string) ([]Refreshed, error) {
+// maxAnew is how many answers about a module Refresh asks for at once: a module
+// has as many queries as it has branches and commits.
+const maxAnew = 100
+
+// Refresh asks the source anew for what changes of the module path: its list
+// of versions, and what else is stored of it, up to 100 answers. The rest, of
+// which there are later, is asked for when it is next wanted, like what was absent,
+// here or in another server of the fleet, and what changes there. The error says
+// that the module has no source.
+func (s *Server) Refresh(ctx context.Context, path string) (all []Refreshed, later int, err error) {
 	escaped, err := module.EscapePath(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	route := s.cfg.Policy.Route(policy.Caller{}, path)
 	from := s.supplyOf(route)
 	if from == nil {
-		return nil, errors.New(noSupply(path, route))
+		return nil, 0, errors.New(noSupply(path, route))
 	}
 	since := time.Now()
 	s.renewed.set(escaped, since)
@@ -51,13 +56,12 @@ func (s *Server) Refresh(ctx context.Context, path string) ([]Refreshed, error) 
 			s.log.Warn("the other replicas could not be told to ask anew; they do when the time of their answers is over", "module", path, "error", err)
 		}
 	}
-	from.renew()
-	names, err := s.changing(ctx, escaped)
+	from.renew(path)
+	names, later, err := s.changing(ctx, escaped)
 	if err != nil {
-		return nil, fmt.Errorf("the cache could not be listed: %w", err)
+		return nil, 0, fmt.Errorf("the cache could not be listed: %w", err)
 	}
 	defer s.known.forget(path)
-	var all []Refreshed
 	for _, name := range names {
 		req, err := parse(name)
 		if err != nil {
@@ -66,27 +70,29 @@ func (s *Server) Refresh(ctx context.Context, path string) ([]Refreshed, error) 
 		req.from = from
 		all = append(all, s.askAnew(ctx, req, since))
 	}
-	return all, ctx.Err()
+	return all, later, ctx.Err()
 }
 
 // changing returns the names of the list of a module, and of what else is stored
-// of it that changes.
-func (s *Server) changing(ctx context.Context, escaped string) ([]string, error) {
-	names := []string{escaped + "/@v/list"}
+// of it that changes, up to maxAnew; more is the number of the others.
+func (s *Server) changing(ctx context.Context, escaped string) (names []string, more int, err error) {
+	names = []string{escaped + "/@v/list"}
 	if o, err := s.get(ctx, escaped+"/@latest"); err == nil {
 		_ = o.Close()
 		names = append(names, escaped+"/@latest")
 	}
+	first := len(names)
 	for e, err := range s.cfg.Store.List(ctx, escaped+"/@v/") {
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if r, err := parse(e.Name); err == nil && r.kind == kindQuery {
 			names = append(names, e.Name)
 		}
 	}
-	slices.Sort(names[1:])
-	return names, nil
+	slices.Sort(names[first:])
+	more = max(0, len(names)-maxAnew)
+	return names[:len(names)-more], more, nil
 }
 
 // askAnew asks for what req means as it is at since or later.
@@ -114,28 +120,43 @@ func (s *Server) askAnew(ctx context.Context, req request, since time.Time) Refr
 const renewal = "/@renew"
 
 // Heard is to be called for each name that another server of the fleet has
-// announced.
+// announced, once what it has removed is removed here. What was remembered of
+// the module, beside what is stored, is looked for again; that of all modules if
+// name is empty, which says that some names may have been missed.
 func (s *Server) Heard(name string) {
-	escaped, ok := strings.CutSuffix(name, renewal)
-	if !ok {
+	if name == "" {
+		s.Forget()
 		return
 	}
+	if escaped, ok := strings.CutSuffix(name, renewal); ok {
+		s.heardRenewal(escaped)
+		return
+	}
+	req, err := parse(name)
+	if err != nil {
+		return // nothing of a module
+	}
+	s.known.forget(req.mod.Path)
+	if req.immutable() { // nobody speaks of it but when it is gone somewhere
+		s.aliases.forget(req.mod.Path)
+	}
+}
+
+func (s *Server) heardRenewal(escaped string) {
 	s.renewed.set(escaped, time.Now())
 	path, err := module.UnescapePath(escaped)
 	if err != nil {
 		return
 	}
 	s.known.forget(path)
-	from := s.supplyOf(s.cfg.Policy.Route(policy.Caller{}, path))
-	if from == nil {
-		return
+	if from := s.supplyOf(s.cfg.Policy.Route(policy.Caller{}, path)); from != nil {
+		from.renew(path)
 	}
-	from.renew()
 }
 
-func (s *supply) renew() {
+func (s *supply) renew(path string) {
 	if r, ok := s.source.(renewer); ok {
-		r.Renew()
+		r.Renew(path)
 	}
 }
 

@@ -23,7 +23,8 @@ type admin struct {
 	started  time.Time
 	explain  explainer
 	reloads  *reloads
-	warming  atomic.Int32 // requests for /-/warm that run
+
+	warming, refreshing atomic.Int32 // requests for /-/warm and /-/refresh that run
 
 	certificates *tlsmgr.Manager // nil without TLS
 }

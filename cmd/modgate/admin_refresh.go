@@ -8,14 +8,22 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 
 	"github.com/modgate/modgate/proxy"
 )
 
-// maxRefresh is how many modules one request may have asked for anew.
-const maxRefresh = 1000
+// Bounds of POST /-/refresh.
+const (
+	// maxRefresh is how many modules one request may have asked for anew.
+	maxRefresh = 1000
+	// maxRefreshes is how many requests may run at once.
+	maxRefreshes = 2
+	// refreshListTime is how long it may take to find what a pattern matches.
+	refreshListTime = 30 * time.Second
+)
 
 // refreshed answers POST /-/refresh?module=MODULE|PATTERN, with several modules
 // if need be: a line for each answer that was asked for anew.
@@ -24,15 +32,31 @@ func (a *admin) refreshed(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusBadRequest, "say what to ask for anew: ?module=MODULE, or a pattern as in GOPRIVATE\n")
 		return
 	}
+	if a.refreshing.Add(1) > maxRefreshes {
+		a.refreshing.Add(-1)
+		w.Header().Set("Retry-After", "60")
+		plain(w, http.StatusServiceUnavailable, fmt.Sprintf("%d of these are running already: try again when one is done\n", maxRefreshes))
+		return
+	}
+	defer a.refreshing.Add(-1)
 	paths, err := a.refreshPaths(r.Context(), r.Form["module"])
 	if err != nil {
 		plain(w, http.StatusBadRequest, err.Error()+"\n")
 		return
 	}
+	status, text := a.refreshAll(r.Context(), paths)
+	plain(w, status, text)
+}
+
+// refreshAll asks for modules anew, and returns what came of it.
+func (a *admin) refreshAll(ctx context.Context, paths []string) (status int, report string) {
+	if len(paths) == 0 {
+		return http.StatusNotFound, "nothing stored for that: name a module instead of a pattern\n"
+	}
 	var text strings.Builder
-	status := http.StatusNotFound // until something is there
+	status = http.StatusNotFound // until something is there
 	for _, path := range paths {
-		answers, err := a.app.server.Refresh(r.Context(), path)
+		answers, later, err := a.app.server.Refresh(ctx, path)
 		if err != nil {
 			fmt.Fprintf(&text, "%s: %v\n", path, err)
 			status = http.StatusBadGateway
@@ -44,11 +68,11 @@ func (a *admin) refreshed(w http.ResponseWriter, r *http.Request) {
 				status = worst
 			}
 		}
+		if later > 0 {
+			fmt.Fprintf(&text, "%s: %d more are asked for when they are next wanted\n", path, later)
+		}
 	}
-	if len(paths) == 0 {
-		text.WriteString("nothing stored for that: name a module instead of a pattern\n")
-	}
-	plain(w, status, text.String())
+	return status, text.String()
 }
 
 // refreshLine says what came of one answer, and its status.
@@ -80,21 +104,12 @@ func (a *admin) refreshPaths(ctx context.Context, args []string) ([]string, erro
 	for _, t := range targets {
 		if module.CheckPath(t.arg) == nil {
 			paths[t.arg] = true
-			continue
+		} else if err := a.addStored(ctx, t, paths); err != nil {
+			return nil, err
 		}
-		for _, store := range a.app.listable(a.app.store) {
-			for e, err := range store.List(ctx, "") {
-				if err != nil {
-					return nil, err
-				}
-				if o := parseName(e.Name); o.module != "" && t.matches(o) {
-					paths[o.module] = true
-				}
-			}
+		if len(paths) > maxRefresh {
+			return nil, fmt.Errorf("these are more than the %d modules that may be asked for at once: narrow the pattern, or send several requests", maxRefresh)
 		}
-	}
-	if len(paths) > maxRefresh {
-		return nil, fmt.Errorf("these are %d modules, and %d may be asked for at once: narrow the pattern", len(paths), maxRefresh)
 	}
 	all := make([]string, 0, len(paths))
 	for p := range paths {
@@ -102,4 +117,28 @@ func (a *admin) refreshPaths(ctx context.Context, args []string) ([]string, erro
 	}
 	slices.Sort(all)
 	return all, nil
+}
+
+// addStored adds the modules that a pattern matches to paths, until these are too
+// many.
+func (a *admin) addStored(ctx context.Context, t *target, paths map[string]bool) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshListTime)
+	defer cancel()
+	for _, store := range a.app.listable(a.app.store) {
+		for e, err := range store.List(ctx, t.prefix) {
+			if ctx.Err() != nil {
+				return fmt.Errorf("what %s matches could not be found out in %v: begin the pattern with more of the path", t.arg, refreshListTime)
+			}
+			if err != nil {
+				return err
+			}
+			if o := parseName(e.Name); o.module != "" && t.matches(o) {
+				paths[o.module] = true
+			}
+			if len(paths) > maxRefresh {
+				return nil
+			}
+		}
+	}
+	return nil
 }

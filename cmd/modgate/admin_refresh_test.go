@@ -1,6 +1,13 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,5 +50,82 @@ func TestFleetRefresh(t *testing.T) {
 	}
 	if n := f.upstream.Count(list) - before; n != 1 {
 		t.Errorf("the list was asked for %d times", n)
+	}
+}
+
+// What one request may ask for is bounded, and says so.
+func TestRefreshIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := w.start(t)
+	for n := range maxRefresh + 1 {
+		dir := filepath.Join(i.dir, "example.com", "many", fmt.Sprintf("m%d", n), "@v")
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "v1.0.0.info"), nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status, text := post(t, i.admin+"/-/refresh?module=example.com/many/*", ""); status != 400 || !strings.Contains(text, "more than the 1000 modules") {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text := post(t, i.admin+"/-/refresh?module=example.com/many/m10?/@v", ""); status != 400 {
+		t.Errorf("%d %s", status, text)
+	}
+	before := len(w.upstream.Requests())
+	status, text := post(t, i.admin+"/-/refresh?module=example.com/many/m10?", "")
+	if status != 404 || strings.Count(text, "\n") != 10 || !strings.Contains(text, "example.com/many/m109/@v/list: there is none\n") {
+		t.Errorf("%d %s", status, text)
+	}
+	for _, r := range w.upstream.Requests()[before:] {
+		if !strings.HasPrefix(r.Path, "/example.com/many/m10") {
+			t.Errorf("%s was asked for", r.Path)
+		}
+	}
+	// Two run at a time.
+	release := make(chan struct{})
+	w.upstream.SetFault("/example.com/greet/@v/list", func(x proxytest.Exchange) {
+		select {
+		case <-release:
+		case <-x.Done:
+		}
+	})
+	var running sync.WaitGroup
+	for range maxRefreshes {
+		running.Go(func() {
+			if resp, err := http.Post(i.admin+"/-/refresh?module=example.com/greet", "", nil); err == nil {
+				_ = resp.Body.Close()
+			}
+		})
+	}
+	until(t, "the third is turned away", func() bool {
+		status, text := post(t, i.admin+"/-/refresh?module=example.com/none", "")
+		return status == 503 && strings.Contains(text, "2 of these are running already")
+	})
+	close(release)
+	running.Wait()
+	if status, _ := post(t, i.admin+"/-/refresh?module=example.com/none", ""); status != 404 {
+		t.Errorf("when they are done: %d", status)
+	}
+}
+
+func TestPrefixOfTargets(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ args, prefix string }{
+		{"github.com/Corp/tool@v1.0.0", "github.com/!corp/tool/@"},
+		{"github.com/Corp/*", "github.com/!corp/"},
+		{"github.com/corp/t?ol", "github.com/corp/t"},
+		{"[a-c]", ""},
+		{"github.com/a/*,git.corp.example", ""},
+		{"github.com/corp/tool github.com/corp/tool/v2", "github.com/corp/tool/"},
+		{"github.com/corp/tool github.com/corp/tools", "github.com/corp/tool"},
+		{"github.com/corp/* git.corp.example/x", "git"},
+		{"github.com/corp/* *", ""},
+	} {
+		targets, err := purgeTargets(strings.Fields(test.args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := commonPrefix(targets); got != test.prefix {
+			t.Errorf("%s: %q, want %q", test.args, got, test.prefix)
+		}
 	}
 }

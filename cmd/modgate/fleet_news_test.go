@@ -2,11 +2,16 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/mod/module"
+
 	"github.com/modgate/modgate/cache/sharedtest"
+	"github.com/modgate/modgate/proxy/proxytest"
 	"github.com/modgate/modgate/proxy/upstream/gittest"
 )
 
@@ -76,4 +81,31 @@ func TestFleetHearsOfAPrivateTag(t *testing.T) {
 		t.Fatalf("%d %s", code, text)
 	}
 	f.heard("the tag is listed", func(i *instance) bool { return strings.Contains(list(i), "v1.2.0\n") })
+}
+
+// TestFleetForgetsWhatWasPurged: what a replica remembers of a module for its
+// rules, beside what is stored, goes with a purge on another one.
+func TestFleetForgetsWhatWasPurged(t *testing.T) {
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(rules, []byte("rules:\n  - name: taken-back\n    when: {retracted: true}\n    action: deny\n    reason: it was taken back\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := newSharingFleet(t, "--ttl-list=1h", "--policy-file="+rules)
+	const zip = "/example.com/taken/@v/v1.0.0.zip"
+	f.add(proxytest.Simple(t, "example.com/taken", "v1.0.0"))
+	for _, i := range f.replicas {
+		if code, text := get(t, i.url+zip); code != http.StatusOK {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	f.add(proxytest.Build(t, module.Version{Path: "example.com/taken", Version: "v1.1.0"}, map[string][]byte{
+		"go.mod": []byte("module example.com/taken\n\ngo 1.20\n\nretract v1.0.0\n"), "taken.go": []byte("package taken\n"),
+	}))
+	if status := purgeStatus(t, f.replicas[2], "example.com/taken"); status != http.StatusOK {
+		t.Fatalf("purge: %d", status)
+	}
+	f.heard("it is taken back", func(i *instance) bool {
+		code, _ := get(t, i.url+zip)
+		return code == http.StatusForbidden
+	})
 }

@@ -119,6 +119,8 @@ type Direct struct {
 	works map[module.Version]*work
 	found map[string]found
 	memo  map[string]remembered
+	// renewed says, by module path, since when answers must hold
+	renewed map[string]time.Time
 }
 
 // NewDirect checks the configuration and reports all mistakes at once. It
@@ -131,6 +133,7 @@ func NewDirect(cfg DirectConfig) (*Direct, error) {
 		repos:   make(map[string]*repository),
 		works:   make(map[module.Version]*work),
 		found:   make(map[string]found),
+		renewed: make(map[string]time.Time),
 		memo:    make(map[string]remembered),
 		jobs:    jobs{byToken: make(map[string]*job)},
 		room:    room{sizes: make(map[string]int64)},

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,21 +51,32 @@ func (r *repository) known() *refs {
 	return r.last
 }
 
-// Renew makes the next question about any module be answered by its repository
-// as it is then.
-func (d *Direct) Renew() {
+// Renew makes questions about the module path be answered by its repository as it
+// is now or later. The other modules of the repository profit.
+func (d *Direct) Renew(path string) {
 	d.mu.Lock()
-	repos := slices.Collect(maps.Values(d.repos))
-	d.mu.Unlock()
-	for _, r := range repos {
-		r.mu.Lock()
-		if r.last != nil {
-			old := *r.last
-			old.asked = time.Time{}
-			r.last = &old
-		}
-		r.mu.Unlock()
+	defer d.mu.Unlock()
+	if len(d.renewed) >= maxRemembered {
+		clear(d.renewed)
 	}
+	d.renewed[path] = time.Now()
+}
+
+// notBefore returns since when the refs must be known that answer a question about
+// the module path which is asked now.
+func (d *Direct) notBefore(path string, now time.Time) time.Time {
+	since := now.Add(-d.cfg.RefsTTL)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	renewed, ok := d.renewed[path]
+	switch {
+	case !ok:
+	case renewed.After(since):
+		return renewed
+	default:
+		delete(d.renewed, path)
+	}
+	return since
 }
 
 // address returns where requests for the repository go.

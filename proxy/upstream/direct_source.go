@@ -206,7 +206,7 @@ func (d *Direct) version(ctx context.Context, m module.Version, kind string, use
 		if p.hg {
 			w.r = run{place: p, refs: promised(new(refs))}
 		} else if w.info == nil && w.packing == nil {
-			refs, guess, err := d.refsFor(ctx, p, m.Version, asked)
+			refs, guess, err := d.refsFor(ctx, p, m, asked)
 			if err != nil {
 				return err
 			}
@@ -224,10 +224,10 @@ func (d *Direct) version(ctx context.Context, m module.Version, kind string, use
 // if a tag of the version is kept, that may have been moved, and the go command
 // would look at it first: then it can start only with a guess, the refs that
 // the repository had when it was last asked.
-func (d *Direct) refsFor(ctx context.Context, p *place, version string, asked time.Time) (_ *promise, guess *refs, _ error) {
-	repo := d.repository(p.url)
+func (d *Direct) refsFor(ctx context.Context, p *place, m module.Version, asked time.Time) (_ *promise, guess *refs, _ error) {
+	repo, version, notBefore := d.repository(p.url), m.Version, d.notBefore(m.Path, asked)
 	get := func(ctx context.Context) (*refs, error) {
-		r, err := repo.refs(ctx, asked.Add(-d.cfg.RefsTTL))
+		r, err := repo.refs(ctx, notBefore)
 		if err != nil || module.IsPseudoVersion(version) || r.hasVersion(version) {
 			return r, err
 		}
@@ -237,7 +237,7 @@ func (d *Direct) refsFor(ctx context.Context, p *place, version string, asked ti
 		}
 		return r, err
 	}
-	if last := repo.known(); last != nil && last.asked.Before(asked.Add(-d.cfg.RefsTTL)) && !module.IsPseudoVersion(version) && last.hasVersion(version) {
+	if last := repo.known(); last != nil && last.asked.Before(notBefore) && !module.IsPseudoVersion(version) && last.hasVersion(version) {
 		guess = last
 	}
 	kept := refs{hash: make(map[string]string)}
@@ -325,7 +325,7 @@ func (d *Direct) fromRefs(ctx context.Context, question, path string, answer fun
 	}
 	repo := d.repository(p.url)
 	key := p.url.String() + " " + path + " " + question
-	for _, notBefore := range []time.Time{asked.Add(-d.cfg.RefsTTL), asked} {
+	for _, notBefore := range []time.Time{d.notBefore(path, asked), asked} {
 		r, err := repo.refs(ctx, notBefore)
 		if err != nil {
 			return remembered{}, err
