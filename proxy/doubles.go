@@ -30,16 +30,12 @@ func newDoubles() *doubles {
 
 // first reports whether the refusal of a file of kind by the decision id, the
 // answer that the caller called name gets to r, is not the second of a pair.
-// Without TLS there are no pairs, and one address may be that of many callers.
+// Without TLS there are no pairs.
 func (d *doubles) first(id, kind, name string, r *http.Request) bool {
 	if !overTLS(r) {
 		return true
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	key := maphash.String(d.seed, id+" "+kind+" "+name+" "+host)
+	key := maphash.String(d.seed, id+" "+kind+" "+name+" "+asker(r))
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,6 +49,22 @@ func (d *doubles) first(id, kind, name string, r *http.Request) bool {
 	}
 	d.seen[key] = now
 	return true
+}
+
+// asker tells the programs that send requests apart, as far as can be told, because
+// many may have one address. Over HTTP/2 the two requests of a pair come by the same
+// connection, which is that of one process. Over HTTP/1.1 they come by two: the go
+// command does not read the first answer to its end. What a server in front says of
+// the address is believed, because nothing but a count depends on it.
+func asker(r *http.Request) string {
+	if r.TLS != nil && r.ProtoMajor >= 2 {
+		return r.RemoteAddr
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return host + " " + r.Header.Get("X-Forwarded-For") + " " + r.UserAgent()
 }
 
 // overTLS reports whether the client speaks TLS, to this server or to what
