@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -130,6 +131,50 @@ func TestLimitNewSpoolKeepsSpaceFree(t *testing.T) {
 	}
 	if _, err := newLimit(t, openMem(t), cache.LimitConfig{MaxBytes: mib}).NewSpool(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a store without spools: %v", err)
+	}
+}
+
+// A download goes on, and is kept, while all else that is stored makes room for it,
+// and who reads what is evicted or replaced reads on.
+func TestLimitEvictsWhileSpoolsAreInFlight(t *testing.T) {
+	t.Parallel()
+	l := newLimit(t, openDisk(t, t.TempDir()), cache.LimitConfig{MaxBytes: 8 * mib})
+	old := random(mib - 8192)
+	put(t, l, object(0), old, cache.Immutable)
+	reader, err := l.Get(t.Context(), object(0))
+	must(t, err)
+	for i := 1; i < 6; i++ {
+		put(t, l, object(i), random(mib-8192), cache.Immutable)
+	}
+	data, f := random(3*mib), spool(t, l, 0)
+	for i, at := 6, 0; at < len(data); i, at = i+1, at+mib/4 {
+		must(t, l.GrowSpool(f, int64(at+mib/4)))
+		_, err := f.WriteAt(data[at:at+mib/4], int64(at))
+		must(t, err)
+		put(t, l, object(i), random(mib-8192), cache.Immutable) // evicts
+		if u, err := l.Stat(t.Context()); err != nil || u.Bytes+int64(at+mib/4) > 8*mib {
+			t.Fatalf("%d bytes beside a spool of %d, %v", u.Bytes, at+mib/4, err)
+		}
+		so := make([]byte, at+mib/4) // what a client follows
+		if _, err := f.ReadAt(so, 0); err != nil || !bytes.Equal(so, data[:len(so)]) {
+			t.Fatalf("after %d bytes: %v", at, err)
+		}
+	}
+	must(t, l.Trim(t.Context(), 0)) // all that can be evicted
+	must(t, l.PutSpool(t.Context(), zip, f, cache.PutOptions{}))
+	if got, err := read(l, zip); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("kept: %d bytes, %v", len(got), err)
+	}
+	must(t, l.Trim(t.Context(), 0))
+	if _, err := read(l, zip); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("trimmed: %v", err)
+	}
+	so := make([]byte, len(data))
+	if _, err := f.ReadAt(so, 0); err != nil || !bytes.Equal(so, data) {
+		t.Errorf("who follows the download: %v", err)
+	}
+	if got, err := reader.ReadAll(mib); err != nil || !bytes.Equal(got, old) {
+		t.Errorf("who reads what was evicted first: %d bytes, %v", len(got), err)
 	}
 }
 
