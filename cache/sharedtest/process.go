@@ -98,7 +98,7 @@ func (p *process) Resume() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
 // await calls ready until it returns nil.
 func (p *process) await(ready func() error) {
 	p.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := ready()
 		if err == nil {

@@ -147,26 +147,3 @@ func (r *Redis) ask(args ...string) string {
 	}
 	return string(out)
 }
-
-// NewCluster starts a Cluster of three masters and returns them.
-func NewCluster(t TB) []*Redis {
-	t.Helper()
-	ports := FreePorts(t, 6)
-	var nodes []*Redis
-	create := []string{"redis-cli", "--cluster", "create"}
-	for i := range 3 {
-		n := newRedis(t, ports[i], "--cluster-enabled", "yes", "--cluster-port", ports[3+i], "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000")
-		nodes = append(nodes, n)
-		create = append(create, n.Addr)
-	}
-	run(t, append(create, "--cluster-replicas", "0", "--cluster-yes")...)
-	for _, n := range nodes {
-		n.await(func() error {
-			if info := n.Do("cluster", "info"); !strings.Contains(info, "cluster_state:ok") {
-				return fmt.Errorf("cluster: %s", info)
-			}
-			return nil
-		})
-	}
-	return nodes
-}
