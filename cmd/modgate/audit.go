@@ -57,7 +57,7 @@ a refusal that the go command had twice at once, as it does over TLS, is one.
 				if !r.counts() || r.Module != path || versioned && r.Version != version || again.isOne(r) {
 					return
 				}
-				if r.Status < 300 || r.Status == http.StatusNotModified { // who has it already, has it
+				if r.given() {
 					fetched++
 					clients[cmp.Or(r.Caller, r.host())] = true
 				} else {
@@ -102,7 +102,7 @@ func (p repeats) isOne(r *loggedRequest) bool {
 	if !r.refused() {
 		return false
 	}
-	key := r.Decision + " " + r.Caller + " " + r.host()
+	key := r.Decision + " " + r.Kind + " " + r.Caller + " " + r.host()
 	if at, ok := p[key]; ok && r.Time.Sub(at).Abs() < repeatWithin {
 		delete(p, key) // the third begins a new pair
 		return true
@@ -135,6 +135,12 @@ type loggedRequest struct {
 // refused reports whether a rule said no.
 func (r *loggedRequest) refused() bool {
 	return r.Status == http.StatusForbidden && r.Decision != ""
+}
+
+// given reports whether the client has the file: this answer had it, or said that
+// what the client has is right (304), or where in the bucket it is (302).
+func (r *loggedRequest) given() bool {
+	return r.Status < 300 || r.Status == http.StatusNotModified || r.Status == http.StatusFound
 }
 
 // counts reports whether the request was for a version: for its zip, or for a

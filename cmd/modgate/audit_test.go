@@ -22,6 +22,7 @@ func TestAuditCounts(t *testing.T) {
 	const seven, eight, denied = `,"client":"10.0.0.7:1"`, `,"client":"10.0.0.8:2"`, `,"decision":"abc","rule":"r"`
 	for want, log := range map[string]string{
 		"fetched 1 time by 1 client, not given 0 times":   line("01", "GET", "304", seven),
+		"fetched 2 times by 2 clients, not given 0 times": line("01", "GET", "302", seven) + line("01", "GET", "302", eight), // to the bucket
 		"fetched 0 times by 0 clients, not given 0 times": line("01", "HEAD", "200", seven) + line("02", "HEAD", "403", seven+denied),
 		"fetched 0 times by 0 clients, not given 1 time":  line("01", "GET", "403", seven+denied) + line("02", "GET", "403", seven+denied),
 		"fetched 0 times by 0 clients, not given 2 times": line("01", "GET", "403", seven+denied) + line("01", "GET", "403", eight+denied) + line("02", "GET", "403", seven+denied),

@@ -101,7 +101,7 @@ func readTrials(sums, logs []string) ([]*trial, error) {
 	again := repeats{}
 	for _, name := range logs {
 		err := eachRequest(name, func(r *loggedRequest) {
-			if r.counts() && (r.Status < 300 || r.refused()) && module.Check(r.Module, r.Version) == nil && !again.isOne(r) {
+			if r.counts() && (r.given() || r.refused()) && module.Check(r.Module, r.Version) == nil && !again.isOne(r) {
 				t := at(module.Version{Path: r.Module, Version: r.Version})
 				t.requests++
 				t.clients[r.host()] = true
