@@ -14,7 +14,7 @@ func TestSumZipLeavesTheQueue(t *testing.T) {
 	s.checks <- struct{}{}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errClosed)
-	_, err := s.sumZip(ctx, newSpool(nil, nil, 0), request{}, scan{})
+	_, err := s.sumZip(ctx, newSpool(nil, nil, 0), request{from: new(supply)}, scan{})
 	if !errors.Is(err, errClosed) || worthless(err) {
 		t.Errorf("got %v", err)
 	}

@@ -58,6 +58,13 @@ type Verifier interface {
 	Verify(ctx context.Context, m module.Version, kind, hash string) error
 }
 
+// filesVerifier is an optional ability of a Verifier that learns from us what a
+// version is: Verify, for several files of m that must be of one commit. hashes
+// are by kind. Nothing is learnt of any of them if one is wrong.
+type filesVerifier interface {
+	VerifyFiles(ctx context.Context, m module.Version, hashes map[string]string) error
+}
+
 // preparer is an optional ability of a Verifier: start looking m up, because
 // Verify will be called when its bytes have come. It returns when the answer
 // is at hand or cannot be had; a failure shows in Verify.

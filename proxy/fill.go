@@ -273,9 +273,9 @@ func (s *Server) fillZip(ctx context.Context, f *flight, r request, o origin) er
 		f.spool = sp
 		f.follow()
 	}
-	h1, digest, err := s.receive(ctx, sp, r, o)
+	got, err := s.receive(ctx, sp, r, o)
 	if err == nil {
-		err = f.allow(s.verify(ctx, r, h1))
+		err = f.allow(s.verifyZip(ctx, r, got))
 	}
 	if err != nil {
 		if !streamed {
@@ -283,7 +283,7 @@ func (s *Server) fillZip(ctx context.Context, f *flight, r request, o origin) er
 		}
 		return err
 	}
-	f.attrs = cache.Attrs{Size: sp.size(), SHA256: digest, H1: h1, Source: o.name()}
+	f.attrs = cache.Attrs{Size: sp.size(), SHA256: got.digest, H1: got.zip, Source: o.name()}
 	if sp.file == nil {
 		// It never left the memory, so nobody has followed it.
 		f.body = sp.mem

@@ -90,6 +90,76 @@ func TestPrivateTagMoved(t *testing.T) {
 	}
 }
 
+// A tag that moves between the .mod and the .zip of a version makes one version
+// of two commits. Whichever file came first, the other one is refused, and what
+// was refused spoils nothing for the honest one.
+func TestPrivateTagMovesBetweenFiles(t *testing.T) {
+	t.Parallel()
+	const path = "git.corp.example/team/secret"
+	m := module.Version{Path: path, Version: "v1.0.0"}
+	build := func(goMod string) *proxytest.Module {
+		files := map[string][]byte{"a.go": []byte("package secret\n")}
+		if goMod != "" {
+			files["go.mod"] = []byte(goMod)
+		}
+		return proxytest.Build(t, m, files)
+	}
+	const plain, hostile = "module " + path + "\n\ngo 1.21\n", "module " + path + "\n\nrequire evil.example/x v1.0.0\n"
+	for name, test := range map[string]struct{ before, after string }{
+		"another go.mod":         {plain, hostile},
+		"go.mod has come":        {"", hostile},
+		"go.mod has gone":        {hostile, ""},
+		"lines end in CR":        {plain, strings.ReplaceAll(hostile, "\n", "\r\n")},
+		"lines ended in CR":      {strings.ReplaceAll(hostile, "\n", "\r\n"), plain},
+		"made-up go.mod ends so": {"", "module " + path + "\r\nrequire evil.example/x v1.0.0\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, after := build(test.before), build(test.after)
+			for _, order := range [][2]string{{"mod", "zip"}, {"zip", "mod"}} {
+				w, source := newPrivateWorld(t, options{config: func(c *proxy.Config) { c.PrivateTTL = 0 }}, before)
+				file := func(kind string) string { return "/" + path + "/@v/v1.0.0." + kind }
+				if a := w.get(file(order[0])); a.status != 200 {
+					t.Fatalf("%s: %d %q", order[0], a.status, a.body)
+				}
+				source.SetFile(file("mod"), after.Mod)
+				source.SetFile(file("zip"), after.Zip)
+				w.wantNo(w.get(file(order[1])), 403, access.Denied, "checksum mismatch", "with other go.mod", "its tag was moved")
+				if _, err := w.store.Get(t.Context(), file(order[1])[1:]); !isAbsent(err) {
+					t.Errorf("what was refused is stored: %v", err)
+				}
+				source.SetFile(file("mod"), before.Mod)
+				source.SetFile(file("zip"), before.Zip)
+				if a := w.get(file(order[1])); a.status != 200 {
+					t.Errorf("%s of the first commit: %d %q", order[1], a.status, a.body)
+				}
+			}
+		})
+	}
+}
+
+// git writes the lines of an archive as .gitattributes says, and those of the
+// .mod as they were committed: that is no other content.
+func TestPrivateLineEnds(t *testing.T) {
+	t.Parallel()
+	const path = "git.corp.example/team/secret"
+	m := module.Version{Path: path, Version: "v1.0.0"}
+	const goMod = "module " + path + "\n\ngo 1.21\n"
+	windows := strings.ReplaceAll(goMod, "\n", "\r\n")
+	for name, served := range map[string]string{"committed so": windows, "eol=crlf": goMod} {
+		for _, order := range [][2]string{{"mod", "zip"}, {"zip", "mod"}} {
+			secret := proxytest.Build(t, m, map[string][]byte{"go.mod": []byte(windows)})
+			secret.Mod = []byte(served)
+			w, _ := newPrivateWorld(t, options{}, secret)
+			for _, kind := range order {
+				if a := w.get("/" + path + "/@v/v1.0.0." + kind); a.status != 200 {
+					t.Errorf("%s, %s first: %s: %d %q", name, order[0], kind, a.status, a.body)
+				}
+			}
+		}
+	}
+}
+
 // A private list is fresh for its own time, and an absence no longer than that.
 func TestPrivateFreshness(t *testing.T) {
 	t.Parallel()

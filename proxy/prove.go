@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"archive/zip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,17 +8,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 	"sync"
 
-	"golang.org/x/mod/module"
 	modzip "golang.org/x/mod/zip"
 
 	"github.com/modgate/modgate/internal/ziphash"
 )
 
 // receive writes the origin's bytes to the spool and hashes them on the way.
-func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h1, digest string, err error) {
+func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (got sums, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
@@ -51,12 +48,22 @@ func (s *Server) receive(ctx context.Context, sp *spool, r request, o origin) (h
 	if err != nil {
 		cancel()
 		hashing.Wait()
-		return "", "", err
+		return sums{}, err
 	}
 	sp.end()
 	hashing.Wait()
-	h1, err = s.sumZip(ctx, sp, r, front)
-	return h1, hex.EncodeToString(sum.Sum(nil)), err
+	got, err = s.sumZip(ctx, sp, r, front)
+	got.digest = hex.EncodeToString(sum.Sum(nil))
+	return got, err
+}
+
+// sums are what is known of a zip that has come.
+type sums struct {
+	zip    string // its h1
+	digest string // SHA-256 of its bytes, in hexadecimal
+	// goMod is what the .mod of the version must be, nil if nobody is asked
+	// about that.
+	goMod []byte
 }
 
 // scan is what came of reading a zip from the front.
@@ -68,43 +75,35 @@ type scan struct {
 // sumZip finishes the hash of a complete zip: the listing that was read from
 // the front must agree with the central directory at the end. Few at a time:
 // a directory takes memory.
-func (s *Server) sumZip(ctx context.Context, sp *spool, r request, front scan) (h1 string, err error) {
+func (s *Server) sumZip(ctx context.Context, sp *spool, r request, front scan) (sums, error) {
 	select {
 	case s.checks <- struct{}{}:
 		defer func() { <-s.checks }()
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return sums{}, context.Cause(ctx)
 	}
+	listing, err := front.listing, front.err
 	switch {
-	case front.err == nil:
-		if h1, err = front.listing.H1(), front.listing.Check(sp, sp.size()); err == nil && !r.from.authority {
-			err = front.listing.CheckModule(r.mod)
-		}
-	case errors.Is(front.err, ziphash.ErrNotStreamable):
-		if h1, err = ziphash.File(sp, sp.size()); err == nil && !r.from.authority {
-			err = checkNames(sp, r.mod)
-		}
-	default:
-		err = front.err
+	case err == nil:
+		err = listing.Check(sp, sp.size())
+	case errors.Is(err, ziphash.ErrNotStreamable):
+		listing, err = ziphash.Scan(sp, sp.size())
+	}
+	if err == nil && !r.from.authority {
+		err = listing.CheckModule(r.mod)
 	}
 	if err != nil {
-		return "", &badContent{"the zip that came is broken or not of this module: refused, nothing was stored", err}
+		return sums{}, brokenZip(err)
 	}
-	return h1, nil
+	got := sums{zip: listing.H1()}
+	if _, ok := r.from.verifier.(filesVerifier); ok {
+		got.goMod, err = goModIn(listing, sp, r.mod)
+	}
+	return got, err
 }
 
-// checkNames reports whether all files in a zip are of module m.
-func checkNames(sp *spool, m module.Version) error {
-	zr, err := zip.NewReader(sp, sp.size())
-	if err != nil {
-		return err
-	}
-	for _, f := range zr.File {
-		if !strings.HasPrefix(f.Name, m.String()+"/") {
-			return fmt.Errorf("%.200q is not in %s", f.Name, m)
-		}
-	}
-	return nil
+func brokenZip(err error) error {
+	return &badContent{"the zip that came is broken or not of this module: refused, nothing was stored", err}
 }
 
 // verify asks about what has come.
@@ -112,7 +111,11 @@ func (s *Server) verify(ctx context.Context, r request, h1 string) error {
 	if r.from.verifier == nil {
 		return nil
 	}
-	err := r.from.verifier.Verify(ctx, r.mod, r.kind, h1)
+	return s.judged(r, r.from.verifier.Verify(ctx, r.mod, r.kind, h1))
+}
+
+// judged says what the answer of a Verifier means for r.
+func (s *Server) judged(r request, err error) error {
 	if isUnkept(err) {
 		return err
 	}

@@ -120,6 +120,13 @@ const attempts = 8
 // A hash that cannot be recorded is an error with the method Unkept: there is
 // nothing that it could contradict, but the next time must be a first time too.
 func (p *Pins) Verify(ctx context.Context, m module.Version, kind, hash string) error {
+	return p.VerifyFiles(ctx, m, map[string]string{kind: hash})
+}
+
+// VerifyFiles is Verify for files of m that came together, with their hashes by
+// kind. If one of them is not what it was at first, nothing is recorded of the
+// others.
+func (p *Pins) VerifyFiles(ctx context.Context, m module.Version, hashes map[string]string) error {
 	look, _ := p.cfg.Storage.(pinLooker)
 	read := p.cfg.Storage.Get
 	for range attempts {
@@ -128,26 +135,27 @@ func (p *Pins) Verify(ctx context.Context, m module.Version, kind, hash string) 
 			p.errors.Inc()
 			return &unreadablePin{m, err}
 		}
-		file := pin.Files[kind]
+		unknown, other := pin.compare(hashes)
 		switch {
-		case file == nil:
-			pin.Files[kind] = &PinnedFile{H1: hash, Since: time.Now().UTC().Truncate(time.Second)}
-		case file.H1 == hash:
-			return nil
-		case look != nil:
+		case len(other) > 0 && look != nil:
 			// Another server may know that an operator has accepted this.
 			read, look = look.Look, nil
 			continue
-		default:
-			return p.refuse(ctx, m, kind, hash, old, pin)
+		case len(other) > 0:
+			return p.refuse(ctx, m, other, hashes, old, pin)
+		case len(unknown) == 0:
+			return nil
+		}
+		for _, kind := range unknown {
+			pin.Files[kind] = &PinnedFile{H1: hashes[kind], Since: time.Now().UTC().Truncate(time.Second)}
 		}
 		switch err := p.store(ctx, m, old, pin); {
 		case err == nil:
-			p.recorded.Inc()
+			p.recorded.Add(float64(len(unknown)))
 			return nil
 		case !errors.Is(err, ErrConflict):
 			p.errors.Inc()
-			p.cfg.Logger.Error("the hash of a private module could not be recorded; it is served, and not kept", "module", m.String(), "kind", kind, "error", err)
+			p.cfg.Logger.Error("the hash of a private module could not be recorded; it is served, and not kept", "module", m.String(), "kinds", unknown, "error", err)
 			return &unkept{err}
 		}
 	}
@@ -155,21 +163,48 @@ func (p *Pins) Verify(ctx context.Context, m module.Version, kind, hash string) 
 	return &unreadablePin{m, errors.New("it changes all the time")}
 }
 
-// refuse reports that a file is not what it was, and notes what it is, so that
-// an operator can accept just that.
-func (p *Pins) refuse(ctx context.Context, m module.Version, kind, hash string, old []byte, pin *Pin) error {
+// compare returns the kinds of files of which nothing is known, and of those
+// that are not what they were.
+func (pin *Pin) compare(hashes map[string]string) (unknown, other []string) {
+	for kind, hash := range hashes {
+		switch file := pin.Files[kind]; {
+		case file == nil:
+			unknown = append(unknown, kind)
+		case file.H1 != hash:
+			other = append(other, kind)
+		}
+	}
+	slices.Sort(unknown)
+	slices.Sort(other)
+	return unknown, other
+}
+
+// refuse reports that files are not what they were, and notes what they are, so
+// that an operator can accept just that. The error is about the last of kinds:
+// the zip, if it is among them.
+func (p *Pins) refuse(ctx context.Context, m module.Version, kinds []string, hashes map[string]string, old []byte, pin *Pin) error {
 	p.moved.Inc()
-	file := pin.Files[kind]
-	p.cfg.Logger.Error("security: a private module version has other content than when it was first fetched (tag moved?): refused",
-		"module", m.String(), "kind", kind, "received", hash, "pinned", file.H1, "since", file.Since)
-	if file.Refused != hash {
-		file.Refused, file.RefusedAt = hash, time.Now().UTC().Truncate(time.Second)
+	var (
+		moved *Moved
+		news  bool
+	)
+	for _, kind := range kinds {
+		file, hash := pin.Files[kind], hashes[kind]
+		p.cfg.Logger.Error("security: a private module version has other content than when it was first fetched (tag moved?): refused",
+			"module", m.String(), "kind", kind, "received", hash, "pinned", file.H1, "since", file.Since)
+		if file.Refused != hash {
+			file.Refused, file.RefusedAt = hash, time.Now().UTC().Truncate(time.Second)
+			news = true
+		}
+		moved = &Moved{Module: m, Kind: kind, Pinned: file.H1, Received: hash, Since: file.Since}
+	}
+	if news {
 		if err := p.store(ctx, m, old, pin); err != nil && !errors.Is(err, ErrConflict) {
 			p.errors.Inc()
 			p.cfg.Logger.Warn("what was refused could not be noted", "module", m.String(), "error", err)
 		}
 	}
-	return &Moved{Module: m, Kind: kind, Pinned: file.H1, Received: hash, Since: file.Since}
+	return moved
 }
 
 // Pin returns what is remembered of m; fs.ErrNotExist if nothing is.
@@ -276,7 +311,11 @@ func (e *Moved) Mismatch() (want, got string) { return e.Pinned, e.Received }
 
 // Public is what a client reads.
 func (e *Moved) Public() string {
-	return fmt.Sprintf("This private version was first fetched here on %s with other content: its tag was moved.\nRelease a new version, or ask the administrator of this server (modgate pin accept).", e.Since.Format(time.DateOnly))
+	content := "content"
+	if e.Kind == "mod" {
+		content = "go.mod"
+	}
+	return fmt.Sprintf("This private version was first fetched here on %s with other %s: its tag was moved.\nRelease a new version, or ask the administrator of this server (modgate pin accept).", e.Since.Format(time.DateOnly), content)
 }
 
 // unkept says that bytes may be served, and must not be stored.

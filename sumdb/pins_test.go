@@ -56,6 +56,52 @@ func TestPinsTrustTheFirst(t *testing.T) {
 	}
 }
 
+// Files that come together are one: if one of them is not what it was, nothing
+// is recorded of the rest, and all that differ can be accepted at once.
+func TestPinsOfFilesTogether(t *testing.T) {
+	t.Parallel()
+	p := newPins(t, sumdbtest.NewStorage())
+	ctx := t.Context()
+	files := func(zip, mod string) map[string]string { return map[string]string{"zip": zip, "mod": mod} }
+	moved := func(what string, err error, kind string) {
+		t.Helper()
+		var m *sumdb.Moved
+		if !errors.As(err, &m) || m.Kind != kind {
+			t.Errorf("%s: %v, want the %s to have moved", what, err, kind)
+		}
+	}
+	if err := p.Verify(ctx, pinned, "mod", "h1:m="); err != nil {
+		t.Fatal(err)
+	}
+	err := p.VerifyFiles(ctx, pinned, files("h1:b=", "h1:n="))
+	moved("the zip of another commit", err, "mod")
+	var public interface{ Public() string }
+	if !errors.As(err, &public) || !strings.Contains(public.Public(), "with other go.mod") {
+		t.Errorf("clients read %v", err)
+	}
+	if pin, err := p.Pin(ctx, pinned); err != nil || pin.Files["zip"] != nil || pin.Files["mod"].Refused != "h1:n=" {
+		t.Errorf("after the refusal: %+v, %v", pin, err)
+	}
+	for range 2 {
+		if err := p.VerifyFiles(ctx, pinned, files("h1:a=", "h1:m=")); err != nil {
+			t.Fatalf("the zip of the same commit: %v", err)
+		}
+	}
+	moved("both", p.VerifyFiles(ctx, pinned, files("h1:b=", "h1:n=")), "zip")
+	if changes, err := p.Accept(ctx, pinned, nil, "anna", "why"); err != nil || len(changes) != 2 {
+		t.Errorf("accepted %v, %v", changes, err)
+	}
+	if err := p.VerifyFiles(ctx, pinned, files("h1:b=", "h1:n=")); err != nil {
+		t.Errorf("after both were accepted: %v", err)
+	}
+	if got := metric(t, p, "modgate_pins_recorded_total", ""); got != 2 {
+		t.Errorf("%v hashes recorded, want 2", got)
+	}
+	if got := metric(t, p, "modgate_pin_mismatches_total", ""); got != 2 {
+		t.Errorf("%v refusals counted, want 2", got)
+	}
+}
+
 // Many that come first at once agree on one.
 func TestPinsTogether(t *testing.T) {
 	t.Parallel()

@@ -21,6 +21,7 @@ type company struct {
 	git     *gittest.Server
 	forward *gittest.Forward
 	lib     *gittest.Repo
+	repos   string // directory of the repositories
 	rules   string // file of direct.file
 }
 
@@ -30,7 +31,7 @@ func newCompany(t *testing.T) *company {
 	t.Helper()
 	gittest.Need(t, "git", "go")
 	root := t.TempDir()
-	c := &company{world: newWorld(t)}
+	c := &company{world: newWorld(t), repos: root}
 	c.lib = gittest.NewRepo(t, root, libPath, gittest.Commit{
 		Files: map[string]string{
 			"go.mod":         "module " + libPath + "\n\ngo 1.21\n\nrequire example.com/greet v1.0.0\n",
@@ -177,7 +178,8 @@ func (w *world) wantNoLeak(t *testing.T) {
 }
 
 // TestPrivateMovedTag moves a tag whose first content is not cached any more:
-// it is refused with both hashes until an operator accepts it.
+// it is refused with both hashes until an operator accepts it, and so is its
+// .mod, which nobody had asked for but with the zip.
 func TestPrivateMovedTag(t *testing.T) {
 	t.Parallel()
 	c := newCompany(t)
@@ -186,7 +188,7 @@ func TestPrivateMovedTag(t *testing.T) {
 	if code, body := get(t, zip); code != 200 {
 		t.Fatalf("%d %s\n%s", code, body, lastLines(i.log(), 20))
 	}
-	hashes := c.lib.Commit(t, gittest.Commit{Files: map[string]string{"lib.go": "package lib\n\nconst Name = \"evil\"\n"}})
+	hashes := c.lib.Commit(t, gittest.Commit{Files: map[string]string{"go.mod": "module " + libPath + "\n\ngo 1.20\n", "lib.go": "package lib\n\nconst Name = \"evil\"\n"}})
 	c.lib.Tag(t, "v1.0.0", hashes[0])
 	purge := func() {
 		t.Helper()
@@ -195,10 +197,13 @@ func TestPrivateMovedTag(t *testing.T) {
 		}
 	}
 	purge()
-	code, body := get(t, zip)
-	for _, part := range []string{"received: h1:", "expected: h1:", "its tag was moved"} {
-		if code != http.StatusForbidden || !strings.Contains(body, part) {
-			t.Errorf("moved tag: %d %q, want 403 with %q", code, body, part)
+	mod := strings.TrimSuffix(zip, ".zip") + ".mod"
+	for url, content := range map[string]string{mod: "with other go.mod", zip: "with other content"} {
+		code, body := get(t, url)
+		for _, part := range []string{"received: h1:", "expected: h1:", content, "its tag was moved"} {
+			if code != http.StatusForbidden || !strings.Contains(body, part) {
+				t.Errorf("moved tag: %d %q, want 403 with %q", code, body, part)
+			}
 		}
 	}
 	if m := metrics(t, i); m["modgate_pin_mismatches_total"] == 0 {
@@ -210,8 +215,10 @@ func TestPrivateMovedTag(t *testing.T) {
 	if _, err := modgate(t, "pin", "accept", "--cache-dir="+i.dir, libPath+"@v1.0.0", "--reason=test"); err != nil {
 		t.Fatal(err)
 	}
-	if code, body := get(t, zip); code != 200 || !strings.Contains(i.log(), "security:") {
-		t.Errorf("after it was accepted: %d %s", code, body)
+	for _, url := range []string{mod, zip} {
+		if code, body := get(t, url); code != 200 {
+			t.Errorf("after it was accepted: %d %s", code, body)
+		}
 	}
 }
 

@@ -1,8 +1,11 @@
 package ziphash
 
 import (
+	"compress/flate"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"path"
 	"strings"
 	"unicode"
@@ -45,6 +48,43 @@ func (l *Listing) CheckModule(m module.Version) error {
 		}
 	}
 	return nil
+}
+
+// ReadFile returns the content of the file with this name, at most limit bytes
+// of it, from the archive in r that Check has passed on. If there is none the
+// error is fs.ErrNotExist, and one that is larger is ErrLimit.
+func (l *Listing) ReadFile(r io.ReaderAt, name string, limit int64) ([]byte, error) {
+	for i := range l.n {
+		prefix, rest := l.name(i)
+		if len(prefix)+len(rest) != len(name) || prefix+string(rest) != name {
+			continue
+		}
+		data, err := l.at(i).read(r, limit)
+		if err != nil {
+			return nil, fmt.Errorf("ziphash: entry %.200q: %w", name, err)
+		}
+		return data, nil
+	}
+	return nil, fmt.Errorf("ziphash: entry %.200q: %w", name, fs.ErrNotExist)
+}
+
+func (e *entry) read(r io.ReaderAt, limit int64) ([]byte, error) {
+	if int64(e.unpacked) > limit {
+		return nil, fmt.Errorf("%w: %d bytes", ErrLimit, e.unpacked)
+	}
+	var head [localLen]byte
+	if _, err := r.ReadAt(head[:], int64(e.offset)); err != nil {
+		return nil, err
+	}
+	h := parseLocal(head[:])
+	packed := io.NewSectionReader(r, int64(e.offset)+localLen+int64(h.name+h.extra), int64(e.packed))
+	data := make([]byte, e.unpacked)
+	var from io.Reader = packed
+	if e.method == methodDeflate {
+		from = flate.NewReader(packed)
+	}
+	_, err := io.ReadFull(from, data)
+	return data, err
 }
 
 // spelling is how a path was first written, and whether it is a directory.

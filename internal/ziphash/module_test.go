@@ -3,6 +3,8 @@ package ziphash
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +80,45 @@ func TestCheckModule(t *testing.T) {
 			checkModule(t, m, build(&member{name: m.String() + "/" + name, data: large[1:]}), true)
 		}
 	})
+}
+
+// ReadFile finds one file among many, whichever way the archive was read, and
+// only the whole of it.
+func TestReadFile(t *testing.T) {
+	t.Parallel()
+	const text = "module example.com/m\n"
+	for name, store := range map[string]bool{"stored": true, "packed": false} {
+		members := []*member{{name: "example.com/m@v1.0.0/go.mod", data: text, store: store}, {name: "x", data: "y", store: store}}
+		for i := range 2 * blockLen {
+			members = append(members, &member{name: fmt.Sprintf("example.com/m@v1.0.0/%d/go.modx", i), data: "z", store: store})
+		}
+		members = append(members, &member{name: "go.mod", data: "bare", store: store, extra: []byte{7, 7, 2, 0, 0, 0}}, &member{name: "example.com/m@v1.0.0/last/", store: true})
+		data := build(members...)
+		r := bytes.NewReader(data)
+		l, err := Stream(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := Scan(r, r.Size())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range []*Listing{l, other} {
+			for file, want := range map[string]string{"example.com/m@v1.0.0/go.mod": text, "x": "y", "go.mod": "bare", "example.com/m@v1.0.0/255/go.modx": "z"} {
+				if got, err := l.ReadFile(r, file, int64(len(want))); err != nil || string(got) != want {
+					t.Errorf("%s, %s: %q, %v", name, file, got, err)
+				}
+			}
+			if _, err := l.ReadFile(r, "example.com/m@v1.0.0/go.mod", int64(len(text)-1)); !errors.Is(err, ErrLimit) {
+				t.Errorf("%s, too large: %v", name, err)
+			}
+			for _, file := range []string{"", "example.com/m@v1.0.0/", "example.com/m@v1.0.0/go", "go.modx", "example.com/m@v1.0.0/last"} {
+				if _, err := l.ReadFile(r, file, 1); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s, %q: %v", name, file, err)
+				}
+			}
+		}
+	}
 }
 
 func TestCheckModuleOfRandomNames(t *testing.T) {

@@ -49,7 +49,7 @@ func moduleLimits() limits {
 // from the reader that was given.
 var (
 	// ErrNotStreamable says that the archive may be good, but its entries
-	// cannot be followed from the front. Ask File.
+	// cannot be followed from the front. Ask Scan.
 	ErrNotStreamable = errors.New("zip cannot be read from the front")
 	// ErrFormat says that the bytes are not one whole, consistent archive.
 	ErrFormat = errors.New("not a valid module zip")
@@ -74,24 +74,33 @@ func Stream(r io.Reader) (*Listing, error) {
 	return l, nil
 }
 
-// File returns the h1 hash of the zip of size bytes in r. It is for archives
-// that Stream cannot follow (stored entries whose size comes after them) and
-// reads the directory first, but demands of it all that Check does.
+// File returns the h1 hash of the zip of size bytes in r, as Scan finds it.
 func File(r io.ReaderAt, size int64) (string, error) {
+	l, err := Scan(r, size)
+	if err != nil {
+		return "", err
+	}
+	return l.H1(), nil
+}
+
+// Scan is Stream and Check for a complete zip of size bytes in r. It is for
+// archives that Stream cannot follow (stored entries whose size comes after
+// them) and reads the directory first, but demands of it all that Check does.
+func Scan(r io.ReaderAt, size int64) (*Listing, error) {
 	w := workers.Get().(*worker)
 	defer w.release()
 	extents, err := w.extents(r, size)
 	if err != nil {
-		return "", fmt.Errorf("ziphash: %w", err)
+		return nil, fmt.Errorf("ziphash: %w", err)
 	}
 	l, err := w.scan(io.NewSectionReader(r, 0, size), extents)
 	if err != nil {
-		return "", fmt.Errorf("ziphash: %w", err)
+		return nil, fmt.Errorf("ziphash: %w", err)
 	}
 	if err := l.Check(r, size); err != nil {
-		return "", err
+		return nil, err
 	}
-	return l.H1(), nil
+	return l, nil
 }
 
 // Mod returns the h1 hash of a go.mod file, as in the "/go.mod" lines of go.sum.
