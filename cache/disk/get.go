@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"syscall"
 	"time"
@@ -145,17 +146,23 @@ func (s *Store) explain(name string, err error) error {
 }
 
 // checkDir reports whether dir is a directory reached without a symbolic link.
-// Only such ones are written to. A link in the middle of a path is a fault and
-// not corruption of the object behind it, which belongs to another name.
 func (s *Store) checkDir(dir string) error {
-	f, err := s.top.openDir(s.root, dir)
-	if errors.Is(err, syscall.ELOOP) {
-		return fmt.Errorf("%s: a symbolic link is in the way", dir)
-	}
+	f, err := s.openDir(dir)
 	if err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// openDir opens a directory that is reached without a symbolic link. Only such
+// ones are written to. A link in the middle of a path is a fault and not
+// corruption of the object behind it, which belongs to another name.
+func (s *Store) openDir(dir string) (*os.File, error) {
+	f, err := s.top.openDir(s.root, dir)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%s: a symbolic link is in the way", dir)
+	}
+	return f, err
 }
 
 // refresh keeps the access time on disk, exact to the hour. Clocks that were

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"time"
 
 	"github.com/modgate/modgate/cache"
@@ -187,84 +186,4 @@ func firstSeen(times ...time.Time) time.Time {
 		}
 	}
 	return time.Now().UTC().Round(0)
-}
-
-// publish makes the attributes and then the bytes visible; see the package
-// comment for what is found between the two.
-func (s *Store) publish(name string, sp spooled, recs []record) error {
-	o := recs[0].durability()
-	if err := s.writeAttr(name, recs, o); err != nil {
-		return err
-	}
-	return s.place(name, o, func() error {
-		return durable.Publish(s.root, sp.f, sp.tmp, name, o)
-	})
-}
-
-// writeAttr replaces the attribute file of name.
-func (s *Store) writeAttr(name string, recs []record, o durable.Options) error {
-	data, err := encodeRecords(recs)
-	if err != nil {
-		return err
-	}
-	f, tmp, err := s.createSpool()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err = f.Write(data); err == nil {
-		err = s.place(name, o, func() error {
-			return s.overEmptyDir(attrName(name), func() error {
-				return durable.Publish(s.root, f, tmp, attrName(name), o)
-			})
-		})
-	}
-	if err != nil {
-		_ = s.unspool(tmp)
-	}
-	return err
-}
-
-// place runs publish, making the directory of name when it is missing: it may
-// also be pruned by a Delete in the meantime.
-func (s *Store) place(name string, o durable.Options, publish func() error) error {
-	dir := path.Dir(name)
-	for try := range sweptAttempts {
-		err := s.checkDir(dir)
-		if err == nil {
-			err = publish()
-		}
-		if !errors.Is(err, fs.ErrNotExist) || try == sweptAttempts-1 {
-			return err
-		}
-		if err := durable.MkdirAll(s.root, dir, o); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return errBusy
-}
-
-// overEmptyDir runs publish again if an empty directory was in the way.
-func (s *Store) overEmptyDir(target string, publish func() error) error {
-	err := publish()
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if fi, lerr := s.root.Lstat(target); lerr != nil || !fi.IsDir() || s.root.Remove(target) != nil {
-		return err
-	}
-	return publish()
-}
-
-// clear makes way where Get found no object: an empty directory goes, a file
-// that no reader would take for an object is put aside.
-func (s *Store) clear(name string) error {
-	fi, err := s.root.Lstat(name)
-	switch {
-	case err != nil:
-		return absentIsNil(err)
-	case fi.IsDir():
-		return s.root.Remove(name)
-	}
-	return s.quarantine(name, "a file without attributes")
 }

@@ -23,7 +23,8 @@ type spool struct {
 	mu   sync.Mutex // guards what follows, but for next
 	name string
 	dir  *os.File
-	left []string // names below the root that could not be removed
+	gone []*os.File // of directories that somebody has removed; still open, for who uses them
+	left []string   // names below the root that could not be removed
 
 	next atomic.Uint64
 }
@@ -98,6 +99,9 @@ func (s *Store) closeSpool() error {
 	if err := s.root.RemoveAll(s.spool.name); err != nil {
 		s.log.Warn("cannot remove the files of unfinished downloads; the next start does it", "dir", s.spool.name, "err", err)
 	}
+	for _, d := range s.spool.gone {
+		_ = d.Close()
+	}
 	return s.spool.dir.Close()
 }
 
@@ -142,7 +146,7 @@ func (s *Store) createSpool() (*os.File, string, error) {
 	dir := s.spool.name
 	s.spool.mu.Unlock()
 	tmp := dir + "/" + strconv.FormatUint(s.spool.next.Add(1), 36)
-	f, err := durable.Create(s.root, tmp, nil, durable.Options{})
+	f, err := s.top.create(s.root, tmp)
 	if err == nil {
 		s.dropLeft()
 	}
@@ -153,14 +157,25 @@ func (s *Store) createSpool() (*os.File, string, error) {
 	s.spool.mu.Lock()
 	defer s.spool.mu.Unlock()
 	if s.spool.name == dir {
-		_ = s.spool.dir.Close()
+		old := s.spool.dir
 		if err := s.claimSpool(); err != nil {
 			return nil, "", err
 		}
+		s.spool.gone = append(s.spool.gone, old)
 	}
 	tmp = s.spool.name + "/" + filepath.Base(tmp)
-	f, err = durable.Create(s.root, tmp, nil, durable.Options{})
+	f, err = s.top.create(s.root, tmp)
 	return f, tmp, err
+}
+
+// move gives the file tmp of the spool the name base in dir, which is open as
+// to. Names in the spool are never used again: if tmp went with a directory that
+// was removed, it is absent in the one that has taken its place.
+func (s *Store) move(tmp string, to *os.File, dir, base string) error {
+	s.spool.mu.Lock()
+	from := s.spool.dir
+	s.spool.mu.Unlock()
+	return s.top.move(s.root, rename{from, tmp, to, dir + "/" + base})
 }
 
 // NewSpool implements cache.Spooler.

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/durable"
 )
 
 const checksModes = true
@@ -51,10 +53,19 @@ func (h *handle) openat2(root *os.Root, name string, flags int) (descriptor, err
 	if h.old.Load() {
 		return openOld(root, name, flags)
 	}
-	how := unix.OpenHow{
-		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	f, err := h.open2(name, unix.OpenHow{Flags: uint64(flags)})
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		h.old.Store(true)
+		return openOld(root, name, flags)
 	}
+	return f, err
+}
+
+// open2 makes the system call. It follows no link and does not leave the
+// directory.
+func (h *handle) open2(name string, how unix.OpenHow) (descriptor, error) {
+	how.Flags |= unix.O_CLOEXEC | unix.O_NOFOLLOW
+	how.Resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 	for {
 		fd, err := unix.Openat2(int(h.dir.Fd()), name, &how)
 		switch err {
@@ -62,12 +73,44 @@ func (h *handle) openat2(root *os.Root, name string, flags int) (descriptor, err
 			return descriptor(fd), nil
 		case unix.EINTR, unix.EAGAIN:
 			continue
-		case unix.ENOSYS, unix.EPERM:
-			h.old.Store(true)
-			return openOld(root, name, flags)
 		}
 		return -1, &os.PathError{Op: "open", Path: name, Err: err}
 	}
+}
+
+// create creates a file for reading and writing.
+func (h *handle) create(root *os.Root, name string) (*os.File, error) {
+	if !h.old.Load() {
+		fd, err := h.open2(name, unix.OpenHow{Flags: unix.O_RDWR | unix.O_CREAT | unix.O_EXCL, Mode: 0o644})
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), h.dir.Name()+"/"+name), nil
+		case !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM):
+			return nil, err
+		}
+	}
+	return durable.Create(root, name, nil, durable.Options{})
+}
+
+// move renames. The directories are open, so that no path is walked and no link
+// followed.
+func (h *handle) move(_ *os.Root, r rename) error {
+	for {
+		err := unix.Renameat(int(r.from.Fd()), path.Base(r.tmp), int(r.to.Fd()), path.Base(r.name))
+		switch err {
+		case nil:
+			return nil
+		case unix.EINTR:
+			continue
+		}
+		return &os.LinkError{Op: "rename", Old: r.tmp, New: r.name, Err: err}
+	}
+}
+
+// missing reports whether there is nothing at name for sure.
+func (s *Store) missing(name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(int(s.top.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
 }
 
 // openOld looks at the last element only.

@@ -5,10 +5,12 @@ package disk
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/internal/durable"
 )
 
 // Enough for a developer's machine; see the BUG note of the package.
@@ -48,6 +50,17 @@ func (d descriptor) close() error                              { return d.f.Clos
 
 func (h *handle) openDir(root *os.Root, name string) (*os.File, error) {
 	return root.Open(name)
+}
+
+func (h *handle) create(root *os.Root, name string) (*os.File, error) {
+	return durable.Create(root, name, nil, durable.Options{})
+}
+
+func (h *handle) move(root *os.Root, r rename) error { return root.Rename(r.tmp, r.name) }
+
+func (s *Store) missing(name string) bool {
+	_, err := s.root.Lstat(name)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 const (

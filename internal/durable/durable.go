@@ -77,18 +77,21 @@ func Create(root *os.Root, tmp string, data []byte, o Options) (*os.File, error)
 // afterwards and a second one would succeed without the bytes being on disk.
 // On failure tmp is left to the caller, who removes it.
 func Publish(root *os.Root, f *os.File, tmp, name string, o Options) error {
+	return Move(f, o, func() error { return move(root, tmp, name, o.NoReplace) }, func() error { return SyncDir(root, path.Dir(name)) })
+}
+
+// Move is Publish for who has a shorter way to the file and its directory than
+// by their paths: move gives f its name, and syncDir flushes the directory.
+func Move(f *os.File, o Options, move, syncDir func() error) error {
 	if o.Sync {
 		if err := f.Sync(); err != nil {
 			return err
 		}
 	}
-	if err := move(root, tmp, name, o.NoReplace); err != nil {
+	if err := move(); err != nil || !o.Sync {
 		return err
 	}
-	if o.Sync {
-		return SyncDir(root, path.Dir(name))
-	}
-	return nil
+	return syncDir()
 }
 
 func move(root *os.Root, tmp, name string, noReplace bool) error {
