@@ -45,7 +45,7 @@ func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Ca
 	facts := atHand(req)
 	if req.kind == KindMod {
 		facts.Now = time.Now()
-		if s.recall(caller, req, &facts); !req.rules.Decide(caller, req.mod, facts).Strict {
+		if !req.rules.Decide(caller, req.mod, facts).Strict { // whatever the facts are
 			return true
 		}
 	}

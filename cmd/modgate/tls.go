@@ -140,7 +140,8 @@ func (v *service) speakTLS() error {
 	m := v.certificates
 	errorLog := slog.NewLogLogger(m.ErrorLog(v.log.Handler(), handshakeCode), slog.LevelWarn)
 	v.public.TLSConfig, v.public.ErrorLog = m.TLSConfig(), errorLog
-	v.public.Handler = http2Progress(conn.Patience, withFingerprint(m, v.public.Handler))
+	v.public.Handler = withFingerprint(m, v.public.Handler)
+	conn.BoundStreams(v.public, conn.Patience)
 	if v.plainAddr != nil {
 		_, port, err := net.SplitHostPort(v.publicAddr.Addr().String())
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/modgate/modgate/internal/conn"
 	"github.com/modgate/modgate/tlsmgr/tlstest"
 )
 
@@ -301,21 +302,27 @@ func TestTLSReload(t *testing.T) {
 }
 
 // A client that stops one answer over HTTP/2 is cut, and the others on its
-// connection are not.
+// connection are not, nor is one that comes late.
 func TestStalledStreamIsCut(t *testing.T) {
 	pki := tlstest.New(t)
+	const patience = 200 * time.Millisecond
 	ended := make(chan error, 1)
 	s := &http.Server{
-		Handler: http2Progress(200*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/big" {
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/big":
+				_, err := io.Copy(w, bytes.NewReader(make([]byte, 64<<20)))
+				ended <- err
+			case "/late":
+				<-time.After(4 * patience) // as for a slow upstream
+				fallthrough
+			default:
 				io.WriteString(w, "small")
-				return
 			}
-			_, err := io.Copy(w, bytes.NewReader(make([]byte, 64<<20)))
-			ended <- err
-		})),
+		}),
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pki.Issue(tlstest.Leaf{})}},
 	}
+	conn.BoundStreams(s, patience)
 	l, err := listen(t.Context(), "listen", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -336,7 +343,9 @@ func TestStalledStreamIsCut(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the answer is not cut")
 	}
-	if _, body := getBy(t, client, "https://"+l.Addr().String()+"/small"); body != "small" {
-		t.Errorf("another answer on the connection: %q", body)
+	for _, path := range []string{"/small", "/late"} {
+		if _, body := getBy(t, client, "https://"+l.Addr().String()+path); body != "small" {
+			t.Errorf("%s on the same connection: %q", path, body)
+		}
 	}
 }
