@@ -94,6 +94,16 @@ func settingDefects() []defect {
 			w.set("GOSUMDB", "sum.corp")
 			return w.secure(w.good())
 		}},
+		{name: "netrc without the port", want: "env-netrc-port http-unauthorized", start: func(w *world) string {
+			w.netrc("machine localhost login me password t0ken\n")
+			return w.answers(func(out http.ResponseWriter, r *http.Request) {
+				if _, password, _ := r.BasicAuth(); password != "t0ken" {
+					http.Error(out, "who are you?", http.StatusUnauthorized)
+					return
+				}
+				w.mods.Config.Handler.ServeHTTP(out, r)
+			})
+		}},
 		{name: "GOTOOLCHAIN=latest", want: "env-gotoolchain-invalid", start: set("GOTOOLCHAIN", "latest")},
 		{name: "GOAUTH=off;netrc", want: "env-goauth-invalid", start: set("GOAUTH", "off;netrc")},
 		{name: "GOAUTH=git", want: "env-goauth-invalid", start: set("GOAUTH", "git")},
@@ -438,9 +448,12 @@ func TestDefects(t *testing.T) {
 				if w.config.URL = test.start(w); w.config.URL != "" {
 					w.set("GOPROXY", w.config.URL)
 				}
-				start := time.Now()
+				start, before := time.Now(), files(t, w.home)
 				r := examine(t, w.config)
 				quick(t, time.Since(start))
+				if after := files(t, w.home); after != before {
+					t.Errorf("there was\n%s\nand is\n%s", before, after)
+				}
 				want := strings.Fields(test.want)
 				slices.Sort(want)
 				if got := codes(r); !slices.Equal(got, want) {

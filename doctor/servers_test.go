@@ -43,6 +43,7 @@ type world struct {
 	mods    *proxytest.Server // serves example.com/m@v1.0.0 and its checksums
 	mod     *proxytest.Module
 	sums    *sumdbtest.Log
+	home    string
 	trusted string // the file with the root
 	config  doctor.Config
 	names   map[string]string // name → address
@@ -61,7 +62,7 @@ func newWorld(t *testing.T) *world {
 	w.sums.Add(asked, w.mod.H1, w.mod.ModH1)
 	w.mods.SumDB(w.sums.Name(), w.sums)
 	home := t.TempDir()
-	w.trusted = w.pki.WriteRoot(home)
+	w.home, w.trusted = home, w.pki.WriteRoot(home)
 	certs := filepath.Join(home, "certs")
 	if err := os.Mkdir(certs, 0o755); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +118,12 @@ func breakDisk(t *testing.T, r *sharedtest.Redis) {
 	t.Fatal("Redis has saved nevertheless")
 }
 
+// noting is told of everything that is written to it.
+type noting func()
+
+// Write implements io.Writer.
+func (f noting) Write(p []byte) (int, error) { f(); return len(p), nil }
+
 // slow is a way to address on which each answer takes longer.
 func slow(t *testing.T, address string, by time.Duration) string {
 	t.Helper()
@@ -136,7 +143,11 @@ func slow(t *testing.T, address string, by time.Duration) string {
 				in.Close()
 				continue
 			}
-			go func() { io.Copy(out, in); out.Close() }()
+			var asked atomic.Bool // since the last answer, which may come in parts
+			go func() {
+				io.Copy(out, io.TeeReader(in, noting(func() { asked.Store(true) })))
+				out.Close()
+			}()
 			go func() {
 				defer in.Close()
 				data := make([]byte, 64<<10)
@@ -145,7 +156,9 @@ func slow(t *testing.T, address string, by time.Duration) string {
 					if err != nil {
 						return
 					}
-					time.Sleep(by)
+					if asked.Swap(false) {
+						time.Sleep(by)
+					}
 					if _, err := in.Write(data[:n]); err != nil {
 						return
 					}
@@ -205,6 +218,7 @@ func TestDoctorOnFiles(t *testing.T) {
 		{"a key that all can read", "server-secret-mode", files(cert, open), "chmod 600 " + open},
 		{"a stored key that all can read", "server-secret-mode", []string{"--tls-mode=internal", "--tls-storage=" + storage}, "chmod 600 " + storage},
 		{"a wildcard without dns-01", "http-proxy-down server-config", []string{"--tls-mode=acme", "--tls-domains=*.corp.example", "--tls-challenge=http-01", "--tls-http-listen=127.0.0.1:0"}, "modgate config --check"},
+		{"an illegal name", "http-proxy-down server-config", []string{"--tls-mode=acme", "--tls-domains=go_1.corp.example", "--tls-challenge=http-01", "--tls-http-listen=127.0.0.1:0"}, "modgate config --check"},
 		{"rules with a mistake", "server-config", []string{"--policy-file=" + rules}, "modgate policy check " + rules},
 		{"tokens with a mistake", "server-config", []string{"--auth-file=" + rules}, "modgate auth check " + rules},
 	} {
