@@ -39,8 +39,11 @@ func (s *Server) growSpoolFile() func(*os.File, int64) error {
 // put stores a small file. A store that cannot take it is no reason to keep it
 // from those who wait.
 func (s *Server) put(ctx context.Context, f *flight, class cache.Class) {
-	sum := sha256.Sum256(f.body)
-	f.attrs.Size, f.attrs.SHA256 = int64(len(f.body)), hex.EncodeToString(sum[:])
+	f.attrs.Size = int64(len(f.body))
+	if f.attrs.SHA256 == "" { // else it was computed while the bytes came
+		sum := sha256.Sum256(f.body)
+		f.attrs.SHA256 = hex.EncodeToString(sum[:])
+	}
 	if f.unkept {
 		return
 	}

@@ -143,6 +143,7 @@ type DB struct {
 	life      *life
 
 	heads    heads
+	opened   *memory[*head] // by the bytes that came
 	tiles    *tiles
 	records  *memory[*record]
 	lookups  flights[*found]
@@ -185,6 +186,7 @@ func New(cfg Config) (*DB, error) {
 		verifiers: note.VerifierList(verifier),
 		log:       cfg.Logger.With("database", parsed.Name),
 		records:   newMemory[*record](cfg.MemoryBytes / 4),
+		opened:    newMemory[*head](maxOpened),
 		slots:     make(chan struct{}, cfg.Concurrency),
 	}
 	d.tiles = newTiles(d, cfg.MemoryBytes-cfg.MemoryBytes/4)
