@@ -38,8 +38,9 @@ type DirectConfig struct {
 	Self string
 	// Go is the go command. Default: "go", as found in PATH.
 	Go string
-	// Slots bounds how many go commands run at once. Default: twice the
-	// number of CPUs, but at least 4.
+	// Slots bounds how many go commands, and visits for what nobody has asked
+	// for, run at once. Such visits give way. Default: twice the number of
+	// CPUs, but at least 4.
 	Slots int
 	// NoProgress is how long a repository may go without sending a byte.
 	// Default: 30 s.
@@ -103,7 +104,7 @@ type Direct struct {
 	proxied *http.Transport // to hosts by way of a proxy
 	ssh     *sshPool
 	metrics *directMetrics
-	slots   chan struct{}
+	slots   slots
 	jobs    jobs
 	room    room
 
@@ -138,7 +139,7 @@ func NewDirect(cfg DirectConfig) (*Direct, error) {
 		jobs:    jobs{byToken: make(map[string]*job)},
 		room:    room{sizes: make(map[string]int64)},
 	}
-	d.slots = make(chan struct{}, max(d.cfg.Slots, 1))
+	d.slots = newSlots(max(d.cfg.Slots, 1))
 	var mistakes []error
 	mistake := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	if !filepath.IsAbs(cfg.Dir) {

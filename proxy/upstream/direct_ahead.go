@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path"
@@ -61,6 +62,15 @@ func (a *ahead) begin(tags, hashes []string) (end func(), ok bool) {
 	}, true
 }
 
+// forget lets commits be asked for again.
+func (a *ahead) forget(hashes []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range hashes {
+		delete(a.tried, h)
+	}
+}
+
 // wait waits while the commit of a version is among those that are being
 // fetched, but not for long.
 func (a *ahead) wait(ctx context.Context, version string) {
@@ -82,7 +92,8 @@ func (a *ahead) wait(ctx context.Context, version string) {
 // lookAhead fetches the commits of the versions that will probably be asked
 // for after m, if there are any that the kept repository does not have. It
 // fetches into a repository beside that, so that nobody waits for a lock, and
-// what comes to nothing leaves nothing.
+// what comes to nothing leaves nothing. It has a slot only while nobody who
+// waits for a version needs it.
 func (d *Direct) lookAhead(r run, m module.Version) {
 	if d.cfg.MaxAhead < 0 || r.deep || r.place.hg {
 		return
@@ -104,6 +115,11 @@ func (d *Direct) lookAhead(r run, m module.Version) {
 	if len(tags) == 0 {
 		return
 	}
+	ctx, give, ok := d.slots.spare(ctx)
+	if !ok {
+		return
+	}
+	defer give()
 	end, ok := repo.ahead.begin(tags, hashes)
 	if !ok {
 		return
@@ -131,6 +147,9 @@ func (d *Direct) lookAhead(r run, m module.Version) {
 		defer repo.using.RUnlock()
 		err = takeOver(ctx, beside, kept)
 		d.weigh(r.place)
+	}
+	if errors.Is(context.Cause(ctx), errWanted) {
+		repo.ahead.forget(hashes)
 	}
 	if err != nil {
 		d.cfg.Logger.Debug("looking ahead", "root", r.place.root, "error", err)

@@ -16,9 +16,9 @@ import (
 
 // lookingAhead is a world in which a repository with versions v1.0.0 to
 // v1.9.0 is looked ahead in. Each is a commit with a file of its own.
-func lookingAhead(t *testing.T, most int64) (*gitWorld, *gittest.Repo) {
+func lookingAhead(t *testing.T, most int64, slots int) (*gitWorld, *gittest.Repo) {
 	t.Helper()
-	w := newGitWorld(t, func(w *gitWorld) { w.cfg.MaxAhead = most })
+	w := newGitWorld(t, func(w *gitWorld) { w.cfg.MaxAhead, w.cfg.Slots = most, slots })
 	commits := make([]gittest.Commit, 10)
 	for i := range commits {
 		commits[i] = tagged(fmt.Sprintf("v1.%d.0", i))
@@ -47,7 +47,7 @@ func (w *gitWorld) ahead() {
 // The versions after one that was fetched, and the newest, need no further
 // visit, and are what they are without.
 func TestDirectLooksAhead(t *testing.T) {
-	w, _ := lookingAhead(t, 0)
+	w, _ := lookingAhead(t, 0, 0)
 	must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
 	w.ahead()
 	before := w.server.Count("*", gittest.Fetch)
@@ -82,7 +82,7 @@ func TestDirectLooksAhead(t *testing.T) {
 // A tag that is moved after its commit came ahead means what it means now, and
 // so do commits, whose names need the history.
 func TestDirectLooksAheadAndTagsMove(t *testing.T) {
-	w, repo := lookingAhead(t, 0)
+	w, repo := lookingAhead(t, 0, 0)
 	must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
 	w.ahead()
 	repo.Tag(t, "v1.2.0", repo.Commit(t, gittest.Commit{Files: map[string]string{"lib.go": "package lib // moved\n"}})[0])
@@ -101,7 +101,7 @@ func TestDirectLooksAheadAndTagsMove(t *testing.T) {
 // What is too large or does not come disturbs nobody, and is not tried again.
 func TestDirectLooksAheadInVain(t *testing.T) {
 	t.Run("too large", func(t *testing.T) {
-		w, _ := lookingAhead(t, 1000)
+		w, _ := lookingAhead(t, 1000, 0)
 		must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
 		w.ahead()
 		must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
@@ -111,7 +111,7 @@ func TestDirectLooksAheadInVain(t *testing.T) {
 		}
 	})
 	t.Run("hangs", func(t *testing.T) {
-		w, _ := lookingAhead(t, 0)
+		w, _ := lookingAhead(t, 0, 0)
 		must[[]byte](t)(w.read(lib, "v1.0.0", "mod"))
 		begun := make(chan struct{}, 1)
 		var once bool

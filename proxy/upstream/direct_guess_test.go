@@ -60,7 +60,7 @@ func TestDirectBelievesNoGuessUnconfirmed(t *testing.T) {
 		{"hung", proxytest.Stall(-1), timedOut},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w, repo := lookingAhead(t, 0)
+			w, repo := lookingAhead(t, 0, 0)
 			if c.want == timedOut {
 				w.cfg.NoProgress = 4 * time.Second // the run with the guess takes less
 				w.direct, _ = startDirect(t, w.cfg)

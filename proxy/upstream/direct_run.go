@@ -31,12 +31,10 @@ type run struct {
 // proves useless, it is fetched anew, once; but first with newer refs, if there
 // are any: what the old ones name may be gone from the host since.
 func (d *Direct) goRun(ctx context.Context, w *work, r run, do func(context.Context, *goproxy.GoFetcher) error) error {
-	select {
-	case d.slots <- struct{}{}:
-		defer func() { <-d.slots }()
-	case <-ctx.Done():
-		return explained(context.Cause(ctx), "")
+	if err := d.slots.take(ctx); err != nil {
+		return explained(err, "")
 	}
+	defer d.slots.give()
 	useless := func(err error) bool {
 		var e *DirectError
 		return errors.As(err, &e) && reason(e.Reason) == spoilt
