@@ -104,33 +104,14 @@ func TestPrivateSession(t *testing.T) {
 // session works with the server at url and looks who has learned what.
 func (c *company) session(t *testing.T, i *instance, url string) {
 	t.Helper()
-	home := t.TempDir()
-	app := filepath.Join(home, "app")
-	if err := os.Mkdir(app, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{
-		"go.mod":  "module app.example.org/app\n\ngo 1.21\n",
-		"main.go": "package main\n\nimport (\n\t\"git.corp.example/team/lib\"\n\t\"git.corp.example/team/lib/sub\"\n)\n\nfunc main() { println(lib.Name, sub.Name) }\n",
-	} {
-		if err := os.WriteFile(filepath.Join(app, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	goPath, err := exec.LookPath("go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := c.developer(t, url)
 	run := func(args ...string) string {
 		t.Helper()
-		cmd := exec.Command(goPath, args...)
-		cmd.Dir = app
-		cmd.Env = append(goEnv(home, url, c.log.Key()), "PATH="+filepath.Dir(goPath), "GONOPROXY=none", "GONOSUMDB=git.corp.example/*")
-		out, err := cmd.CombinedOutput()
+		out, err := client(args...)
 		if err != nil {
 			t.Fatalf("go %v: %v\n%s\n%s", args, err, out, lastLines(i.log(), 20))
 		}
-		return string(out)
+		return out
 	}
 	run("get", "git.corp.example/team/lib/sub@v1.0.0")
 	run("mod", "tidy")
@@ -158,6 +139,36 @@ func (c *company) session(t *testing.T, i *instance, url string) {
 	c.wantNoLeak(t)
 	if strings.Contains(i.log(), "s3cret") {
 		t.Error("the password is in the log")
+	}
+}
+
+// developer returns what runs the go command for somebody who has nothing yet,
+// in a module that needs lib.
+func (c *company) developer(t *testing.T, url string) func(args ...string) (string, error) {
+	t.Helper()
+	home := t.TempDir()
+	app := filepath.Join(home, "app")
+	if err := os.Mkdir(app, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"go.mod":  "module app.example.org/app\n\ngo 1.21\n",
+		"main.go": "package main\n\nimport (\n\t\"git.corp.example/team/lib\"\n\t\"git.corp.example/team/lib/sub\"\n)\n\nfunc main() { println(lib.Name, sub.Name) }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(app, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goPath, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(args ...string) (string, error) {
+		cmd := exec.Command(goPath, args...)
+		cmd.Dir = app
+		cmd.Env = append(goEnv(home, url, c.log.Key()), "PATH="+filepath.Dir(goPath), "GONOPROXY=none", "GONOSUMDB=git.corp.example/*")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
 	}
 }
 

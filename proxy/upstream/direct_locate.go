@@ -99,7 +99,7 @@ func (d *Direct) locate(ctx context.Context, modulePath string) (*place, error) 
 	case hg && isStatic && !d.current().mayBeMercurial(static):
 		return nil, troubled(notModule, nil, notMercurial)
 	case hg && u != nil && u.Scheme != "https":
-		return nil, troubled(misconfigured, nil, "the rule for repositories has another URL than https for %s, and Mercurial is only fetched from over HTTPS", root)
+		return nil, troubled(misconfigured, nil, "the rule for repositories has another URL than https for %s, and Mercurial is only fetched from over HTTPS: give the rule an https URL (hg serve or hgweb answers there), or take the module out of mercurial if it is one of git", root)
 	case ruleErr != nil:
 		return nil, ruleErr
 	case u != nil && isStatic && root != static:
@@ -162,7 +162,7 @@ func (d *Direct) discover(ctx context.Context, modulePath string) (*place, error
 		err = checkRepoURL(u)
 	}
 	if err == nil && tag.vcs == "hg" && u.Scheme != "https" {
-		err = errors.New("a Mercurial repository is fetched from over HTTPS alone")
+		err = errors.New("a Mercurial repository is fetched from over HTTPS alone; if it can be had so, say where in a rule under repositories in the file of direct.file (docs/private.md)")
 	}
 	if err != nil {
 		return nil, troubled(forbidden, err, "its go-import tag names a repository that is not fetched: %v", cleanURLError(err))

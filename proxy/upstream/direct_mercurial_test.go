@@ -105,17 +105,26 @@ func TestDirectMercurialMustBeAllowed(t *testing.T) {
 		}
 	}
 	w, _ := newHgWorld(t, nil)
-	for _, url := range []string{"ssh://hg@" + gitHost + "/team/old", "http://" + gitHost + "/team/old", "https://127.0.0.1:1/x"} {
+	w.cfg.Rules.Networks = []string{"127.0.0.1"}
+	for url, want := range map[string]string{
+		"ssh://hg@" + gitHost + "/team/old": "over HTTPS alone; if it can be had so, say where in a rule under repositories",
+		"http://" + gitHost + "/team/old":   "want an https or ssh URL",
+		"https://127.0.0.2:1/x":             "is of this machine or its link",
+	} {
 		w.server.SetImport(hgLib, "hg", url)
-		w.cfg.Rules.Networks = nil
-		_, err := w.direct.Info(t.Context(), hgLib, "v1.0.0")
-		if err == nil {
-			t.Errorf("%s was fetched from", url)
-		}
-		if err := w.direct.SetRules(w.cfg.Rules); err != nil {
+		if err := w.direct.SetRules(w.cfg.Rules); err != nil { // forgets what was found
 			t.Fatal(err)
 		}
+		_, err := w.direct.Info(t.Context(), hgLib, "v1.0.0")
+		wantReason(t, url, err, forbidden, want)
 	}
+	rules := w.cfg.Rules
+	rules.Repositories = []Repository{{Match: gitHost + "/team/old", URL: "ssh://hg@" + gitHost + "/team/old"}}
+	if err := w.direct.SetRules(rules); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.direct.Info(t.Context(), hgLib, "v1.0.0")
+	wantReason(t, "a rule with ssh", err, misconfigured, "give the rule an https URL")
 	if err := (Rules{Mercurial: []string{"*", "a,b"}}).Check(gitHost); err == nil || strings.Count(err.Error(), "mercurial ") != 2 {
 		t.Errorf("patterns that match too much: %v", err)
 	}

@@ -109,10 +109,19 @@ func TestDirectSSHTrouble(t *testing.T) {
 		{"another host", func(t *testing.T, c *Credential) { c.Match = "elsewhere.corp.example" }, unauthorized, "wants an SSH key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w, _ := sshWorld(t, func(c *Credential) { tt.change(t, c) })
+			w, s := sshWorld(t, func(c *Credential) { tt.change(t, c) })
 			w.repo(lib, tagged("v1.0.0"))
 			_, err := w.direct.Info(t.Context(), lib, "v1.0.0")
 			wantReason(t, tt.name, err, tt.want, tt.text)
+			if entries, err := os.ReadDir(filepath.Join(w.cfg.Dir, "vcs")); err != nil || len(entries) > 0 {
+				t.Errorf("kept of it: %v %v", entries, err)
+			}
+			rules := w.cfg.Rules
+			rules.Credentials = []Credential{{Match: s.Addr, SSHKey: s.KeyFile, KnownHosts: w.file("known_hosts", s.KnownHosts())}}
+			if err := w.direct.SetRules(rules); err != nil {
+				t.Fatal(err)
+			}
+			must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
 		})
 	}
 }
