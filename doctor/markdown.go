@@ -13,7 +13,8 @@ On a machine whose builds fail:
     modgate doctor https://modgate.corp.example          one proxy
     modgate doctor https://modgate.corp.example github.com/foo/bar@v1.2.3
 
-On the machine of a server, with its configuration file, as its user:
+On the machine of a server, as its user, with the configuration file, environment and
+flags of modgate serve:
 
     modgate doctor --server
     modgate doctor --server git.corp.example/team/repo   also look for a private module as the server does
