@@ -82,24 +82,26 @@ func TestRefreshIsBounded(t *testing.T) {
 	}
 	// Two run at a time.
 	release := make(chan struct{})
-	w.upstream.SetFault("/example.com/greet/@v/list", func(x proxytest.Exchange) {
-		select {
-		case <-release:
-		case <-x.Done:
-		}
-	})
 	var running sync.WaitGroup
-	for range maxRefreshes {
+	for _, escaped := range []string{"example.com/greet", "example.com/!words"} {
+		list := "/" + escaped + "/@v/list"
+		w.upstream.SetFault(list, func(x proxytest.Exchange) {
+			select {
+			case <-release:
+			case <-x.Done:
+			}
+		})
 		running.Go(func() {
-			if resp, err := http.Post(i.admin+"/-/refresh?module=example.com/greet", "", nil); err == nil {
+			path := strings.ReplaceAll(escaped, "!w", "W")
+			if resp, err := http.Post(i.admin+"/-/refresh?module="+path, "", nil); err == nil {
 				_ = resp.Body.Close()
 			}
 		})
+		until(t, "it runs", func() bool { return w.upstream.Count(list) > 0 })
 	}
-	until(t, "the third is turned away", func() bool {
-		status, text := post(t, i.admin+"/-/refresh?module=example.com/none", "")
-		return status == 503 && strings.Contains(text, "2 of these are running already")
-	})
+	if status, text := post(t, i.admin+"/-/refresh?module=example.com/none", ""); status != 503 || !strings.Contains(text, "2 of these are running already") {
+		t.Errorf("the third: %d %s", status, text)
+	}
 	close(release)
 	running.Wait()
 	if status, _ := post(t, i.admin+"/-/refresh?module=example.com/none", ""); status != 404 {
