@@ -34,7 +34,7 @@ func (f *sharingFleet) heard(what string, holds func(i *instance) bool) {
 // TestFleetHearsOfAPurge purges on one replica what all have on their disks and
 // in their memory, when it can be had nowhere else.
 func TestFleetHearsOfAPurge(t *testing.T) {
-	f := newSharingFleet(t, "--ttl-negative=100ms")
+	f := newSharingFleet(t, "--ttl-negative=100ms", "--cache-redis-timeout=5s", "--cache-s3-timeout=10s")
 	paths := []string{"/example.com/fleet0/@v/v1.0.0.mod", "/example.com/big/@v/v1.0.0.zip"}
 	for _, i := range f.replicas {
 		for range 2 {
@@ -90,7 +90,7 @@ func TestFleetForgetsWhatWasPurged(t *testing.T) {
 	if err := os.WriteFile(rules, []byte("rules:\n  - name: taken-back\n    when: {retracted: true}\n    action: deny\n    reason: it was taken back\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := newSharingFleet(t, "--ttl-list=1h", "--policy-file="+rules)
+	f := newSharingFleet(t, "--ttl-list=1h", "--policy-file="+rules, "--cache-redis-timeout=5s", "--cache-s3-timeout=10s") // a busy machine is no trouble
 	const zip = "/example.com/taken/@v/v1.0.0.zip"
 	f.add(proxytest.Simple(t, "example.com/taken", "v1.0.0"))
 	for _, i := range f.replicas {
