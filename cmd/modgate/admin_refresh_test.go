@@ -56,14 +56,14 @@ func TestFleetRefresh(t *testing.T) {
 // What one request may ask for is bounded, and says so.
 func TestRefreshIsBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	i := w.start(t)
-	for n := range maxRefresh + 1 {
-		dir := filepath.Join(i.dir, "example.com", "many", fmt.Sprintf("m%d", n), "@v")
+	w, root := newWorld(t), t.TempDir()
+	for n := range maxRefresh + 1 { // before the server looks after its directories
+		dir := filepath.Join(root, "example.com", "many", fmt.Sprintf("m%d", n), "@v")
 		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "v1.0.0.info"), nil, 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	i, _ := w.startIn(t, root)
 	if status, text := post(t, i.admin+"/-/refresh?module=example.com/many/*", ""); status != 400 || !strings.Contains(text, "more than the 1000 modules") {
 		t.Errorf("%d %s", status, text)
 	}
