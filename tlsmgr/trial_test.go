@@ -88,7 +88,15 @@ func TestTry(t *testing.T) {
 			names := []string{"a.test", "127.0.0.1"} // the second is asked for by its name in DNS (RFC 8738, 6)
 			r := startReplica(t, p, pki, options{domains: names, challenge: challenge, storage: storage})
 			r.awaitAll(t)
-			r.await(t, "the CA has said when to renew", func() bool { return storage.Exists(t.Context(), "modgate/renewal") })
+			r.await(t, "the CA has said when to renew", func() bool {
+				said := 0
+				for k := range keys(t, storage) {
+					if strings.HasPrefix(k, "modgate/renewal/") && strings.HasSuffix(k, ".json") {
+						said++
+					}
+				}
+				return said == len(names)
+			})
 			before, orders := keys(t, storage), p.Orders()
 			for _, running := range []bool{true, false} {
 				if !running {
@@ -157,8 +165,7 @@ func TestDryRun(t *testing.T) {
 	for _, challenge := range []string{HTTP01, TLSALPN01} {
 		t.Run(challenge, func(t *testing.T) {
 			storage := &certmagic.FileStorage{Path: t.TempDir()}
-			names := []string{"a.test", "127.0.0.1"} // the second is asked for by its name in DNS (RFC 8738, 6)
-			r := startReplica(t, p, pki, options{domains: names, challenge: challenge, storage: storage})
+			r := startReplica(t, p, pki, options{domains: []string{"a.test"}, challenge: challenge, storage: storage})
 			r.awaitAll(t)
 			r.await(t, "the CA has said when to renew", func() bool { return storage.Exists(t.Context(), "modgate/renewal") })
 			before, orders, serial := keys(t, storage), p.Orders(), r.Status()[0].Serial

@@ -17,7 +17,7 @@ func TestCommandsTakeTheFlagsOfTheServer(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	_, err = modgate(t, "ca", "root", "--listen=127.0.0.1:7", "--tls-mode=internal", "--cache-dir="+t.TempDir())
-	if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no authority in the storage yet") {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no authority of our own in the storage") {
 		t.Errorf("%v", err)
 	}
 	p := &process{}
