@@ -1,12 +1,13 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -45,9 +46,12 @@ func readTokens(name string, data []byte, check func([]auth.Token) error) error 
 		// Likely a file that somebody is still writing. It must not revoke all.
 		return fmt.Errorf("%s: the file has no key tokens: write tokens: [] if no token is to count", name)
 	}
+	if err := refuseNothing(name, data, "tokens: [] if no token is to count"); err != nil {
+		return err
+	}
 	var empty error
 	for _, m := range findEmptyKeys(tree) {
-		if m.Path == "tokens" { // the last one has been revoked
+		if m.Path == "tokens" { // [], as refuseNothing lets nothing else pass
 			continue
 		}
 		empty = errors.Join(empty, fmt.Errorf("%s:%d: %w", name, m.Line, &policy.Mistake{Path: m.Path, Problem: m.Problem, Advice: m.Advice}))
@@ -112,10 +116,11 @@ func groupsOf(c *Config) (groups []string) {
 
 // listedTokens returns the hashes of tokens that stand in a file, however wrong the
 // rest of it may be, in lower case. It reports false for one that says nothing, or is
-// no YAML: likely somebody is still writing it.
+// no YAML: likely somebody is still writing it. Only an empty list that is written out
+// means that there is none.
 func listedTokens(data []byte) (map[string]bool, bool) {
 	tree, err := parse(data)
-	if err != nil || !slices.ContainsFunc(tree.Docs, func(d *ast.DocumentNode) bool { return d.Body != nil }) {
+	if err != nil {
 		return nil, false
 	}
 	listed := scalars{}
@@ -124,7 +129,13 @@ func listedTokens(data []byte) (map[string]bool, bool) {
 			ast.Walk(listed, doc.Body)
 		}
 	}
-	return listed, true
+	for text := range listed {
+		if len(text) == hex.EncodedLen(sha256.Size) {
+			return listed, true
+		}
+	}
+	_, isList := lineFinder{tree}.node("tokens").(*ast.SequenceNode)
+	return listed, isList
 }
 
 // scalars gathers the values in a file. It is an ast.Visitor.

@@ -23,7 +23,7 @@ import (
 func TestMetricNames(t *testing.T) {
 	w := newWorld(t)
 	rules := filepath.Join(t.TempDir(), "private.yaml")
-	if err := os.WriteFile(rules, nil, 0o600); err != nil {
+	if err := os.WriteFile(rules, []byte("repositories: []\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// Nobody is there, which is no reason to have other metrics.

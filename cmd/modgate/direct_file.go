@@ -25,6 +25,9 @@ type directFile struct {
 // name. What the rules mean is checked by whom they are for.
 func parseDirectFile(name string, data []byte) (upstream.Rules, error) {
 	var f directFile
+	if err := refuseNothing(name, data, "repositories: [] if there are to be no rules"); err != nil {
+		return upstream.Rules{}, err
+	}
 	if err := strictYAML(name, data, &f); err != nil {
 		return upstream.Rules{}, err
 	}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/modgate/modgate/proxy/upstream"
 )
 
 // A file of rules that serve would refuse is refused by config --check, without
@@ -23,6 +26,10 @@ func TestDirectFileIsChecked(t *testing.T) {
 		"no known hosts": {"credentials:\n  - match: git.corp.example\n    ssh_key: /x\n", "known hosts"},
 		"plain http":     {"repositories:\n  - {match: git.corp.example/*, url: 'http://10.0.0.1/{1}'}\n", "http"},
 		"mercurial":      {"mercurial: ['*']\n", "pattern of module paths"},
+		"cut off":        {"# rules\n", "the file says nothing"},
+		"blank":          {" \n", "the file says nothing"},
+		"null":           {"~\n", "the file says nothing"},
+		"nothing behind": {"networks: [10.1.2.3]\ncredentials:\n", "private.yaml:2: credentials: nothing stands behind the key"},
 		"network":        {"networks: [ten]\n", "ten"},
 	} {
 		if test.text != "" {
@@ -40,7 +47,7 @@ func TestDirectFileIsChecked(t *testing.T) {
 			t.Errorf("%s: the password is shown: %v", name, err)
 		}
 	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("repositories: []\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := check("--private=git.corp.example/*"); err != nil {
@@ -48,5 +55,41 @@ func TestDirectFileIsChecked(t *testing.T) {
 	}
 	if err := check(); err == nil || !strings.Contains(err.Error(), "name their patterns") {
 		t.Errorf("rules without private modules: %v", err)
+	}
+}
+
+// A file that was cut off must not take the rules away that the server has.
+func TestDirectFileThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "private.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("networks: [10.1.2.3]\n")
+	var now upstream.Rules
+	r := newReloads(slog.New(slog.DiscardHandler))
+	err := r.add("direct.file", file, func(data []byte) error {
+		rules, err := parseDirectFile(file, data)
+		if err == nil {
+			now = rules
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cut := range []string{"", "\n", "# networks\n", "---\n", "networks:\n"} {
+		write(cut)
+		r.look(r.files[0])
+		if len(now.Networks) != 1 || len(r.failures()) != 1 {
+			t.Errorf("%q: networks %v, failures %v", cut, now.Networks, r.failures())
+		}
+	}
+	write("networks: []\n")
+	if r.look(r.files[0]); len(now.Networks) != 0 || len(r.failures()) != 0 {
+		t.Errorf("an empty list: networks %v, failures %v", now.Networks, r.failures())
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/goccy/go-yaml/ast"
@@ -24,6 +25,36 @@ func findEmptyKeys(tree *ast.File) []*policy.Mistake {
 		}
 	}
 	return e.found
+}
+
+// refuseNothing is an error for a file that is empty, or that has a key with nothing
+// behind it at its top: likely somebody is still writing it, and it must not take away
+// what it said before. none is what to write if that is meant.
+func refuseNothing(name string, data []byte, none string) error {
+	tree, err := parse(data)
+	if err != nil {
+		return atLine(name, err)
+	}
+	e := &emptyKeys{anchors: make(map[string]ast.Node)}
+	for _, doc := range tree.Docs {
+		var pairs []*ast.MappingValueNode
+		switch n := doc.Body.(type) {
+		case *ast.MappingNode:
+			pairs = n.Values
+		case *ast.MappingValueNode:
+			pairs = []*ast.MappingValueNode{n}
+		case nil, *ast.NullNode, *ast.CommentGroupNode:
+			continue
+		}
+		for _, pair := range pairs {
+			if _, null := e.plain(pair.Value).(*ast.NullNode); null {
+				key := pair.Key.GetToken()
+				err = errors.Join(err, fmt.Errorf("%s:%d: %s: nothing stands behind the key\n  → write %s: [] if that is meant", name, key.Position.Line, key.Value, key.Value))
+			}
+		}
+		return err
+	}
+	return fmt.Errorf("%s: the file says nothing, and may be one that was cut off\n  → write %s", name, none)
 }
 
 // Visit gathers anchors.

@@ -151,12 +151,8 @@ type lineFinder struct{ tree *ast.File }
 // line returns the line of what path, as in policy.Mistake, leads to; 0 if
 // there is no such thing.
 func (l lineFinder) line(path string) int {
-	p, err := yaml.PathString("$." + path)
-	if err != nil {
-		return 0
-	}
-	node, err := p.FilterFile(l.tree)
-	if err != nil || node == nil {
+	node := l.node(path)
+	if node == nil {
 		return 0
 	}
 	if m, ok := node.(*ast.MappingNode); ok && len(m.Values) > 0 {
@@ -168,6 +164,19 @@ func (l lineFinder) line(path string) int {
 		return t.Position.Line
 	}
 	return 0
+}
+
+// node returns what path leads to, nil if there is no such thing.
+func (l lineFinder) node(path string) ast.Node {
+	p, err := yaml.PathString("$." + path)
+	if err != nil {
+		return nil
+	}
+	node, err := p.FilterFile(l.tree)
+	if err != nil {
+		return nil
+	}
+	return node
 }
 
 // locate puts name and line before each mistake in err.
