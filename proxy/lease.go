@@ -124,21 +124,20 @@ func (s *Server) look(ctx context.Context, name string, have func(*cache.Object)
 func (s *Server) fillOnce(ctx context.Context, f *flight, r request) error {
 	proven := func(o *cache.Object) bool { return o.Attrs.SHA256 != "" }
 	found, err := s.once(ctx, r.name, proven, func() error { return s.fill(ctx, f, r) })
-	if found || err != nil && s.broughtByOthers(ctx, f, r.name, proven) {
+	if found || s.broughtByOthers(ctx, f, r.name, err, proven) {
 		return errStored
 	}
 	return err
 }
 
 // broughtByOthers reports whether another server has stored name while we failed
-// to fetch it: where leases are out of reach, two begin at once, and the source may
-// be in trouble for one of them.
-func (s *Server) broughtByOthers(ctx context.Context, f *flight, name string, have func(*cache.Object) bool) bool {
-	if s.fleet == nil || f.followed || ctx.Err() != nil || !s.look(ctx, name, have) {
+// to fetch it, with err: where leases are out of reach, two begin at once, and the
+// source may be in trouble for one of them. What it says is absent is believed.
+func (s *Server) broughtByOthers(ctx context.Context, f *flight, name string, err error, have func(*cache.Object) bool) bool {
+	if err == nil || s.fleet == nil || f.followed || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStored) {
 		return false
 	}
-	s.metrics.fleet.WithLabelValues(fleetFound).Inc()
-	return true
+	return s.look(ctx, name, have)
 }
 
 // refresh asks the source and stores its answer, once in a fleet: an answer that

@@ -197,7 +197,7 @@ func TestTwoServersFetchOnce(t *testing.T) {
 // What another server has brought while we failed is served.
 func TestFailedFetchLooksOnceMore(t *testing.T) {
 	m := proxytest.Simple(t, "example.com/m", "v1.0.0")
-	for about, status := range map[string]int{"in trouble": 500, "absent": 404, "refused": 403} {
+	for about, status := range map[string]int{"in trouble": 500, "refused": 403} {
 		for _, kind := range []string{"info", "mod", "zip"} {
 			t.Run(about+" "+kind, func(t *testing.T) {
 				f := newInFleet(t)

@@ -17,6 +17,9 @@ import (
 // first 512 are sent with the header by net/http, and must not be all.
 const joined = 16 << 10
 
+// errStalled is what the log reads of an answer that the client did not take.
+var errStalled = errors.New("cut off: the client has stopped taking the answer")
+
 // sending is an http.ResponseWriter that knows how far a body has come, which
 // http.ServeContent does not tell. The body itself stays as it is, so that it
 // can leave by sendfile.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -88,6 +89,8 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 		http.ServeContent(&sent, r, "", time.Time{}, obj.Body)
 		if err := sent.unread(r, obj.Attrs.Size); err != nil {
 			s.unreadable(req.name, access.From(w), err)
+		} else if errors.Is(sent.err, os.ErrDeadlineExceeded) {
+			access.From(w).Err = errStalled
 		}
 		return
 	}

@@ -148,7 +148,7 @@ func (d descriptor) readAt(p []byte, off int64) (int, error) {
 
 func (d descriptor) sendfile(socket uintptr, off int64, n int) (int, error) {
 	sent, err := unix.Sendfile(int(socket), int(d), &off, n)
-	if err == unix.EINVAL { // a file system whose files it cannot read
+	if err == unix.EINVAL || err == unix.EPERM { // a file system, or a sandbox, that does not do it
 		err = errors.ErrUnsupported
 	}
 	return max(sent, 0), err

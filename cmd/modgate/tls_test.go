@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -348,4 +350,58 @@ func TestStalledStreamIsCut(t *testing.T) {
 			t.Errorf("%s on the same connection: %q", path, body)
 		}
 	}
+}
+
+// A client on a slow line gets everything over HTTP/2, although the kernel takes
+// far more at once than leaves within the patience.
+func TestSlowLineGetsEverything(t *testing.T) {
+	const patience, size = 400 * time.Millisecond, 8 << 20
+	pki := tlstest.New(t)
+	s := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(w, bytes.NewReader(make([]byte, size)))
+		}),
+		ConnContext: conn.Context,
+		TLSConfig:   &tls.Config{Certificates: []tls.Certificate{pki.Issue(tlstest.Leaf{})}},
+	}
+	conn.BoundStreams(s, patience)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go serveOn(s, conn.Listener{Listener: inner, Patience: patience})
+	defer s.Close()
+	client := tlsClient(t, pki.Pool())
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &slowLine{c, time.NewTicker(patience / 16)}, c.(*net.TCPConn).SetReadBuffer(64 << 10)
+	}
+	begin := time.Now()
+	resp, err := client.Get("https://" + inner.Addr().String())
+	if err != nil || resp.ProtoMajor != 2 {
+		t.Fatal(resp, err)
+	}
+	defer resp.Body.Close()
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != size {
+		t.Errorf("%d bytes of %d after %v: %v", n, size, time.Since(begin), err)
+	}
+}
+
+// slowLine brings little at a time.
+type slowLine struct {
+	net.Conn
+	pace *time.Ticker
+}
+
+func (l *slowLine) Read(p []byte) (int, error) {
+	<-l.pace.C
+	return l.Conn.Read(p[:min(len(p), 64<<10)])
+}
+
+func (l *slowLine) Close() error {
+	l.pace.Stop()
+	return l.Conn.Close()
 }

@@ -5,9 +5,11 @@ package conn
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -15,7 +17,7 @@ import (
 
 const (
 	// Patience is how long a client may take for LeastProgress bytes before its
-	// connection is cut. A laptop on a bad train link gets through; a client
+	// connection is cut, or a quarter less. A laptop on a bad train link gets through; a client
 	// that has stopped reading holds a file and a buffer no longer than this.
 	Patience      = 30 * time.Second
 	LeastProgress = 32 << 10
@@ -41,12 +43,26 @@ func (l Listener) Accept() (net.Conn, error) {
 
 type key struct{}
 
-// Context is what http.Server.ConnContext must be for BodyFollows to work.
+// Context is what http.Server.ConnContext must be for BodyFollows and for streams
+// of HTTP/2.
 func Context(ctx context.Context, c net.Conn) context.Context {
+	secure, isTLS := c.(*tls.Conn)
+	if isTLS {
+		c = secure.NetConn()
+	}
 	if c, ok := c.(*conn); ok {
+		if c.secure = isTLS; isTLS {
+			c.holdLess()
+		}
 		return context.WithValue(ctx, key{}, c)
 	}
 	return ctx
+}
+
+// of returns the connection of a request; nil if it is none of ours.
+func of(ctx context.Context) *conn {
+	c, _ := ctx.Value(key{}).(*conn)
+	return c
 }
 
 // BodyFollows says that the next bytes to be written to the connection of a
@@ -55,7 +71,7 @@ func Context(ctx context.Context, c net.Conn) context.Context {
 // wake-up. ctx is that of the request; over TLS it changes nothing. Only the
 // handler may call it.
 func BodyFollows(ctx context.Context) {
-	if c, ok := ctx.Value(key{}).(*conn); ok {
+	if c := of(ctx); c != nil && !c.secure {
 		c.follows = true
 	}
 }
@@ -67,8 +83,10 @@ type tcpConn interface {
 	SyscallConn() (syscall.RawConn, error)
 }
 
-// conn is a TCP connection on which every LeastProgress bytes must leave within
-// patience. It has no SyscallConn, with which os.File.WriteTo would go past the
+// conn is a TCP connection on which the peer must confirm LeastProgress bytes
+// within patience while there are any for it. What the kernel has taken proves
+// nothing: it takes megabytes at once, and then none until a third of them is
+// gone. It has no SyscallConn, with which os.File.WriteTo would go past the
 // deadline. One goroutine at a time may write.
 type conn struct {
 	net.Conn
@@ -76,8 +94,14 @@ type conn struct {
 	raw      syscall.RawConn
 	patience time.Duration
 	start    time.Time
-	renewed  atomic.Int64 // when the deadline was last set, since start
+	secure   bool         // there is TLS upon it; set before the first request
 	follows  bool         // see BodyFollows
+	unacked  func() int64 // bytes that the kernel has and the peer has not confirmed
+
+	written   atomic.Int64 // bytes that the kernel has taken
+	renewed   atomic.Int64 // when the deadline was last moved, since start
+	confirmed atomic.Int64 // of written, by then
+	waiting   atomic.Int64 // since when a write has been in progress, since start; 0: none is
 }
 
 func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
@@ -85,18 +109,53 @@ func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}
-	return &conn{Conn: tcp, tcp: tcp, raw: raw, patience: patience, start: time.Now()}, nil
+	c := &conn{Conn: tcp, tcp: tcp, raw: raw, patience: patience, start: time.Now()}
+	c.unacked = c.queued
+	return c, nil
 }
 
-// renew moves the deadline if the last time is a while ago: small answers on
-// one connection share a deadline, which has at least three quarters left.
+// renew moves the deadline if the last time is a while ago and the peer has
+// deserved it: small answers on one connection share a deadline, which has at
+// least three quarters left.
 func (c *conn) renew() error {
 	now, last := time.Since(c.start), time.Duration(c.renewed.Load())
-	if last != 0 && now-last < c.patience/4 {
+	if last != 0 && (now-last < c.patience/4 || !c.progressed()) {
 		return nil
 	}
+	return c.move(now)
+}
+
+func (c *conn) move(now time.Duration) error {
 	c.renewed.Store(int64(now))
 	return c.tcp.SetWriteDeadline(c.start.Add(now + c.patience))
+}
+
+// progressed reports whether the peer has confirmed enough since it was last so,
+// or all there was.
+func (c *conn) progressed() bool {
+	unacked := c.unacked()
+	confirmed := c.written.Load() - unacked
+	if unacked > 0 && confirmed-c.confirmed.Load() < LeastProgress {
+		return false
+	}
+	c.confirmed.Store(confirmed)
+	return true
+}
+
+// excused reports whether a write that has failed may go on: its deadline was
+// over, and yet the peer has made progress.
+func (c *conn) excused(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && c.progressed() && c.move(time.Since(c.start)) == nil
+}
+
+// begin and end enclose what may wait for the peer.
+func (c *conn) begin() { c.waiting.Store(int64(max(1, time.Since(c.start)))) }
+func (c *conn) end()   { c.waiting.Store(0) }
+
+// stuck reports whether a write has been waiting for the peer for d.
+func (c *conn) stuck(d time.Duration) bool {
+	since := c.waiting.Load()
+	return since != 0 && time.Since(c.start)-time.Duration(since) >= d
 }
 
 // CloseWrite lets net/http end a connection without a reset.
@@ -106,6 +165,8 @@ func (c *conn) CloseWrite() error { return c.tcp.CloseWrite() }
 func (c *conn) Write(p []byte) (n int, err error) {
 	follows := c.follows
 	c.follows = false
+	c.begin()
+	defer c.end()
 	for {
 		if err := c.renew(); err != nil {
 			return n, err
@@ -118,8 +179,12 @@ func (c *conn) Write(p []byte) (n int, err error) {
 			m, err = c.tcp.Write(piece)
 		}
 		n += m
-		if err != nil || n == len(p) {
+		c.written.Add(int64(m))
+		if err != nil && !c.excused(err) {
 			return n, err
+		}
+		if n == len(p) {
+			return n, nil
 		}
 	}
 }
@@ -151,13 +216,9 @@ func (c *conn) ReadFrom(src io.Reader) (n int64, err error) {
 // sendfile sends what lr leaves of f. Where the file is at its end before that,
 // it returns what was there.
 func (c *conn) sendfile(f Sender, lr *io.LimitedReader) (n int64, err error) {
-	var unpaid int64 // bytes since the deadline was moved for some
-	for first := true; lr.N > 0; first = false {
-		if first || unpaid >= LeastProgress {
-			if err := c.renew(); err != nil {
-				return n, err
-			}
-			unpaid = 0
+	for lr.N > 0 {
+		if err := c.renew(); err != nil {
+			return n, err
 		}
 		var m int64
 		var serr error
@@ -165,10 +226,13 @@ func (c *conn) sendfile(f Sender, lr *io.LimitedReader) (n int64, err error) {
 			m, serr = f.Sendfile(socket, lr.N)
 			return !errors.Is(serr, syscall.EAGAIN)
 		})
-		n, lr.N, unpaid = n+m, lr.N-m, unpaid+m
+		n, lr.N = n+m, lr.N-m
+		c.written.Add(m)
 		switch {
 		case werr != nil:
-			return n, werr
+			if !c.excused(werr) {
+				return n, werr
+			}
 		case errors.Is(serr, syscall.EINTR):
 		case serr != nil:
 			return n, serr

@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// pair returns both ends of a TCP connection with small buffers, the server's
-// with the given patience.
+// pair returns both ends of a TCP connection, the server's with the given patience
+// and the buffers that the kernel gives, the client's with a small one.
 func pair(t *testing.T, patience time.Duration) (server net.Conn, client *net.TCPConn) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -34,7 +37,6 @@ func pair(t *testing.T, patience time.Duration) (server net.Conn, client *net.TC
 	t.Cleanup(func() { dialed.Close(); server.Close() })
 	client = dialed.(*net.TCPConn)
 	client.SetReadBuffer(128 << 10)
-	server.(*conn).Conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
 	return server, client
 }
 
@@ -93,11 +95,11 @@ func TestStalledClientIsCut(t *testing.T) {
 // TestSlowClientGetsEverything reads so slowly that the deadline passes many
 // times within one body, but never without LeastProgress in between.
 func TestSlowClientGetsEverything(t *testing.T) {
-	data, open := bodies(t, 2<<20)
+	data, open := bodies(t, 8<<20)
 	for name, body := range open {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const patience = time.Second
+			const patience = 300 * time.Millisecond
 			server, client := pair(t, patience)
 			sent := make(chan error, 1)
 			go func() {
@@ -137,6 +139,7 @@ type steps struct {
 	net.TCPConn
 	io.Reader
 	steps       []int64
+	unacked     int64 // of what was sent
 	unsupported bool
 	renewed     int
 	copied      int64
@@ -175,27 +178,29 @@ func (s *steps) Sendfile(_ uintptr, n int64) (int64, error) {
 
 func TestWhatCountsAsProgress(t *testing.T) {
 	const size = 1 << 20
+	const none = 1 << 40
 	for name, c := range map[string]struct {
 		conn    steps
 		sent    int64
 		renewed int
 		err     error
 	}{
-		"all at once":               {steps{}, size, 1, nil},
-		"just enough, twice":        {steps{steps: []int64{LeastProgress, LeastProgress}}, size, 3, nil},
-		"too little, twice":         {steps{steps: []int64{LeastProgress - 1, LeastProgress - 1}}, size, 2, nil},
-		"a byte too little":         {steps{steps: []int64{LeastProgress, LeastProgress - 1, 0}}, 2*LeastProgress - 1, 2, os.ErrDeadlineExceeded},
-		"a byte at a time":          {steps{steps: []int64{1, 1, 1, 0}}, 3, 1, os.ErrDeadlineExceeded},
-		"nothing":                   {steps{steps: []int64{0}}, 0, 1, os.ErrDeadlineExceeded},
-		"no such way to the socket": {steps{unsupported: true}, size, 33, nil},
+		"all at once":                         {steps{}, size, 1, nil},
+		"in pieces":                           {steps{steps: []int64{1, LeastProgress, 1}}, size, 1, nil},
+		"the deadline, and all has come":      {steps{steps: []int64{0, 1, 0, 0}}, size, 4, nil},
+		"the deadline, and nothing has come":  {steps{steps: []int64{1, 0}, unacked: none}, 1, 1, os.ErrDeadlineExceeded},
+		"the deadline, and enough has come":   {steps{steps: []int64{LeastProgress + 1, 0}, unacked: 1}, size, 2, nil},
+		"the deadline, and a byte too little": {steps{steps: []int64{LeastProgress, 0}, unacked: 1}, LeastProgress, 1, os.ErrDeadlineExceeded},
+		"no such way to the socket":           {steps{unsupported: true}, size, 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tcp := c.conn
 			tcp.Reader = bytes.NewReader(make([]byte, size))
-			conn, err := newConn(&tcp, time.Nanosecond)
+			conn, err := newConn(&tcp, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
+			conn.unacked = func() int64 { return tcp.unacked }
 			n, err := conn.ReadFrom(io.LimitReader(&tcp, size))
 			if n != c.sent || !errors.Is(err, c.err) || tcp.renewed != c.renewed {
 				t.Errorf("%d bytes, %v, %d deadlines; want %d, %v, %d", n, err, tcp.renewed, c.sent, c.err, c.renewed)
@@ -237,6 +242,46 @@ func TestHeaderAndBodyLeaveTogether(t *testing.T) {
 		}
 	}
 	t.Error("the header always came first")
+}
+
+// TestNetHTTP holds what BodyFollows expects of net/http: that the header, with the
+// first 512 bytes of the body, is one write, and the rest another.
+func TestNetHTTP(t *testing.T) {
+	data, open := bodies(t, 40<<10)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{ConnContext: Context, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/zip")
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		BodyFollows(r.Context())
+		io.Copy(w, open["sender"]())
+	})}
+	go s.Serve(Listener{inner, time.Minute})
+	defer s.Close()
+	for range 20 {
+		client, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		first := make([]byte, 4<<10)
+		n, err := client.Read(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest, err := io.ReadAll(client)
+		client.Close()
+		header, body, _ := bytes.Cut(append(first[:n], rest...), []byte("\r\n\r\n"))
+		if err != nil || !bytes.Equal(body, data) {
+			t.Fatalf("%d bytes of %d, or others: %v", len(body), len(data), err)
+		}
+		if n > len(header)+1<<10 {
+			return
+		}
+	}
+	t.Error("the header always came before the body")
 }
 
 // TestNothingWaits: what is written later is not held back.

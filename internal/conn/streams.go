@@ -23,7 +23,7 @@ func BoundStreams(s *http.Server, patience time.Duration) {
 			return
 		}
 		growStack(r.ProtoMajor)
-		st := &stream{ResponseWriter: w, patience: patience, renewed: time.Now()}
+		st := &stream{ResponseWriter: w, conn: of(r.Context()), patience: patience, renewed: time.Now()}
 		open.add(st)
 		defer open.remove(st)
 		next.ServeHTTP(st, r)
@@ -48,6 +48,7 @@ func growStack(i int) byte {
 // stream is an answer of which LeastProgress bytes must leave within patience.
 type stream struct {
 	http.ResponseWriter
+	conn       *conn // nil if it is none of ours
 	patience   time.Duration
 	prev, next *stream // of those that are open; guarded by streams.mu
 
@@ -96,8 +97,9 @@ func (st *stream) renew(now time.Time) error {
 	return http.NewResponseController(st.ResponseWriter).SetWriteDeadline(now.Add(st.patience))
 }
 
-// streams are those whose handlers have not returned. A handler that waits, for
-// an upstream say, keeps nobody from anything: its deadline is moved for it.
+// streams are those whose handlers have not returned. The deadline is moved for
+// one that waits for an upstream, say, and for one that waits for its connection,
+// which has a deadline itself: neither is what its client has stopped.
 type streams struct {
 	patience time.Duration
 
@@ -150,7 +152,7 @@ func (s *streams) watch() {
 	now := time.Now()
 	for _, st := range open {
 		st.mu.Lock()
-		if !st.over && !st.writing {
+		if !st.over && (!st.writing || st.conn != nil && st.conn.stuck(s.patience/8)) {
 			_ = st.renew(now) // of a connection that is gone; its handler finds out
 		}
 		st.mu.Unlock()
