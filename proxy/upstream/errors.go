@@ -34,7 +34,7 @@ const (
 // holds nothing that an upstream, a redirect target or a resolver wrote.
 // Neither holds credentials.
 type Error struct {
-	Upstream   string        // name in metrics and logs; empty if none was asked
+	Upstream   string        // its host, with a number if it has several; empty if none was asked
 	Path       string        // of the file, below the upstream's base
 	Status     int           // HTTP status; 0 if there was none
 	RetryAfter time.Duration // how long the upstream asks to wait; 0 if it did not

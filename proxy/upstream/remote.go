@@ -21,7 +21,8 @@ const longestPause = 5 * time.Second
 
 // remote is a GOPROXY server, or a checksum database, over HTTP.
 type remote struct {
-	label   string
+	label   string // in errors and logs
+	series  string // in metrics, where few names may be
 	base    *url.URL
 	cfg     Config
 	client  *client
@@ -31,7 +32,7 @@ type remote struct {
 }
 
 func newRemote(c *Chain, label string, base *url.URL) *remote {
-	r := &remote{label: label, base: base, cfg: c.cfg, client: c.client, metrics: c.metrics}
+	r := &remote{label: label, series: label, base: base, cfg: c.cfg, client: c.client, metrics: c.metrics}
 	r.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:         label,
 		Timeout:      c.cfg.BreakPause,
@@ -160,7 +161,7 @@ func (r *remote) ask(parent context.Context, path string, extra http.Header, wai
 	took := time.Since(begin)
 	good := err == nil && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent && extra != nil)
 	if good && late.Stop() {
-		r.metrics.observe(r.label, resp.StatusCode, nil, took)
+		r.metrics.observe(r.series, resp.StatusCode, nil, took)
 		a := &answer{Response: resp, ctx: ctx, cancel: cancel, remote: r, window: r.cfg.NoProgress, patience: r.cfg.NoProgress}
 		if err := checkHeader(resp.Header); err != nil {
 			a.close()
@@ -185,7 +186,7 @@ func (r *remote) ask(parent context.Context, path string, extra http.Header, wai
 		e = failed(r.label, path, err)
 	}
 	if parent.Err() == nil || e.Status != 0 || e.Timeout() {
-		r.metrics.observe(r.label, e.Status, e, took)
+		r.metrics.observe(r.series, e.Status, e, took)
 	}
 	return nil, e
 }

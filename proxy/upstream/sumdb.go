@@ -43,7 +43,7 @@ type database struct {
 // the database (its /sumdb/<name>/supported answers 200), else from the
 // database itself. As in the go command, an upstream that was chosen is not
 // gone around when it fails. Nothing is verified here. Absent is
-// fs.ErrNotExist.
+// fs.ErrNotExist: the database says so, or an upstream that still offers it.
 func (c *Chain) SumDB(ctx context.Context, name, file string) ([]byte, error) {
 	if c.off {
 		return nil, errOff()
@@ -55,15 +55,40 @@ func (c *Chain) SumDB(ctx context.Context, name, file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	via, err := d.way(ctx, c)
-	if err != nil {
-		return nil, err
+	for range len(c.entries) + 1 {
+		via, err := d.way(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		data, err := via.get(ctx, d.file(via, file))
+		if via == upstream(d.direct) {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
+				d.doubt()
+			}
+			return data, err
+		}
+		if err == nil || !notOffered(err) {
+			return data, err
+		}
+		// A proxy that has ceased to carry the database answers so to all of it.
+		switch _, lost := via.get(ctx, d.file(via, "/supported")); {
+		case lost == nil:
+			return nil, err
+		case !notOffered(lost):
+			return nil, lost
+		}
+		d.forget(via)
 	}
-	data, err := via.get(ctx, d.file(via, file))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil && via == upstream(d.direct) {
-		d.doubt()
+	return nil, &Error{Path: d.label, kind: trouble, text: "the upstreams offer the checksum database " + d.label + " and, a moment later, do not"}
+}
+
+// forget ends the use of a way that does not lead to the database any more.
+func (d *database) forget(via upstream) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.via == via {
+		d.via, d.err, d.until = nil, nil, time.Time{}
 	}
-	return data, err
 }
 
 // doubt lets the upstreams be asked again soon. That they do not offer the
@@ -91,7 +116,8 @@ func (c *Chain) database(name string) (*database, error) {
 	if len(c.dbs) >= maxDatabases {
 		return nil, fmt.Errorf("checksum database %q: more than %d are in use", name, maxDatabases)
 	}
-	d := &database{label: name, direct: newRemote(c, sumdbLabel, base), finder: make(chan struct{}, 1)}
+	d := &database{label: name, direct: newRemote(c, host(base), base), finder: make(chan struct{}, 1)}
+	d.direct.series = sumdbLabel
 	c.dbs[name] = d
 	return d, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -179,7 +180,6 @@ func TestSumDBRemembers(t *testing.T) {
 	})
 }
 
-// A caller that leaves while it looks for the way spoils nothing.
 // An upstream that said for a moment that it does not offer the database is
 // asked again when the database itself is out of reach.
 func TestSumDBDoubtsAWayThatFails(t *testing.T) {
@@ -217,6 +217,94 @@ func TestSumDBDoubtsAWayThatFails(t *testing.T) {
 	})
 }
 
+// An upstream that has ceased to carry a database answers 404 to all of it, or
+// 403. That is not the database's word that it does not know a version.
+func TestSumDBUpstreamLosesTheDatabase(t *testing.T) {
+	t.Parallel()
+	const present, unknown = "/lookup/example.com/!a@v1.0.0", "/lookup/absent@v1.0.0"
+	for _, c := range []struct {
+		name              string
+		lookup, supported int // what the upstream answers from now on; 0: as before
+		direct            int
+		file, want        string // "absent", "trouble" or what is read
+	}{
+		{"lost", 404, 404, 0, present, present},
+		{"lost, and unknown", 404, 404, 0, unknown, "absent"},
+		{"gone", 410, 410, 0, present, present},
+		{"refused", 403, 403, 0, present, present},
+		{"lost, database out of reach", 404, 404, 502, present, "trouble"},
+		{"cannot be told", 404, 500, 0, present, "trouble"},
+		{"wants credentials", 404, 401, 0, present, "trouble"},
+		{"still offered", 0, 0, 0, unknown, "absent"},
+		{"still offered, broken", 500, 0, 0, present, "trouble"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s, direct := proxytest.New(t), directDatabase(t)
+			s.SumDB("sum.test", http.HandlerFunc(databaseAt))
+			cfg := local(s.URL)
+			cfg.Retries = -1
+			cfg.SumDBURL = map[string]string{"sum.test": direct.URL}
+			chain := newChain(t, cfg)
+			if _, err := chain.SumDB(t.Context(), "sum.test", "/latest"); err != nil || len(direct.Requests()) != 0 {
+				t.Fatal(err)
+			}
+			set := func(s *proxytest.Server, path string, status int) {
+				if status != 0 {
+					s.SetFault(path, proxytest.Status(status, ""))
+				}
+			}
+			set(s, "/sumdb/sum.test"+c.file, c.lookup)
+			set(s, "/sumdb/sum.test/supported", c.supported)
+			set(direct, "*", c.direct)
+			data, err := chain.SumDB(t.Context(), "sum.test", c.file)
+			got := string(data)
+			if err != nil {
+				got = verdict(err)
+			}
+			if got != c.want {
+				t.Errorf("%q (%v), want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+// One of several machines behind an upstream's name may have lost the database.
+func TestSumDBUpstreamIsOfTwoMinds(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	c := fake(t, Config{List: "https://a.test", Retries: -1}, func(r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(r.URL.Path, "/supported") {
+			return respond(404, ""), nil
+		}
+		asked++
+		return respond(map[bool]int{true: 200, false: 404}[asked%2 == 1], ""), nil
+	})
+	_, err := c.SumDB(t.Context(), "sum.test", "/lookup/example.com/a@v1.0.0")
+	if verdict(err) != "trouble" || !strings.Contains(asError(t, err).Public(), "sum.test") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A person must be able to look for the host that an error names.
+func TestSumDBErrorNamesTheHost(t *testing.T) {
+	t.Parallel()
+	c := fake(t, Config{List: "https://a.test", Retries: -1}, func(r *http.Request) (*http.Response, error) {
+		if r.URL.Host == "a.test" {
+			return respond(404, ""), nil
+		}
+		return nil, &net.DNSError{Err: "no such host", Name: r.URL.Host, IsNotFound: true}
+	})
+	_, err := c.SumDB(t.Context(), "sum.test/db", "/latest")
+	if e := asError(t, err); e.Upstream != "sum.test" || e.Public() != "upstream sum.test: its name does not resolve" {
+		t.Errorf("%q: %q", e.Upstream, e.Public())
+	}
+	if strings.Contains(metricsText(t, c), "sum.test") || counter(t, c, sumdbLabel, "error") != 1 {
+		t.Errorf("the series is not %s:\n%s", sumdbLabel, metricsText(t, c))
+	}
+}
+
+// A caller that leaves while it looks for the way spoils nothing.
 func TestSumDBFinderLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
