@@ -46,6 +46,17 @@ func keys(t *testing.T, s certmagic.Storage) map[string]bool {
 	return all
 }
 
+// renewals returns for how many names the storage has what the CA has said of
+// their renewal, which comes last.
+func renewals(t *testing.T, s certmagic.Storage) (n int) {
+	for k := range keys(t, s) {
+		if strings.HasPrefix(k, "modgate/renewal/") && strings.HasSuffix(k, ".json") {
+			n++
+		}
+	}
+	return n
+}
+
 // seen looks for the answer of a Trial where a CA would.
 func seen(t *testing.T, p *tlstest.Pebble, trial *Trial, challenge string) bool {
 	t.Helper()
@@ -88,15 +99,7 @@ func TestTry(t *testing.T) {
 			names := []string{"a.test", "127.0.0.1"} // the second is asked for by its name in DNS (RFC 8738, 6)
 			r := startReplica(t, p, pki, options{domains: names, challenge: challenge, storage: storage})
 			r.awaitAll(t)
-			r.await(t, "the CA has said when to renew", func() bool {
-				said := 0
-				for k := range keys(t, storage) {
-					if strings.HasPrefix(k, "modgate/renewal/") && strings.HasSuffix(k, ".json") {
-						said++
-					}
-				}
-				return said == len(names)
-			})
+			r.await(t, "the CA has said when to renew", func() bool { return renewals(t, storage) == len(names) })
 			before, orders := keys(t, storage), p.Orders()
 			for _, running := range []bool{true, false} {
 				if !running {
@@ -167,7 +170,7 @@ func TestDryRun(t *testing.T) {
 			storage := &certmagic.FileStorage{Path: t.TempDir()}
 			r := startReplica(t, p, pki, options{domains: []string{"a.test"}, challenge: challenge, storage: storage})
 			r.awaitAll(t)
-			r.await(t, "the CA has said when to renew", func() bool { return storage.Exists(t.Context(), "modgate/renewal") })
+			r.await(t, "the CA has said when to renew", func() bool { return renewals(t, storage) == 1 })
 			before, orders, serial := keys(t, storage), p.Orders(), r.Status()[0].Serial
 			for _, running := range []bool{true, false} {
 				if !running {
