@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -207,81 +204,6 @@ func TestWhatCountsAsProgress(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestHeaderAndBodyLeaveTogether looks at what the client can read first. The
-// kernel lets the header wait for a fifth of a second; a machine may stand still
-// for longer, but not each time.
-func TestHeaderAndBodyLeaveTogether(t *testing.T) {
-	const header = "HTTP/1.1 200 OK\r\n\r\n"
-	data, open := bodies(t, 40<<10)
-	for range 20 {
-		server, client := pair(t, time.Minute)
-		BodyFollows(Context(t.Context(), server))
-		if _, err := io.WriteString(server, header); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := server.(io.ReaderFrom).ReadFrom(open["sender"]()); err != nil || n != int64(len(data)) {
-			t.Fatalf("%d bytes: %v", n, err)
-		}
-		first := make([]byte, 100)
-		n, err := client.Read(first)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rest := make([]byte, len(header)+len(data)-n)
-		if _, err := io.ReadFull(client, rest); err != nil {
-			t.Fatal(err)
-		}
-		if got := append(first[:n], rest...); string(got) != header+string(data) {
-			t.Fatal("other bytes came")
-		}
-		server.Close()
-		if n > len(header) {
-			return
-		}
-	}
-	t.Error("the header always came first")
-}
-
-// TestNetHTTP holds what BodyFollows expects of net/http: that the header, with the
-// first 512 bytes of the body, is one write, and the rest another.
-func TestNetHTTP(t *testing.T) {
-	data, open := bodies(t, 40<<10)
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{ConnContext: Context, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/zip")
-		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-		BodyFollows(r.Context())
-		io.Copy(w, open["sender"]())
-	})}
-	go s.Serve(Listener{inner, time.Minute})
-	defer s.Close()
-	for range 20 {
-		client, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprint(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		first := make([]byte, 4<<10)
-		n, err := client.Read(first)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rest, err := io.ReadAll(client)
-		client.Close()
-		header, body, _ := bytes.Cut(append(first[:n], rest...), []byte("\r\n\r\n"))
-		if err != nil || !bytes.Equal(body, data) {
-			t.Fatalf("%d bytes of %d, or others: %v", len(body), len(data), err)
-		}
-		if n > len(header)+1<<10 {
-			return
-		}
-	}
-	t.Error("the header always came before the body")
 }
 
 // TestNothingWaits: what is written later is not held back.

@@ -1,0 +1,93 @@
+package conn
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// segments returns in how many segments the bytes came that client has.
+func segments(t *testing.T, client net.Conn) (n int) {
+	t.Helper()
+	raw, err := client.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cerr := raw.Control(func(socket uintptr) {
+		var info *unix.TCPInfo
+		if info, err = unix.GetsockoptTCPInfo(int(socket), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			n = int(info.Data_segs_in)
+		}
+	}); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	return n
+}
+
+// TestHeaderAndBodyLeaveTogether: one segment has room for both on the loopback
+// interface. The kernel lets the header wait for a fifth of a second; a machine may
+// stand still for longer, but not each time.
+func TestHeaderAndBodyLeaveTogether(t *testing.T) {
+	const header = "HTTP/1.1 200 OK\r\n\r\n"
+	data, open := bodies(t, 40<<10)
+	for range 20 {
+		server, client := pair(t, time.Minute)
+		BodyFollows(Context(t.Context(), server))
+		if _, err := io.WriteString(server, header); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := server.(io.ReaderFrom).ReadFrom(open["sender"]()); err != nil || n != int64(len(data)) {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		server.Close()
+		got, err := io.ReadAll(client)
+		if err != nil || string(got) != header+string(data) {
+			t.Fatalf("%d bytes, or others: %v", len(got), err)
+		}
+		if segments(t, client) == 1 {
+			return
+		}
+	}
+	t.Error("the header always came first")
+}
+
+// TestNetHTTP holds what BodyFollows expects of net/http: that the header, with the
+// first 512 bytes of the body, is one write, and the rest another.
+func TestNetHTTP(t *testing.T) {
+	data, open := bodies(t, 40<<10)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{ConnContext: Context, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/zip")
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		BodyFollows(r.Context())
+		io.Copy(w, open["sender"]())
+	})}
+	go s.Serve(Listener{inner, time.Minute})
+	defer s.Close()
+	for range 20 {
+		client, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		fmt.Fprint(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		got, err := io.ReadAll(client)
+		if _, body, _ := bytes.Cut(got, []byte("\r\n\r\n")); err != nil || !bytes.Equal(body, data) {
+			t.Fatalf("%d bytes of %d, or others: %v", len(body), len(data), err)
+		}
+		if segments(t, client) == 1 {
+			return
+		}
+	}
+	t.Error("the header always came before the body")
+}
