@@ -79,12 +79,15 @@ type Config struct {
 	LeaseTTL time.Duration
 	// Timeout bounds one operation, a new connection included. Default 250 ms.
 	Timeout time.Duration
+	// Advice returns what a person can do about an error, for the log. May be
+	// nil.
+	Advice func(error) string
 	// Logger receives troubles and values that were not right. nil discards.
 	Logger *slog.Logger
 }
 
 // Store is a cache.Store with the abilities Toucher, Quarantiner and Leaser. It
-// connects when it is first used.
+// connects when Run begins, or when it is first used.
 type Store struct {
 	c       Config
 	log     *slog.Logger
@@ -111,7 +114,7 @@ func New(c Config) (*Store, error) {
 	}
 	s.m.init()
 	s.client = c.client()
-	s.breaker = breaker.New(breaker.Config{Name: "redis", Probe: s.probe, Up: s.m.up, Logger: s.log})
+	s.breaker = breaker.New(breaker.Config{Name: "redis", Probe: s.probe, Up: s.m.up, Advice: c.Advice, Logger: s.log})
 	return s, nil
 }
 
@@ -191,13 +194,40 @@ func (c *Config) client() goredis.UniversalClient {
 	return goredis.NewUniversalClient(o)
 }
 
-// Run keeps leases and looks after a Redis in trouble, until ctx ends.
+// Run looks whether Redis is well, keeps leases and looks after a Redis in
+// trouble, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.breaker.Run(ctx) })
+	g.Go(func() error { return s.firstLook(ctx) })
 	g.Go(func() error { return s.keepLeases(ctx) })
 	return g.Wait()
 }
+
+// firstLook says at the start that Redis is in trouble, and not only when the
+// first request comes. An answer may be late without any trouble while
+// everything begins at once, and nobody waits for this one.
+func (s *Store) firstLook(ctx context.Context) error {
+	err := s.probe(ctx)
+	for n := 1; n < firstLooks && late(err) && ctx.Err() == nil; n++ {
+		err = s.probe(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.breaker.Trip(err)
+	}
+	return nil
+}
+
+// firstLooks is how many late answers in a row are trouble at the start.
+const firstLooks = 8
+
+func late(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Trouble returns why Redis is left alone at the moment; nil if it is not.
+func (s *Store) Trouble() *breaker.Trouble { return s.breaker.Trouble() }
 
 // Info asks the server what it says of itself.
 func (s *Store) Info(ctx context.Context) (redisinfo.Info, error) {

@@ -72,6 +72,9 @@ type Config struct {
 	// TempDir is for objects larger than 1 MiB that come from a reader which
 	// cannot seek. Default: that of the system.
 	TempDir string
+	// Advice returns what a person can do about an error, for the log. May be
+	// nil.
+	Advice func(error) string
 	// Logger receives troubles and objects that were not right. nil discards.
 	Logger *slog.Logger
 }
@@ -106,7 +109,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("s3: %w", err)
 	}
 	s.m.init()
-	s.breaker = breaker.New(breaker.Config{Name: "bucket " + c.Bucket, Interval: time.Second, Probe: s.probe, Up: s.m.up, Logger: s.log})
+	s.breaker = breaker.New(breaker.Config{Name: "bucket " + c.Bucket, Interval: time.Second, Probe: s.probe, Up: s.m.up, Advice: c.Advice, Logger: s.log})
 	return s, nil
 }
 
@@ -215,6 +218,9 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.sweep(ctx) })
 	return g.Wait()
 }
+
+// Trouble returns why the bucket is left alone at the moment; nil if it is not.
+func (s *Store) Trouble() *breaker.Trouble { return s.breaker.Trouble() }
 
 // Collectors are the metrics of the store.
 func (s *Store) Collectors() []prometheus.Collector {

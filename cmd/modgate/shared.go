@@ -58,7 +58,7 @@ func (a *app) heard(name string) {
 
 func (a *app) openRedis(c *Config, trust *x509.CertPool, registry *prometheus.Registry, log *slog.Logger) (cache.Store, error) {
 	cfg := c.Cache.Redis.config(c.Cache.Secret)
-	cfg.Trust, cfg.Logger = trust, log
+	cfg.Trust, cfg.Advice, cfg.Logger = trust, c.Cache.Redis.advice, log
 	s, err := redis.New(cfg)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (a *app) openRedis(c *Config, trust *x509.CertPool, registry *prometheus.Re
 
 func (a *app) openS3(ctx context.Context, c *Config, trust *x509.CertPool, registry *prometheus.Registry, log *slog.Logger) (cache.Store, error) {
 	cfg := c.Cache.S3.config(c.Cache.Secret)
-	cfg.Trust, cfg.Logger = trust, log
+	cfg.Trust, cfg.Advice, cfg.Logger = trust, c.Cache.S3.advice, log
 	s, err := s3.New(ctx, cfg)
 	if err != nil {
 		return nil, err

@@ -30,15 +30,24 @@ type Config struct {
 	Probe func(context.Context) error
 	// Up is set to 1 while the breaker is closed, else to 0. May be nil.
 	Up prometheus.Gauge
+	// Advice returns what a person can do about an error, for the log. May be
+	// nil.
+	Advice func(error) string
 	// Logger receives each change. nil discards.
 	Logger *slog.Logger
+}
+
+// Trouble is why a Breaker is open, by the last that was heard of the server.
+type Trouble struct {
+	Err   error
+	Since time.Time
 }
 
 // Breaker is closed at first. It is safe for concurrent use.
 type Breaker struct {
 	c    Config
-	open atomic.Bool
-	wake chan struct{} // has a place for one: the breaker has opened
+	open atomic.Pointer[Trouble] // nil while closed
+	wake chan struct{}           // has a place for one: the breaker has opened
 }
 
 // New returns a closed Breaker.
@@ -61,15 +70,22 @@ func (b *Breaker) show(up float64) {
 }
 
 // Open reports whether the server is to be left alone.
-func (b *Breaker) Open() bool { return b.open.Load() }
+func (b *Breaker) Open() bool { return b.open.Load() != nil }
+
+// Trouble returns why the breaker is open; nil if it is closed.
+func (b *Breaker) Trouble() *Trouble { return b.open.Load() }
 
 // Trip opens the breaker because of err.
 func (b *Breaker) Trip(err error) {
-	if b.open.Swap(true) {
+	if !b.open.CompareAndSwap(nil, &Trouble{err, time.Now()}) {
 		return
 	}
 	b.show(0)
-	b.c.Logger.Warn(b.c.Name+" is in trouble; requests go on without it", "error", err)
+	attrs := []any{"error", err}
+	if b.c.Advice != nil {
+		attrs = append(attrs, "advice", b.c.Advice(err))
+	}
+	b.c.Logger.Warn(b.c.Name+" is in trouble; requests go on without it", attrs...)
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -102,10 +118,13 @@ func (b *Breaker) heal(ctx context.Context) bool {
 			return false
 		case <-tick.C:
 		}
-		if b.c.Probe(ctx) != nil {
+		if err := b.c.Probe(ctx); err != nil {
+			if ctx.Err() == nil {
+				b.open.Store(&Trouble{err, since})
+			}
 			continue
 		}
-		b.open.Store(false)
+		b.open.Store(nil)
 		b.show(1)
 		b.c.Logger.Info(b.c.Name+" is back", "after", time.Since(since).Round(time.Millisecond))
 		return true

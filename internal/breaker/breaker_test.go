@@ -37,8 +37,11 @@ func TestOneFailureOpensAndProbesClose(t *testing.T) {
 			if n := probes.Load(); n != 2 || !b.Open() {
 				t.Fatalf("%d probes, open %v after 2.5 s", n, b.Open())
 			}
+			if now := b.Trouble(); now.Err.Error() != "still ill" || time.Since(now.Since) < 2*time.Second {
+				t.Fatalf("the trouble is %v since %v, and not what the last probe found", now.Err, now.Since)
+			}
 			time.Sleep(time.Second)
-			if n := probes.Load(); n != 3 || b.Open() {
+			if n := probes.Load(); n != 3 || b.Open() || b.Trouble() != nil {
 				t.Fatalf("%d probes, open %v after 3.5 s", n, b.Open())
 			}
 			time.Sleep(time.Minute)

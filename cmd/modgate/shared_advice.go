@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"strings"
+)
+
+// sharedKind is of which kind an error of a Redis or a bucket is: who mends it
+// needs another key of the configuration for each.
+type sharedKind int
+
+const (
+	otherTrouble sharedKind = iota
+	unreachable             // nobody answers there
+	distrusted              // the certificate, or one side speaks TLS alone
+	unauthorized            // user, password or rights
+	noSuchBucket
+)
+
+// kindOf tells errors of both backends apart. Replies of a server have no type,
+// but a word.
+func kindOf(err error) sharedKind {
+	text := err.Error()
+	says := func(words ...string) bool {
+		for _, w := range words {
+			if strings.Contains(text, w) {
+				return true
+			}
+		}
+		return false
+	}
+	var op *net.OpError
+	switch {
+	case says("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "StatusCode: 401", "StatusCode: 403"):
+		return unauthorized
+	case says("NoSuchBucket"):
+		return noSuchBucket
+	case says("x509: ", "tls: ", "server gave HTTP response to HTTPS client"):
+		return distrusted
+	case errors.As(err, &op) && op.Op == "dial", says("no such host", "connection refused", "sentinels specified in configuration are unreachable"):
+		return unreachable
+	}
+	return otherTrouble
+}
+
+// advice says in a line what mends err.
+func (c *Redis) advice(err error) string {
+	switch kindOf(err) {
+	case unauthorized:
+		return "set cache.redis.user and cache.redis.password (for sentinel also cache.redis.sentinel_user and _password) to what that Redis expects"
+	case distrusted:
+		return "set cache.redis.tls to on or off, as that Redis does, and tls.trust to the authority of its certificate"
+	case unreachable:
+		return "start the Redis at " + c.Addr.String() + ", open the way to it, or correct cache.redis.addr"
+	}
+	return "look at the Redis at " + c.Addr.String() + " and its log; cache.redis.tls must be as it is there, and cache.redis.timeout long enough"
+}
+
+// advice says in a line what mends err.
+func (c *S3) advice(err error) string {
+	switch kindOf(err) {
+	case unauthorized:
+		return "set cache.s3.access_key and cache.s3.secret_key, or the role of this machine, to what may read and write the bucket " + c.Bucket
+	case distrusted:
+		return "set tls.trust to the authority of the certificate, and cache.s3.endpoint to https:// or http:// as the storage speaks"
+	case unreachable:
+		return "start the storage, open the way to it, or correct cache.s3.endpoint and cache.s3.region"
+	case noSuchBucket:
+		return "make the bucket " + c.Bucket + ", or correct cache.s3.bucket and cache.s3.region"
+	}
+	return "look at the storage of the bucket " + c.Bucket + " and its log; cache.s3.timeout must be long enough"
+}
