@@ -147,7 +147,7 @@ func (n *managed) failed(ctx context.Context, r record, err error) error {
 		r.NextAttempt, r.NotBefore = until.UTC(), until.UTC()
 	}
 	n.m.metrics.attempts.WithLabelValues(resultFailed).Inc()
-	n.m.cfg.Logger.Error("no certificate obtained", "name", n.name, "ca", n.cfg.CA, "challenge", n.cfg.Challenge, "problem", r.Problem.String(), "advice", r.Problem.Advice, "failures", r.Failures, "next", r.NextAttempt, "error", err)
+	n.m.cfg.Logger.Error("no certificate obtained", "name", n.name, "ca", n.cfg.CA, "challenge", n.cfg.Challenge, "problem", r.Problem.Told(), "advice", r.Problem.Advice, "failures", r.Failures, "next", r.NextAttempt, "error", withoutContact(err.Error()))
 	if serr := n.storeRecord(ctx, r); serr != nil {
 		n.m.cfg.Logger.Warn("the outcome of an attempt could not be stored", "name", n.name, "error", serr)
 	}

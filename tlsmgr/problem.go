@@ -46,6 +46,14 @@ func (p *Problem) String() string {
 	if p == nil {
 		return ""
 	}
+	if p.Advice == "" {
+		return p.Told()
+	}
+	return p.Told() + " → " + p.Advice
+}
+
+// Told returns the problem in a line, without the advice.
+func (p *Problem) Told() string {
 	var b strings.Builder
 	if p.Type != "" {
 		fmt.Fprintf(&b, "%s: ", p.Type)
@@ -59,9 +67,6 @@ func (p *Problem) String() string {
 			fmt.Fprintf(&b, "; %s %s: %s", c.Type, c.Status, c.Error)
 		}
 	}
-	if p.Advice != "" {
-		b.WriteString(" → " + p.Advice)
-	}
 	return b.String()
 }
 
@@ -70,7 +75,7 @@ func (p *Problem) Error() string { return p.String() }
 
 // newProblem reads what err tells.
 func newProblem(err error) *Problem {
-	p := &Problem{Detail: firstLine(err.Error())}
+	p := &Problem{Detail: firstLine(withoutContact(err.Error()))}
 	var told acme.Problem
 	if !errors.As(err, &told) {
 		return p
@@ -80,6 +85,12 @@ func newProblem(err error) *Problem {
 		p.Challenges = challengeStates(authz)
 	}
 	return p
+}
+
+// withoutContact takes out the list of contacts that certmagic puts into its
+// errors; ours is empty unless tls.email is set.
+func withoutContact(text string) string {
+	return strings.ReplaceAll(text, "registering account [] with server", "registering an account")
 }
 
 func fromACME(told acme.Problem) Problem {

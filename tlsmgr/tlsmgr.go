@@ -311,6 +311,10 @@ func (m *Manager) update(s *slot, change func(*Status)) {
 	m.metrics.alarms.Set(float64(alarms))
 }
 
+// Serves reports whether there is a certificate for any name. Without one every
+// handshake fails.
+func (m *Manager) Serves() bool { return m.table.Load().fallback != nil }
+
 // Status returns the state of every certificate, in the order of the
 // configuration.
 func (m *Manager) Status() []Status {

@@ -53,7 +53,7 @@ func (c *zapCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 			attrs = append(attrs, slog.String(f.Key, firstLine(f.String)))
 		case zapcore.ErrorType:
 			if err, ok := f.Interface.(error); ok {
-				attrs = append(attrs, slog.String(f.Key, firstLine(err.Error())))
+				attrs = append(attrs, slog.String(f.Key, firstLine(withoutContact(err.Error()))))
 			}
 		case zapcore.Int64Type, zapcore.Int32Type:
 			attrs = append(attrs, slog.Int64(f.Key, f.Integer))

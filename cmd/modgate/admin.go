@@ -90,7 +90,7 @@ func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
 		GoVersion:     b.GoVersion,
 		Started:       a.started,
 		UptimeSeconds: int64(time.Since(a.started).Seconds()),
-		Ready:         !a.health.draining.Load(),
+		Ready:         a.health.unready() == "",
 		ConfigFile:    a.settings.file,
 		CacheDir:      a.settings.Cache.Dir,
 		Upstream:      hideUserinfo(a.settings.Upstream),

@@ -4,11 +4,25 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/modgate/modgate/tlsmgr"
 )
 
 // health knows whether this process should get requests.
 type health struct {
-	draining atomic.Bool
+	draining     atomic.Bool
+	certificates *tlsmgr.Manager // nil without TLS; set before anything is served
+}
+
+// unready says why this process should get no requests; "" if it should.
+func (h *health) unready() string {
+	switch {
+	case h.draining.Load():
+		return "draining: this process is about to end"
+	case h.certificates != nil && !h.certificates.Serves():
+		return "no certificate yet for any name, so every handshake fails: modgate tls status says why"
+	}
+	return ""
 }
 
 // front answers /healthz and /readyz by itself and leaves the rest to next.
@@ -31,8 +45,8 @@ func (h *health) front(next http.Handler) http.Handler {
 }
 
 func (h *health) ready(w http.ResponseWriter) {
-	if h.draining.Load() {
-		plain(w, http.StatusServiceUnavailable, "draining: this process is about to end\n")
+	if why := h.unready(); why != "" {
+		plain(w, http.StatusServiceUnavailable, why+"\n")
 		return
 	}
 	plain(w, http.StatusOK, "ready\n")

@@ -26,9 +26,9 @@ func newRegistry(h *health) *prometheus.Registry {
 		info,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "modgate_ready",
-			Help: "1 if this process should get requests, 0 while it drains.",
+			Help: "1 if this process should get requests, 0 while it drains or has no certificate for any name.",
 		}, func() float64 {
-			if h.draining.Load() {
+			if h.unready() != "" {
 				return 0
 			}
 			return 1

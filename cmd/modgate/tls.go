@@ -129,7 +129,7 @@ func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) er
 	patience, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
 	m.Load(patience)
-	v.certificates = m
+	v.certificates, v.health.certificates = m, m
 	registry.MustRegister(m.Collectors()...)
 	v.app.background = append(v.app.background, m.Run)
 	return v.speakTLS()

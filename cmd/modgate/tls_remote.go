@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,14 +31,23 @@ func (a *admin) renewCertificate(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), renewPatience)
 	defer cancel()
-	switch err := a.certificates.Renew(ctx, r.FormValue("name")); {
+	name := r.FormValue("name")
+	switch err := a.certificates.Renew(ctx, name); {
 	case errors.Is(err, tlsmgr.ErrUnknownName):
 		plain(w, http.StatusNotFound, err.Error()+"\n")
+	case err != nil && !a.has(name):
+		plain(w, http.StatusBadGateway, "not obtained, and there is no certificate for "+name+": "+err.Error()+"\n")
 	case err != nil:
 		plain(w, http.StatusBadGateway, "not renewed, the old certificate stays: "+err.Error()+"\n")
 	default:
 		plain(w, http.StatusOK, "renewed\n")
 	}
+}
+
+// has reports whether a certificate is served for what the configuration calls
+// name.
+func (a *admin) has(name string) bool {
+	return slices.ContainsFunc(a.certificates.Status(), func(s tlsmgr.Status) bool { return s.Name == name && len(s.Names) > 0 })
 }
 
 func tlsCommand(p *process) *cobra.Command {
@@ -164,6 +174,9 @@ func (t *tlsStatus) write(w io.Writer) error {
 	}
 	for _, c := range t.Certificates {
 		fmt.Fprintln(table, c.Name)
+		if len(c.Names) == 0 {
+			line("served", "nothing: there is no certificate yet, and handshakes for this name fail")
+		}
 		line("names", strings.Join(c.Names, " "))
 		line("issuer", c.Issuer)
 		line("serial", c.Serial)

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// TestNoCertificateYet starts where the CA cannot be reached: no client gets
+// through, and whoever asks is told so.
+func TestNoCertificateYet(t *testing.T) {
+	t.Parallel()
+	i := newWorld(t).start(t, "--tls-mode=acme", "--tls-domains=go.corp.test", "--tls-ca=https://"+nobody(t)+"/directory")
+	i.await(t, "no certificate obtained")
+	if code, text := get(t, i.admin+"/readyz"); code != 503 || !strings.Contains(text, "no certificate yet") {
+		t.Errorf("/readyz: %d %q", code, text)
+	}
+	if code, _ := get(t, i.admin+"/healthz"); code != 200 {
+		t.Errorf("/healthz: %d", code)
+	}
+	if m := metrics(t, i); m["modgate_ready"] != 0 {
+		t.Error("modgate_ready is not 0")
+	}
+	if _, body := get(t, i.admin+"/-/status"); !strings.Contains(body, `"ready":false`) && !strings.Contains(body, `"ready": false`) {
+		t.Error(body)
+	}
+	if out := i.command(t, "tls", "status", "--admin="+i.admin); !strings.Contains(out, "there is no certificate yet, and handshakes for this name fail") {
+		t.Error(out)
+	}
+	out := i.command(t, "tls", "renew", "--admin="+i.admin, "go.corp.test")
+	if strings.Contains(out, "old certificate") || !strings.Contains(out, "there is no certificate for go.corp.test") {
+		t.Error(out)
+	}
+	for line := range strings.Lines(i.log()) {
+		if strings.Contains(line, "account []") || strings.Count(line, "check tls.ca") > 1 {
+			t.Error(line)
+		}
+	}
+}
+
+// A certificate for one of the names is enough to be ready.
+func TestReadyWithOneCertificate(t *testing.T) {
+	t.Parallel()
+	pki := tlstest.New(t)
+	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	i := newWorld(t).start(t, "--tls-mode=acme", "--tls-domains=go.corp.test,no.address.invalid", "--tls-profile=default",
+		"--tls-ca="+p.Directory, "--listen="+p.TLSAddr, "--tls-ca-roots="+pki.WriteRoot(t.TempDir()))
+	i.await(t, "certificate obtained.* name=go.corp.test ")
+	if code, text := get(t, i.admin+"/readyz"); code != 200 {
+		t.Errorf("/readyz: %d %q", code, text)
+	}
+}
