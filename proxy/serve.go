@@ -206,7 +206,7 @@ func (s *Server) serveFlight(w http.ResponseWriter, r *http.Request, caller poli
 		return false
 	}
 	setHeader(w, req.kind, req.from.forever, f.attrs.SHA256)
-	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(f.spool, 0, f.spool.size()))
+	serveConditional(w, r, io.NewSectionReader(f.spool, 0, f.spool.size()))
 	return false
 }
 
@@ -275,7 +275,7 @@ type content struct {
 func serveBytes(w http.ResponseWriter, r *http.Request, c content) {
 	setHeader(w, c.kind, c.cacheControl, c.digest)
 	if !plainRequest(r) {
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(c.body))
+		serveConditional(w, r, bytes.NewReader(c.body))
 		return
 	}
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(c.body))}

@@ -83,6 +83,22 @@ func conditions(w *world, path string, data []byte, tag string) {
 		if c.method == "HEAD" && a.header.Get("Content-Length") == "" {
 			w.Errorf("HEAD %s: no length", path)
 		}
+		if c.status >= 400 {
+			w.wantRefusal(a)
+		}
+	}
+}
+
+// wantRefusal demands the header of an answer that is not the file: no cache may
+// keep it for a year.
+func (w *world) wantRefusal(a answer) {
+	w.Helper()
+	kind := "text/plain; charset=utf-8"
+	if len(a.body) == 0 {
+		kind = ""
+	}
+	if h := a.header; h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != kind || h.Get("ETag") != "" {
+		w.Errorf("%d: %v", a.status, h)
 	}
 }
 
@@ -94,11 +110,20 @@ func TestMissWithCondition(t *testing.T) {
 		method string
 		header []string
 		status int
-	}{{"HEAD", nil, 200}, {"GET", []string{"Range", "bytes=100-199"}, 206}, {"GET", []string{"If-None-Match", `"x"`}, 200}} {
+	}{{"HEAD", nil, 200}, {"GET", []string{"Range", "bytes=100-199"}, 206}, {"GET", []string{"If-None-Match", `"x"`}, 200},
+		{"GET", []string{"If-Match", `"x"`}, 412}, {"HEAD", []string{"If-Match", `"x"`}, 412}, {"GET", []string{"Range", "bytes=99999999-"}, 416}} {
 		for _, size := range []int{100_000, 2 << 20} {
 			m := proxytest.Big(t, "example.com/m", "v1.0.0", size)
 			w := newWorld(t, options{}, m)
 			a := w.ask(c.method, proxytest.Path(t, m.Version, "zip"), c.header...)
+			if c.status >= 400 {
+				w.wantRefusal(a)
+				if a.status != c.status || a.outcome != access.Miss {
+					t.Errorf("%v: %d %v", c, a.status, a.outcome)
+				}
+				w.wantStored(m, "zip", m.Zip)
+				continue
+			}
 			want := string(m.Zip)
 			switch {
 			case c.method == "HEAD":
