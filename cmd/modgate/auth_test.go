@@ -329,7 +329,9 @@ func TestAuthCommands(t *testing.T) {
 		"{}\n":                    "tokens.yaml: the file has no key tokens",
 		"tokens:\n" + m[1] + m[1]: "tokens.yaml:7: tokens[1].sha256: this is also the token in line 2",
 		"tokens:\n" + strings.Replace(m[1], `["build", "release"]`, "[]", 1): "tokens[0].groups: the key is there and says nothing",
-		"token:\n" + m[1]: "unknown field",
+		"token:\n" + m[1]:          `tokens.yaml:1: token: "token" is not a key: did you mean tokens?`,
+		"tokens:\n  - name: *ci\n": "tokens.yaml:2: tokens[0].name: a word that begins with * needs quotes",
+		"tokens:\n  name: ci\n":    "tokens.yaml:2: tokens: a list is expected here",
 	} {
 		write(text)
 		_, err := modgate(t, "auth", "check", file)

@@ -34,7 +34,9 @@ func (s *settings) decode(name string, data []byte) mistakes {
 		at := mistake{origin: name}
 		if e := yaml.Error(nil); errors.As(err, &e) {
 			at = d.at("", e.GetToken())
-			err = errors.New(e.GetMessage())
+			at.problem, at.advice = plainWords(e.GetMessage())
+			d.found = append(d.found, at)
+			return d.found
 		}
 		d.found.add(err, at)
 		return d.found
@@ -116,7 +118,11 @@ func (d *decoder) group(prefix string, node ast.Node) {
 		d.entry(prefix, n)
 	case *ast.NullNode, *ast.CommentGroupNode:
 	default:
-		d.wrong(prefix, node, "keys are expected here, as in \"listen: 127.0.0.1:8080\"", "indent them below "+prefix)
+		advice := "indent them below " + prefix
+		if prefix == "" {
+			advice = "write each key at the beginning of a line, without a - before it; modgate config --reference lists all"
+		}
+		d.wrong(prefix, node, "keys are expected here, as in \"listen: 127.0.0.1:8080\"", advice)
 	}
 }
 
@@ -172,6 +178,9 @@ func (d *decoder) value(k key, node ast.Node) {
 	if seq, isSeq := node.(*ast.SequenceNode); isSeq && k.kind() == "list" {
 		var words []string
 		for _, v := range seq.Values {
+			if d.starred(k, v) {
+				return
+			}
 			word, fine := scalar(v)
 			if !fine || strings.Contains(word, ",") {
 				d.wrong(k.name, v, "a single word is expected here", "write one word on each line")
@@ -181,11 +190,29 @@ func (d *decoder) value(k key, node ast.Node) {
 		}
 		raw, ok = strings.Join(words, ","), true
 	}
+	if d.starred(k, node) {
+		return
+	}
 	if !ok {
 		d.wrong(k.name, node, "a "+k.kind()+" is expected here", "write it behind the colon")
 		return
 	}
 	d.found = append(d.found, d.settings.assign(k, raw, d.at(k.name, node.GetToken()))...)
+}
+
+// starred reports a word that begins with * and is not in quotes, and whether node
+// is one.
+func (d *decoder) starred(k key, node ast.Node) bool {
+	alias, ok := node.(*ast.AliasNode)
+	if ok {
+		text := alias.Value.String()
+		if k.hidden || k.url {
+			text = "…"
+		}
+		problem, advice := unquotedStar(text)
+		d.wrong(k.name, node, problem, advice)
+	}
+	return ok
 }
 
 // scalar returns the text of a scalar as it stands in the file, so that 010

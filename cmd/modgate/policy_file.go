@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -82,25 +83,23 @@ func readRules(name string, data []byte, private string) (*policy.Policy, error)
 
 // readRulesAt is readRules for who has to say where things stand.
 func readRulesAt(name string, data []byte, private string) (*policy.Policy, lineFinder, error) {
+	tree, err := parse(data)
+	if err != nil {
+		return nil, lineFinder{}, atLine(name, err)
+	}
+	wrong := findWrongShape(tree, reflect.TypeFor[policyFile]())
 	var f policyFile
-	err := strictYAML(name, data, &f)
+	err = decodeStrict(name, data, &f)
 	if unknown := (*yaml.UnknownFieldError)(nil); errors.As(err, &unknown) {
-		err = nil // all of them are found below
-		f = policyFile{}
-		if loose := yaml.Unmarshal(data, &f); loose != nil {
-			err = atLine(name, loose)
-			if tree, perr := parse(data); perr == nil {
-				err = errors.Join(keyMistakes(name, findUnknownKeys(tree)), err)
-			}
+		f = policyFile{} // go on: what else is wrong is told as well
+		if err = yaml.Unmarshal(data, &f); err != nil {
+			err = atLine(name, err)
 		}
 	}
+	if err != nil && len(wrong) > 0 {
+		err = keyMistakes(name, wrong)
+	}
 	if err != nil {
-		if strings.Contains(err.Error(), "invalid header option") {
-			err = fmt.Errorf("%w\n  → put a range that begins with > into quotes: \">=v1.2.0\"", err)
-		}
-		if strings.HasSuffix(err.Error(), "of type bool") {
-			err = fmt.Errorf("%w\n  → write true or false", err)
-		}
 		return nil, lineFinder{}, err
 	}
 	if f.Default == "" && len(f.Rules) == 0 {
@@ -108,13 +107,9 @@ func readRulesAt(name string, data []byte, private string) (*policy.Policy, line
 		// rules off.
 		return nil, lineFinder{}, fmt.Errorf("%s: the file has no rules: write default: allow if that is meant", name)
 	}
-	tree, err := parse(data)
-	if err != nil {
-		return nil, lineFinder{}, err
-	}
 	lines := lineFinder{tree}
 	p, err := policy.New(policy.Config{Private: private, Rules: f.rules(lines)})
-	err = errors.Join(keyMistakes(name, findUnknownKeys(tree)), lines.locate(name, err), keyMistakes(name, findEmptyKeys(tree)))
+	err = errors.Join(keyMistakes(name, wrong), lines.locate(name, err), keyMistakes(name, findEmptyKeys(tree)))
 	return p, lines, err
 }
 

@@ -73,6 +73,12 @@ func TestRuleMistakesHaveLines(t *testing.T) {
 		{"name: old-toolchains", "name: no-hole", "rules.yaml:17: rules[1].name: the name no-hole is taken by the rule in line 6"},
 		{"private: false", "private: perhaps", "rules.yaml:18: "},
 		{"private: false", "private: no way", "write true or false"},
+		{"private: false", "private: maybe, vuln: true", "rules.yaml:18: rules[1].when.private: true or false is expected here"},
+		{"private: false", "private: maybe, vuln: true", `rules.yaml:18: rules[1].when.vuln: "vuln" is not a key`},
+		{"action: deny", "groups: [*.corp]", `rules.yaml:9: rules[0].groups[0]: a word that begins with * needs quotes: write "*.corp"`},
+		{"action: deny", "action: [deny]", "rules.yaml:9: rules[0].action: one value is expected here"},
+		{"  - name: no-hole", "  - name: no-hole\n\tlink: x", "rules.yaml:7: a tab stands in front of a word\n  → indent with spaces"},
+		{"  - name: no-hole", "  - name: no-hole\n    name: twice", "rules.yaml:7: the key \"name\" stands here and in line 6\n  → keep one of them"},
 		{`"<v1.4.3"`, ">=v1.2.0 <v1.4.3", "put a range that begins with > into quotes"},
 		{"  - name: no-hole", "  - name: no-hole\n    name: twice", "rules.yaml:7: "},
 	}
@@ -84,6 +90,9 @@ func TestRuleMistakesHaveLines(t *testing.T) {
 		_, err := readRules("rules.yaml", []byte(data), "")
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %s", test.to, err, test.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "Go struct") {
+			t.Errorf("%s: a Go type is named: %v", test.to, err)
 		}
 	}
 }

@@ -3,15 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -151,48 +148,3 @@ func (r *reloads) failures() []failedReload {
 	}
 	return all
 }
-
-// strictYAML decodes the file called name. A key that v does not have, one that
-// stands twice, and a value of another type are errors that name line and
-// column, but do not show the lines: the one above may hold a password.
-func strictYAML(name string, data []byte, v any) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: not readable as YAML: %v", name, p)
-		}
-	}()
-	d := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
-	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return atLine(name, err)
-	}
-	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: a second document begins here: keep one document in one file", name)
-	}
-	return nil
-}
-
-// atLine is what the YAML library says about the file called name, with the line
-// as all our messages have it.
-func atLine(name string, err error) error {
-	e := yaml.Error(nil)
-	if !errors.As(err, &e) || e.GetToken() == nil || e.GetToken().Position == nil {
-		return fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, false))
-	}
-	text := e.GetMessage()
-	if strings.Contains(text, "not allowed in this context") {
-		text += "\n  → look at the indentation of this line and of the one before: keys that belong together begin in the same column"
-	}
-	return &yamlMistake{fmt.Sprintf("%s:%d: %s", name, e.GetToken().Position.Line, text), err}
-}
-
-// yamlMistake is an error of the YAML library in our words.
-type yamlMistake struct {
-	text  string
-	cause error
-}
-
-// Error implements error.
-func (m *yamlMistake) Error() string { return m.text }
-
-// Unwrap returns what the library said.
-func (m *yamlMistake) Unwrap() error { return m.cause }
