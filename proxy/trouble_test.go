@@ -220,16 +220,20 @@ func TestDatabaseTrouble(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
+				text := "checksum database cannot confirm"
+				if name == "forged" || name == "flipped" || name == "another" {
+					text = "SECURITY: the answer of "
+				}
 				w := newWorld(t, options{}, m, before)
 				w.want(w.get(proxytest.Path(t, before.Version, "zip")), before.Zip, access.Miss)
 				w.log.Lie(lie)
 				if a := w.get(path); a.err != nil && len(m.Zip) > 1<<20 {
 					w.wantCut(a, m.Zip)
 				} else {
-					w.wantNo(a, 503, access.Trouble, "checksum database cannot confirm")
+					w.wantNo(a, 503, access.Trouble, text)
 				}
-				w.wantNo(w.get(path, "Range", "bytes=0-1"), 503, access.Trouble, "checksum database cannot confirm")
-				w.wantNo(w.get(proxytest.Path(t, m.Version, "mod")), 503, access.Trouble, "checksum database cannot confirm")
+				w.wantNo(w.get(path, "Range", "bytes=0-1"), 503, access.Trouble, text)
+				w.wantNo(w.get(proxytest.Path(t, m.Version, "mod")), 503, access.Trouble, text)
 				w.wantNothing(m, "zip", "mod")
 				w.want(w.get(proxytest.Path(t, before.Version, "zip")), before.Zip, access.Hit)
 				w.want(w.get(proxytest.Path(t, m.Version, "info")), m.Info, access.Miss)

@@ -39,6 +39,42 @@ func (d *DB) trusted() error {
 	return nil
 }
 
+// alarming is ErrUntrusted or ErrForged with the words for a client.
+type alarming struct {
+	err  error
+	text string
+}
+
+func (e *alarming) Error() string { return e.err.Error() }
+func (e *alarming) Unwrap() error { return e.err }
+
+// Public tells whoever builds that this is no passing trouble.
+func (e *alarming) Public() string { return e.text }
+
+// alarm returns err with the words for a client, if it is one for an alarm.
+func (d *DB) alarm(err error) error {
+	if text := d.alarmText(err); text != "" {
+		return &alarming{err, text}
+	}
+	return err
+}
+
+// alarmText returns what a client reads of ErrUntrusted and ErrForged, and "" for
+// anything else.
+func (d *DB) alarmText(err error) string {
+	switch {
+	case errors.Is(err, ErrUntrusted):
+		return fmt.Sprintf("SECURITY: %s has contradicted itself, and this proxy does not ask it any more.\n"+
+			"What was proven before is still served. Please tell who runs this proxy;\n"+
+			"the evidence is in its cache, in %s", d.name, d.stored(forkName))
+	case errors.Is(err, ErrForged):
+		return fmt.Sprintf("SECURITY: the answer of %s failed its proof, twice.\n"+
+			"Somebody between this proxy and the database changes what it says.\n"+
+			"Please tell who runs this proxy; what is known is in its log and its cache, in %s", d.name, d.stored(suspectName))
+	}
+	return ""
+}
+
 // distrust stops all requests to the remote and raises the alarm.
 func (d *DB) distrust(why string) {
 	if d.untrusted.CompareAndSwap(nil, &why) {

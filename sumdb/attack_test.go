@@ -115,6 +115,53 @@ func TestLies(t *testing.T) {
 	}
 }
 
+// Whoever builds must hear that a proof has failed, not that something cannot be
+// had now. Mere trouble must not sound so.
+func TestAlarmHasWordsForClients(t *testing.T) {
+	t.Parallel()
+	target := mod(1)
+	for name, c := range map[string]struct {
+		lie  sumdbtest.Lie
+		want []string // none: no alarm
+	}{
+		"wrong hash":        {sumdbtest.Replace("/lookup/", zipHash(target), sumdbtest.Hash("evil")), []string{"failed its proof", "evidence/suspect"}},
+		"record of another": {sumdbtest.Replace("/lookup/", "example.com/Mod1", "example.com/Mod9"), []string{"failed its proof", "evidence/suspect"}},
+		"wrong tile":        {sumdbtest.FlipBit("/tile/8/0/001", 44*256+3), []string{"failed its proof", "evidence/suspect"}},
+		"bad signature":     {sumdbtest.Replace("/lookup/", "tree\n", "tree\n1"), []string{"failed its proof", "evidence/suspect"}},
+		"another history":   {nil, []string{"contradicted itself", "evidence/fork"}},
+		"out of reach":      {sumdbtest.Say("/", 500, ""), nil},
+		"no tiles":          {sumdbtest.Say("/tile/", 404, ""), nil},
+		"mismatch, no lie":  {nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log, m := newLog(t, 300), target
+			add(log, target)
+			log.Fill(400)
+			d := newDB(t, log, sumdbtest.NewStorage())
+			switch {
+			case c.lie != nil:
+				log.Lie(c.lie)
+			case c.want != nil:
+				good, evil := forked(t, 600, 1000)
+				d, m = newDB(t, good, sumdbtest.NewStorage()), mod(2)
+				verify(t, d, target)
+				show(good, evil)
+			}
+			var public interface{ Public() string }
+			err := d.Verify(t.Context(), m, "zip", sumdbtest.Hash("bytes that came"))
+			if err == nil || errors.As(err, &public) != (c.want != nil) {
+				t.Fatalf("%T %v", err, err)
+			}
+			for _, part := range c.want {
+				if !strings.HasPrefix(public.Public(), "SECURITY: ") || !strings.Contains(public.Public(), part) {
+					t.Errorf("%q does not say %q", public.Public(), part)
+				}
+			}
+		})
+	}
+}
+
 // withSameRecords makes other a log with the right records under another key.
 func withSameRecords(other *sumdbtest.Log, m module.Version) *sumdbtest.Log {
 	other.Fill(300)

@@ -39,7 +39,7 @@ func (d *DB) lookup(ctx context.Context, m module.Version) (f *found, joined boo
 		return f, err
 	})
 	if err != nil {
-		return nil, joined, fmt.Errorf("look up %s: %w", m, err)
+		return nil, joined, fmt.Errorf("look up %s: %w", m, d.alarm(err))
 	}
 	return f, joined, nil
 }

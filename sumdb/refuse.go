@@ -38,14 +38,9 @@ func (m *Mirror) fail(w http.ResponseWriter, r *http.Request, d *DB, mod module.
 		rec.Outcome, rec.Code = access.Absent, ""
 		refuse(w, r, http.StatusNotFound, fmt.Sprintf("%s: not found in %s", mod, d.name))
 	case errors.Is(err, ErrUntrusted):
-		refuse(w, r, http.StatusServiceUnavailable, fmt.Sprintf(
-			"SECURITY: %s has contradicted itself, and this proxy does not ask it any more.\n"+
-				"What was proven before is still served. Please tell who runs this proxy;\n"+
-				"the evidence is in its cache, in %s", d.name, d.stored(forkName)))
+		refuse(w, r, http.StatusServiceUnavailable, d.alarmText(err))
 	case errors.Is(err, ErrForged):
-		refuse(w, r, http.StatusBadGateway, fmt.Sprintf(
-			"SECURITY: the answer of %s failed its proof, twice.\n"+
-				"Somebody between this proxy and the database changes what it says.", d.name))
+		refuse(w, r, http.StatusBadGateway, d.alarmText(err))
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		refuse(w, r, http.StatusGatewayTimeout, fmt.Sprintf("%s took too long to answer; please try again", d.name))
 	default:

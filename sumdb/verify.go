@@ -27,8 +27,8 @@ func (e *MismatchError) Mismatch() (want, got string) { return e.Want, e.Got }
 // "mod" or "zip". nil is proof. The error is a *MismatchError for other bytes,
 // fs.ErrNotExist if the remote is sure that the database knows no such
 // version, ErrPrivate if it must not be asked, ErrForged or ErrUntrusted if it
-// misbehaved, and anything else if it cannot be told now. No failure is
-// remembered.
+// misbehaved, with a method Public() string for clients, and anything else if
+// it cannot be told now. No failure is remembered.
 func (d *DB) Verify(ctx context.Context, m module.Version, kind, hash string) error {
 	f, _, err := d.lookup(ctx, m)
 	if err != nil {
