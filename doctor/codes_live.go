@@ -4,6 +4,7 @@ package doctor
 const (
 	ReloadFailed Code = "server-reload"
 	CacheBroken  Code = "server-cache"
+	DirLost      Code = "server-directory-lost"
 )
 
 // ruleRemedies are for files that have a command of their own.
@@ -16,4 +17,7 @@ var liveTable = []Entry{
 	{CacheBroken, Warn, "The cache cannot be read or written: {value}", "",
 		"The disk or its file system fails. Clients are served from the upstream meanwhile; what only the cache has cannot be had.",
 		[]Remedy{{Linux, "dmesg --level=err,warn | tail   (what the kernel says of the disk)"}, {Do: "modgate cache verify"}}},
+	{DirLost, Fail, "{file} ({variable}) is not the directory any more that the server has opened", "",
+		"It was removed, renamed, replaced or mounted over while the server ran. What was cached is not found, and nothing can be kept: every request goes to the upstream, and private modules that only the cache has cannot be had.",
+		[]Remedy{{Do: "put it back, if it was renamed or mounted over"}, {Do: "else restart the server: it makes the directory anew, and fills it (systemctl restart modgate)"}}},
 }

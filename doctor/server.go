@@ -66,6 +66,7 @@ type ServerConfig struct {
 type Dir struct {
 	Key, Path string
 	Max       int64 // how much the server may keep there, bytes; 0: no matter
+	Lost      error // why it is not the one that a running server has opened; nil: it is, or none runs
 }
 
 // File is a file that the server reads.

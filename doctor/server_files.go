@@ -34,6 +34,10 @@ func (s *Server) checkFiles() {
 func (s *Server) checkDirs() {
 	step := s.base.step("directories", "what the server writes, and the space there")
 	for _, d := range s.cfg.Dirs {
+		if d.Lost != nil {
+			s.base.found(step, DirLost, d.Lost.Error(), "file", d.Path, "variable", d.Key)
+			continue
+		}
 		dir, err := existing(s.base.cfg.file(d.Path))
 		if err == nil {
 			err = writable(dir)

@@ -159,6 +159,27 @@ func (s *Store) Close() error {
 	return errors.Join(s.closeSpool(), s.lock.close(), s.top.close(), s.root.Close())
 }
 
+// Lost says why nothing can be kept any more, and what was kept is not found: Dir
+// is not the directory that New opened. It was removed, renamed or mounted over,
+// and only a new Store notices what is there now. nil: it is the one, or that
+// cannot be told.
+func (s *Store) Lost() error {
+	opened, err := s.root.Stat(".")
+	if err != nil {
+		return nil // as after Close
+	}
+	now, err := os.Stat(s.dir)
+	switch {
+	case err == nil && os.SameFile(opened, now):
+		return nil
+	case err == nil:
+		return fmt.Errorf("cache directory %s: another one is there now", s.dir)
+	case absentIsNil(err) == nil:
+		return fmt.Errorf("cache directory %s: it is gone", s.dir)
+	}
+	return nil
+}
+
 // checkLayout refuses a tree that a newer program has written in another way.
 func (s *Store) checkLayout() error {
 	b, err := s.root.ReadFile(layoutFile)

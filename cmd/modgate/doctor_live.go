@@ -146,6 +146,9 @@ func (t *seenTroubles) seen() []doctor.Trouble {
 func (a *admin) findings() []doctor.Finding {
 	s := a.settings
 	live := doctor.Live{Troubles: a.app.troubles.seen(), Dirs: s.dirs()}
+	if d := a.app.directory; d != nil {
+		live.Dirs[0].Lost = d.Lost() // cache.dir comes first
+	}
 	for _, f := range a.reloads.failures() {
 		live.Unused = append(live.Unused, doctor.Unused{Key: f.Key, Path: f.File, Text: f.Error})
 	}

@@ -188,6 +188,29 @@ func checkTrouble(t *testing.T, status int, text, code string) {
 	}
 }
 
+// Whoever removes the cache directory under a server must be told, although
+// clients still get what they ask for.
+func TestStatusShowsThatTheCacheIsGone(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "cache")
+	i := w.start(t, "--cache-dir="+dir)
+	if codes := i.liveFindings(t); len(codes) > 0 {
+		t.Fatalf("a healthy server shows %q", codes)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if codes := i.liveFindings(t); !slices.Equal(codes, []string{"server-directory-lost"}) {
+		t.Errorf("%q", codes)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if codes := i.liveFindings(t); !slices.Equal(codes, []string{"server-directory-lost"}) {
+		t.Errorf("made anew by somebody else: %q", codes)
+	}
+}
+
 // What only the server sees is a finding as well: a file that it cannot use, a
 // client that refuses its certificate, a cache that cannot be written.
 func TestStatusShowsFindings(t *testing.T) {

@@ -48,6 +48,7 @@ type app struct {
 	rules      *livePolicy
 	troubles   seenTroubles // for /-/status
 	server     *proxy.Server
+	directory  *disk.Store                   // cache.dir
 	store      cache.Store                   // what the server serves from
 	near       cache.Store                   // the part of store that is here alone
 	memory     cache.Store                   // before near; nil without
@@ -136,6 +137,7 @@ func (a *app) openDirectory(c Cache, log *slog.Logger) (*disk.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.directory = d
 	a.closers = append(a.closers, d.Close)
 	return d, nil
 }
