@@ -109,7 +109,7 @@ func (a *acmeWorld) start() {
 		}
 	}
 	a.t.Cleanup(func() { a.stop() })
-	for range 400 {
+	for range 2400 {
 		ready, failed := true, true
 		for _, s := range m.Status() {
 			failed = failed && s.Problem != nil
