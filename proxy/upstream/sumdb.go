@@ -77,18 +77,23 @@ func (c *Chain) SumDB(ctx context.Context, name, file string) ([]byte, error) {
 		case !notOffered(lost):
 			return nil, lost
 		}
-		d.forget(via)
+		if d.forget(via) {
+			c.cfg.Logger.Warn("upstream does not offer the checksum database any more; looking for another way", "upstream", via.name(), "database", d.label)
+		}
 	}
 	return nil, &Error{Path: d.label, kind: trouble, text: "the upstreams offer the checksum database " + d.label + " and, a moment later, do not"}
 }
 
-// forget ends the use of a way that does not lead to the database any more.
-func (d *database) forget(via upstream) {
+// forget ends the use of a way that does not lead to the database any more. It
+// reports whether that was in use still.
+func (d *database) forget(via upstream) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.via == via {
-		d.via, d.err, d.until = nil, nil, time.Time{}
+	if d.via != via {
+		return false
 	}
+	d.via, d.err, d.until = nil, nil, time.Time{}
+	return true
 }
 
 // doubt lets the upstreams be asked again soon. That they do not offer the
