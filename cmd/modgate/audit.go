@@ -49,11 +49,11 @@ a refusal that the go command had twice at once, as it does over TLS, is one.
 		if err := checkAsked(path, version, versioned); err != nil {
 			return err
 		}
-		var fetched, refused int
+		var fetched, refused, lines, requests int
 		clients := map[string]bool{}
 		again := repeats{}
 		for _, name := range args[1:] {
-			err := eachRequest(name, func(r *loggedRequest) {
+			n, of, err := eachRequest(name, func(r *loggedRequest) {
 				if !r.counts() || r.Module != path || versioned && r.Version != version || again.isOne(r) {
 					return
 				}
@@ -72,6 +72,10 @@ a refusal that the go command had twice at once, as it does over TLS, is one.
 			if err != nil {
 				return err
 			}
+			lines, requests = lines+n, requests+of
+		}
+		if requests == 0 {
+			fmt.Fprintf(p.stderr, "modgate: warning: %s read, and none of them is a request\n  → name the access logs of the server, which it writes with log.format json\n", counted(lines, "line"))
 		}
 		if !asJSON {
 			fmt.Fprintf(p.stdout, "%s: fetched %s by %s, not given %s\n", args[0], times(fetched), counted(len(clients), "client"), times(refused))
@@ -171,21 +175,22 @@ func (r *loggedRequest) print(w io.Writer) {
 // maxLogLine bounds a line of a log, in bytes.
 const maxLogLine = 1 << 20
 
-// eachRequest calls f for each request in a log. Other lines are passed over;
+// eachRequest calls f for each request in a log, and returns how many lines and
+// requests there are. Other lines are passed over;
 // a log without any line of JSON is an error.
-func eachRequest(name string, f func(*loggedRequest)) error {
+func eachRequest(name string, f func(*loggedRequest)) (n, requests int, err error) {
 	var in io.Reader = os.Stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
-			return err
+			return 0, 0, unreadable(err)
 		}
 		defer file.Close()
 		in = file
 	}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 64<<10), maxLogLine)
-	n, readable := 0, 0
+	readable := 0
 	for lines.Scan() {
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 {
@@ -198,14 +203,15 @@ func eachRequest(name string, f func(*loggedRequest)) error {
 		}
 		readable++
 		if r.Msg == "request" {
+			requests++
 			f(&r)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return n, requests, fmt.Errorf("%s: %w", name, err)
 	}
 	if n > 0 && readable == 0 {
-		return fmt.Errorf("%s: no line is JSON: the server writes such a log with log.format json", name)
+		return n, 0, fmt.Errorf("%s: no line is JSON: the server writes such a log with log.format json", name)
 	}
-	return nil
+	return n, requests, nil
 }

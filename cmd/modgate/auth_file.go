@@ -81,7 +81,7 @@ func checkAuthFile(c *Config) error {
 	if c.Auth.File == "" {
 		return nil
 	}
-	data, err := readBounded(c.Auth.File, maxConfigFile)
+	data, err := readNamed(c.Auth.File)
 	if err == nil {
 		err = readTokens(c.Auth.File, data, checkTokens)
 	}

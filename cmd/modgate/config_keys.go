@@ -81,6 +81,9 @@ func (k key) set(c *Config, raw string) error {
 		return u.UnmarshalText([]byte(raw))
 	}
 	raw = strings.TrimSpace(raw)
+	if same := map[string]string{"true": "on", "false": "off", "on": "true", "off": "false"}[raw]; len(k.oneof) == 2 && oneOf(same, k.oneof) {
+		raw = same
+	}
 	if !oneOf(raw, k.oneof) {
 		return remedied("is not one of "+strings.Join(k.oneof, ", "), "write one of them")
 	}

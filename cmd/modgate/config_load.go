@@ -131,6 +131,21 @@ func (s *settings) readFile(name string, env environment) mistakes {
 	return s.decode(name, data)
 }
 
+// readNamed is readBounded for a file that somebody has named: its errors say what
+// to do.
+func readNamed(name string) ([]byte, error) {
+	data, err := readBounded(name, maxConfigFile)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return data, nil
+}
+
+// unreadable adds to err, of a file that somebody has named, what to do about it.
+func unreadable(err error) error {
+	return fmt.Errorf("%w\n  → name a file that exists and may be read", err)
+}
+
 func readBounded(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {

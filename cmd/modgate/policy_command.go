@@ -64,7 +64,13 @@ func (p *process) checkRules(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	doubts := rules.Doubts(time.Now(), seenModules(ctx, s.Cache.Dir), groupsOf(&s.Config))
+	seen := seenModules(ctx, s.Cache.Dir)
+	if seen == nil {
+		fmt.Fprintf(p.stderr, "modgate: patterns were compared with no module: there is none in the cache %s (cache.dir)\n", s.Cache.Dir)
+	} else {
+		fmt.Fprintf(p.stderr, "modgate: patterns were compared with %s in the cache %s (cache.dir)\n", counted(len(seen), "module"), s.Cache.Dir)
+	}
+	doubts := rules.Doubts(time.Now(), seen, groupsOf(&s.Config))
 	for _, d := range doubts {
 		fmt.Fprintf(p.stdout, "doubt: %s\n", lines.describe(s.Policy.File, d))
 	}

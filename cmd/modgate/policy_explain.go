@@ -84,6 +84,9 @@ func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask ask
 			return nil, nil, err
 		}
 		caller := policy.Caller{Groups: *groups}
+		if len(*groups) > 0 && s.Auth.File == "" {
+			fmt.Fprintln(p.stderr, "modgate: warning: the configuration that was read here has no auth.file: on a server without one no caller is in a group, whatever --as says")
+		}
 		if cmd.Flags().Changed("policy-file") {
 			explain, done, err := localExplainer(ctx, s)
 			ask := func(ctx context.Context, path, query string) (policy.Explanation, error) {

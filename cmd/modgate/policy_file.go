@@ -260,7 +260,7 @@ func checkRuleFile(c *Config) error {
 	if c.Policy.File == "" {
 		return nil
 	}
-	data, err := readBounded(c.Policy.File, maxConfigFile)
+	data, err := readNamed(c.Policy.File)
 	if err == nil {
 		_, err = readRules(c.Policy.File, data, c.Private.String())
 	}

@@ -86,7 +86,7 @@ func readTrials(sums, logs []string) ([]*trial, error) {
 	for _, name := range sums {
 		data, err := os.ReadFile(name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--go-sum: %w", unreadable(err))
 		}
 		wants, err := parseGoSum(name, data)
 		if err != nil {
@@ -100,7 +100,7 @@ func readTrials(sums, logs []string) ([]*trial, error) {
 	}
 	again := repeats{}
 	for _, name := range logs {
-		err := eachRequest(name, func(r *loggedRequest) {
+		_, _, err := eachRequest(name, func(r *loggedRequest) {
 			if r.counts() && (r.given() || r.refused()) && module.Check(r.Module, r.Version) == nil && !again.isOne(r) {
 				t := at(module.Version{Path: r.Module, Version: r.Version})
 				t.requests++

@@ -60,7 +60,7 @@ func newReloads(log *slog.Logger) *reloads {
 // whenever it has changed. Its first failure is an error.
 func (r *reloads) add(key, path string, apply func(data []byte) error) error {
 	f := &reloadable{key: key, path: path, apply: apply}
-	data, err := readBounded(path, maxConfigFile)
+	data, err := readNamed(path)
 	if err == nil {
 		f.seen = data
 		err = apply(data)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	explainArgs(root)
+	root.SetFlagErrorFunc(explainFlag)
 	err := root.ExecuteContext(ctx)
 	var status exitStatus
 	if err != nil && !errors.Is(err, errReported) && !errors.As(err, &status) {
@@ -89,6 +91,28 @@ func explainArgs(cmd *cobra.Command) {
 		}
 		return fmt.Errorf("there is an argument too many: %q\n  → usage: %s", args[len(args)-1], cmd.UseLine())
 	}
+}
+
+// explainFlag says what to do about a flag that cmd does not take.
+func explainFlag(cmd *cobra.Command, err error) error {
+	help := cmd.CommandPath() + " --help lists the flags"
+	word, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !unknown {
+		return fmt.Errorf("%w\n  → %s", err, help)
+	}
+	for _, k := range keys() {
+		if k.flag() == word && cmd.Flags().Lookup("config") != nil {
+			return fmt.Errorf("%w, which is a setting that this command does not take as a flag\n  → give %s in the file of --config, or as %s in the environment", err, k.name, k.env())
+		}
+	}
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z0-9-]+)`).FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+		names = append(names, m[1])
+	}
+	if near := nearest(word, names); near != "" {
+		help = "did you mean --" + near + "? " + help
+	}
+	return fmt.Errorf("%w\n  → %s", err, help)
 }
 
 // addSettings gives cmd the flag --config and those of the named keys (all

@@ -52,6 +52,9 @@ something could not be had.`,
 		if err != nil {
 			return err
 		}
+		if len(wants) == 0 {
+			fmt.Fprintf(p.stderr, "modgate: warning: %s: no module is named there\n  → name a go.mod, a go.sum or a list of MODULE@VERSION, one in a line\n", strings.Join(args, ", "))
+		}
 		address = cmp.Or(address, localURL(s.Listen, s.BasePath))
 		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return errors.New("--url: write http://host:port or https://host")
@@ -294,7 +297,7 @@ func readWants(files []string) ([]want, error) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return nil, err
+			return nil, unreadable(err)
 		}
 		more, err := parseWants(file, data)
 		if err != nil {

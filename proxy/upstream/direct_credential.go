@@ -42,6 +42,8 @@ func (c Credential) check() (*credential, error) {
 		return nil, errors.New("an ssh key needs known hosts: the file with the host's own key (ssh-keyscan writes one)")
 	case c.KnownHosts != "" && c.SSHKey == "":
 		return nil, errors.New("known hosts without an ssh key")
+	case c.Username != "" && c.SSHKey != "":
+		return nil, errors.New("a user name goes with a password; the user of ssh stands in the URL of the repository: ssh://git@git.corp.example/{1}")
 	case c.Username != "" && c.Password == "":
 		return nil, errors.New("a user name goes with a password")
 	}
