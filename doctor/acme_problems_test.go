@@ -61,8 +61,8 @@ func TestACMEProblems(t *testing.T) {
 			other := tlstest.New(a.t)
 			a.keeper.ACME.Roots, a.server.ACME.Roots = other.Pool(), []string{other.WriteRoot(a.t.TempDir())}
 		}, "unknown authority", "tls.ca_roots"},
-		{"CA not there", tlsmgr.HTTP01, "acme-problem tcp-refused", func(a *acmeWorld) { a.directory("https://localhost:" + closedPort + "/dir") }, "connection refused", "the CA cannot be reached"},
-		{"CA without a name", tlsmgr.HTTP01, "acme-problem dns-not-found", func(a *acmeWorld) { a.directory("https://acme.invalid/dir") }, "acme.invalid", "the host name of the CA cannot be resolved"},
+		{"CA not there", tlsmgr.HTTP01, "acme-ca-down acme-problem", func(a *acmeWorld) { a.directory("https://localhost:" + closedPort + "/dir") }, "connection refused", "the CA cannot be reached"},
+		{"CA without a name", tlsmgr.HTTP01, "acme-ca-down acme-problem", func(a *acmeWorld) { a.directory("https://acme.invalid/dir") }, "acme.invalid", "the host name of the CA cannot be resolved"},
 		{"no directory", tlsmgr.HTTP01, "acme-directory acme-problem", func(a *acmeWorld) { a.directory(strings.TrimSuffix(a.ca.Directory, "dir") + "nothing") }, "HTTP 404", "URL of the ACME directory"},
 		{"unknown profile", tlsmgr.HTTP01, "acme-problem", func(a *acmeWorld) { a.keeper.ACME.Profile = "nosuch" }, "unknown profile name", "tls.profile"},
 	} {

@@ -147,7 +147,8 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 	case a.status == http.StatusOK, a.status == http.StatusNotFound, a.status == http.StatusGone:
 		return true
 	case a.status == http.StatusUnauthorized:
-		d.found(s, Unauthorized, a.line()+d.sent())
+		d.found(s, Unauthorized, a.line()+d.sent(), "where", d.target.Scheme)
+		d.report.blame(NetrcPort)
 	case a.status == http.StatusForbidden, a.status == http.StatusUnavailableForLegalReasons:
 		d.found(s, Forbidden, a.line(), "value", a.line(), "advice", a.advice())
 	case a.status == http.StatusProxyAuthRequired:

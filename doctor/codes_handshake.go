@@ -17,7 +17,7 @@ const (
 var handshakeTable = []Entry{
 	{PlainHTTP, Fail, "Port {port} of {host} speaks plain HTTP, not TLS", "http: server gave HTTP response to HTTPS client",
 		"The URL begins with https://, the server has no TLS: it is switched off, or it is in front of another port.",
-		[]Remedy{{Do: "go env -w GOPROXY=http://{host}:{port}"}, {Do: "or switch TLS on at the server: tls.mode"}}},
+		also(setTo("GOPROXY", "http://{host}:{port}"), Remedy{Do: "or switch TLS on at the server: tls.mode"})},
 	{OldVersion, Fail, "{host} speaks no TLS newer than {value}", "tls: protocol version not supported",
 		"Go asks for TLS 1.2 or newer.",
 		[]Remedy{{Do: "allow TLS 1.2 or 1.3 on the server, or on the load balancer in front of it"}}},

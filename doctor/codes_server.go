@@ -26,6 +26,7 @@ const (
 	StorageFails       Code = "server-storage"
 	OtherUser          Code = "server-user"
 	SharedFails        Code = "server-shared"
+	SharedDown         Code = "server-shared-down"
 	SharedSlow         Code = "server-shared-slow"
 	RedisEvicts        Code = "server-redis-evicts"
 	RedisFull          Code = "server-redis-full"
@@ -38,6 +39,7 @@ const (
 // Findings about certificates by ACME.
 const (
 	ACMEProblem   Code = "acme-problem"
+	ACMEDown      Code = "acme-ca-down"
 	ACMEDirectory Code = "acme-directory"
 	ACMENoName    Code = "acme-name"
 	ACMEElsewhere Code = "acme-name-elsewhere"
@@ -121,7 +123,10 @@ var serverTable = []Entry{
 		[]Remedy{{Linux, "sudo -u {value} modgate doctor --server"}}},
 	{SharedFails, Warn, "{host} ({variable}) answers, but cannot be used: {value}", "",
 		"It is left alone until it answers as it should. Without a bucket or a Redis replicas fetch what others have; without the storage of certificates none is renewed.",
-		[]Remedy{{Do: "compare user, password, names and rights under {variable} with what that server expects"}}},
+		[]Remedy{{AsTold, "{advice}"}, {Do: "compare user, password, names and rights under {variable} with what that server expects"}}},
+	{SharedDown, Warn, "{host} ({variable}) cannot be reached: {value}", "",
+		"Builds go on without it. Without a bucket or a Redis replicas fetch what others have; without the storage of certificates none is renewed.",
+		[]Remedy{{AsTold, "{advice}"}, {Do: "on the machine of modgate: modgate doctor --server tries it"}}},
 	{SharedSlow, Warn, "{host} ({variable}) takes {value} for an answer", "",
 		"That is more than half of the time after which it is given up: what is slower by chance counts as trouble.",
 		[]Remedy{{Do: "put it near the replicas; cache.s3.timeout and cache.redis.timeout say how long is waited"}}},
@@ -149,6 +154,9 @@ var acmeTable = []Entry{
 	{ACMEProblem, Fail, "The CA has given no certificate for {host}: {value}", "",
 		"The last attempt failed. It is repeated by itself, with growing pauses.",
 		[]Remedy{{AsTold, "{advice}"}, {Do: "mend what the text says, then: modgate tls renew {host}"}, {Do: "after many failures, try with the staging CA first, whose limits are wide: tls.ca: letsencrypt-staging"}}},
+	{ACMEDown, Fail, "The CA ({url}) cannot be reached from here: {value}", "",
+		"No certificate can be ordered or renewed. What is served goes on being served.",
+		[]Remedy{{Do: "tls.ca: letsencrypt, or the URL of the directory as the CA gives it; a CA of your own must run there"}, {Do: "open the way to {host}, port {port}, for this machine; where it goes through an HTTP proxy, set HTTPS_PROXY for modgate"}}},
 	{ACMEDirectory, Fail, "{url} is no ACME directory: {value}", "",
 		"The URL is wrong, or something between answers.",
 		[]Remedy{{Do: "tls.ca: letsencrypt, or the URL of the directory as the CA gives it"}}},

@@ -39,7 +39,9 @@ var trustTable = []Entry{
 		[]Remedy{{Do: "ls -l {file}"}, {Do: "correct the path, or: unset SSL_CERT_FILE"}}},
 	{CertFileEmpty, Fail, "SSL_CERT_FILE names a file without a certificate in PEM: {file}", "tls: failed to verify certificate: x509: certificate signed by unknown authority",
 		"Go reads PEM (-----BEGIN CERTIFICATE-----) alone, and passes over everything else in silence. DER files and PKCS #12 stores have to be converted.",
-		[]Remedy{{Do: "openssl x509 -inform der -in {file} -out corporate-root.pem && export SSL_CERT_FILE=$PWD/corporate-root.pem"}}},
+		[]Remedy{
+			{of("empty"), "{file} is empty: write the certificates into it, or: unset SSL_CERT_FILE"},
+			{of("other"), "openssl x509 -inform der -in {file} -out corporate-root.pem && export SSL_CERT_FILE=$PWD/corporate-root.pem"}}},
 	{CertDirUnreadable, Warn, "SSL_CERT_DIR names a directory that cannot be read: {file}", "",
 		"The directories of the system are not read once SSL_CERT_DIR is set. Public hosts fail as \"signed by unknown authority\" if SSL_CERT_FILE replaces the system's bundle as well.",
 		[]Remedy{{Do: "unset SSL_CERT_DIR"}}},

@@ -92,6 +92,10 @@ func (d *Doctor) found(s *Step, code Code, seen string, with ...string) {
 	words := map[string]string{}
 	if d.target != nil {
 		words["host"], words["port"], words["url"] = d.target.Hostname(), portOf(d.target), d.display()
+		words["machine"] = strings.TrimSuffix(d.target.Host, ":443")
+		if d.settings != nil {
+			words["from"] = d.settings.get("GOPROXY").From
+		}
 	}
 	for i := 0; i+1 < len(with); i += 2 {
 		words[with[i]] = with[i+1]

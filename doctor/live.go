@@ -1,11 +1,13 @@
 package doctor
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"time"
 
 	"github.com/modgate/modgate/tlsmgr"
@@ -29,6 +31,8 @@ type Live struct {
 	Refused tlsmgr.Refusal
 	// Unused are files of the configuration that cannot be used as they are now.
 	Unused []Unused
+	// Shared are those that replicas share and that are left alone now.
+	Shared []SharedTrouble
 	// Dirs are written by the server.
 	Dirs []Dir
 }
@@ -42,6 +46,13 @@ type Trouble struct {
 	Err    error // the last one; it holds no secret
 	Count  int
 	Last   time.Time
+}
+
+// SharedTrouble is why a Redis or a bucket is left alone.
+type SharedTrouble struct {
+	Shared
+	Err   error // it holds no secret
+	Since time.Time
 }
 
 // Unused is a file of the configuration that was changed, and why it cannot be
@@ -64,13 +75,16 @@ func (l *Live) Findings(machine Config) []Finding {
 			continue
 		}
 		d.target = nil
-		if t.Host != "" {
-			d.target = &url.URL{Scheme: "https", Host: t.Host}
+		if host := cmp.Or(t.Host, unresolvedHost(t.Err)); host != "" {
+			d.target = &url.URL{Scheme: "https", Host: host}
 		}
 		seen := fmt.Sprintf("%s, last at %s: %s", counted(t.Count, "time"), day(t.Last), oneLine(t.Err.Error()))
 		d.found(step, t.Code, hidePasswords(seen), "value", hidePasswords(causeValue(t)), "file", resolvConf)
 	}
 	d.target = nil
+	for _, t := range l.Shared {
+		d.sharedFound(step, t.Shared, t.Err, fmt.Sprintf("since %s: %s", day(t.Since), oneLine(t.Err.Error())))
+	}
 	for _, f := range l.Unused {
 		d.found(step, ReloadFailed, f.Text, "file", f.Path, "variable", f.Key, "where", f.Key)
 	}
@@ -82,6 +96,17 @@ func (l *Live) Findings(machine Config) []Finding {
 	s.checkCertificates()
 	d.report.finish()
 	return d.report.Findings
+}
+
+// unresolved is what Go, git and ssh say of a name that has no address.
+var unresolved = regexp.MustCompile(`(?:[Cc]ould not resolve host(?:name)?:? |lookup )([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)`)
+
+// unresolvedHost returns the host that err is about, where it is one of DNS; else "".
+func unresolvedHost(err error) string {
+	if m := unresolved.FindStringSubmatch(err.Error()); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 // causeValue returns what belongs into the title of a trouble.

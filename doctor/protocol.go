@@ -113,8 +113,36 @@ func (d *Doctor) absent(ctx context.Context, s *Step, a *answer) {
 	case isProxy:
 		d.found(s, ModuleNotFound, a.line(), "value", m.String())
 	default:
-		d.found(s, NotAProxy, a.line())
+		where, value := d.whatElse(ctx)
+		d.found(s, NotAProxy, a.line(), "where", where, "value", value)
 	}
+}
+
+// whatElse says which part of modgate is asked in the place of the proxy: its
+// "admin" listener, a "path" below the proxy, or "other". With a path comes the
+// URL of the proxy.
+func (d *Doctor) whatElse(ctx context.Context) (where, value string) {
+	root := *d.target
+	root.User, root.Path = nil, ""
+	page := d.get(ctx, root.String()+"/", nil)
+	if strings.HasPrefix(string(page.body), "modgate: /metrics ") {
+		return "admin", ""
+	}
+	if d.target.Path == "" {
+		return "other", ""
+	}
+	for _, m := range []module.Version{wellKnown(), d.cfg.Module} {
+		path, perr := module.EscapePath(m.Path)
+		version, verr := module.EscapeVersion(m.Version)
+		if perr != nil || verr != nil || d.private(m) {
+			continue
+		}
+		mod := d.get(ctx, root.String()+"/"+path+"/@v/"+version+".mod", nil)
+		if mod.err == nil && mod.status == http.StatusOK && mod.kind != "text/html" {
+			return "path", root.String()
+		}
+	}
+	return "other", ""
 }
 
 // isList says what is wrong with a list of versions.

@@ -91,6 +91,16 @@ func (r *Report) add(s *Step, f Finding) {
 	s.mark(f)
 }
 
+// blame makes what was a warning the cause of a failure that came of it, to be
+// mended first.
+func (r *Report) blame(code Code) {
+	for i := range r.Findings {
+		if r.Findings[i].Code == code {
+			r.Findings[i].Severity = Fail
+		}
+	}
+}
+
 // mark notes that a finding is about the step.
 func (s *Step) mark(f Finding) {
 	if !slices.Contains(s.Codes, f.Code) {

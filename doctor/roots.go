@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
@@ -85,7 +86,11 @@ func (l *rootLoader) files() {
 		}
 		l.step.saw("%s%s: %d", name, from, n)
 		if given != "" && n == 0 {
-			l.d.found(l.step, CertFileEmpty, name+" has no block that begins with -----BEGIN CERTIFICATE-----", "file", name)
+			seen, where := name+" has no block that begins with -----BEGIN CERTIFICATE-----", "other"
+			if len(bytes.TrimSpace(data)) == 0 {
+				seen, where = name+" is empty", "empty"
+			}
+			l.d.found(l.step, CertFileEmpty, seen, "file", name, "where", where)
 		}
 		return
 	}

@@ -279,6 +279,9 @@ func (s *Server) clocks() []string {
 		seen[hostOf(address)] = true
 	}
 	more := slices.Concat(s.cfg.Upstreams, s.cfg.Hosts)
+	for _, shared := range s.cfg.Shared {
+		more = append(more, shared.URLs...)
+	}
 	if s.cfg.ACME != nil {
 		more = append(more, s.cfg.ACME.Directory)
 	}

@@ -40,7 +40,11 @@ func (s *Server) checkDirectory(ctx context.Context) bool {
 	if len(a.Roots) > 0 {
 		d.roots = s.rootsOf(a.Roots)
 	}
-	if !d.reach(ctx) {
+	there := false
+	s.checkWay(func() { there = d.reach(ctx) }, Fail, func(step *Step, f Finding) {
+		d.found(step, ACMEDown, f.Seen, "value", oneLine(f.Seen), "url", a.Directory)
+	})
+	if !there {
 		return false
 	}
 	step := d.step("directory", a.Directory)

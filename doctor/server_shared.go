@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +16,13 @@ import (
 type Shared struct {
 	// Key names it in the configuration, Host on the network.
 	Key, Host string
+	// Server says what it is and which key has its address: "Redis,
+	// cache.redis.addr".
+	Server string
+	// URLs are those of the host, or of each. None: its name is not known.
+	URLs []string
+	// Advice returns what mends an error; may be nil.
+	Advice func(error) string
 	// Keeps says that what is lost there cannot be fetched again for nothing.
 	Keeps bool
 	// Timeout is after how long the server gives it up.
@@ -34,6 +43,11 @@ type RedisInfo struct {
 
 // checkShared asks what replicas share.
 func (s *Server) checkShared(ctx context.Context, shared Shared) {
+	for _, address := range shared.URLs {
+		s.checkWay(func() { s.checkHost(ctx, address) }, Warn, func(step *Step, f Finding) {
+			s.base.sharedFound(step, shared.at(hostOf(address)), errors.New(f.Seen), f.Seen)
+		})
+	}
 	step := s.base.step(shared.Host+" "+shared.Key, "an answer, and how long it takes")
 	ctx, cancel := s.base.within(ctx)
 	defer cancel()
@@ -51,18 +65,73 @@ func (s *Server) checkShared(ctx context.Context, shared Shared) {
 		err = shared.Bucket(ctx)
 		took = time.Since(start)
 	}
-	var op *net.OpError
+	down := func(f Finding) bool { return f.Code == SharedDown }
 	switch {
-	case errors.As(err, &op) && op.Op == "dial":
+	case isUnreachable(err) && slices.ContainsFunc(s.base.report.Findings, down):
 		step.Verdict = Skip // found on the way there
 		step.saw("%s", shortError(err))
 	case err != nil:
-		s.base.found(step, SharedFails, hidePasswords(err.Error()), "variable", shared.Key, "host", shared.Host, "value", oneLine(hidePasswords(err.Error())))
+		s.base.sharedFound(step, shared, err, hidePasswords(err.Error()))
 	default:
 		took = took.Round(100 * time.Microsecond)
 		step.saw("it answers in %v; given up after %v", took, shared.Timeout)
 		if took > shared.Timeout/2 {
 			s.base.found(step, SharedSlow, fmt.Sprintf("%v of %v", took, shared.Timeout), "variable", shared.Key, "host", shared.Host, "value", took.String())
+		}
+	}
+}
+
+// at returns s as it is at one of its hosts.
+func (s Shared) at(host string) Shared {
+	s.Host = host
+	return s
+}
+
+// isUnreachable reports whether err says that nobody answers.
+func isUnreachable(err error) bool {
+	var op *net.OpError
+	if err == nil {
+		return false
+	}
+	return errors.As(err, &op) && op.Op == "dial" || isTimeout(err) || strings.HasPrefix(err.Error(), "dial tcp") || strings.HasPrefix(err.Error(), "lookup ") || strings.Contains(err.Error(), "sentinels specified in configuration are unreachable")
+}
+
+// sharedFound notes why what replicas share cannot be used.
+func (d *Doctor) sharedFound(step *Step, shared Shared, err error, seen string) {
+	code, variable, advice := SharedFails, shared.Key, ""
+	if isUnreachable(err) {
+		code, variable = SharedDown, cmp.Or(shared.Server, shared.Key)
+	}
+	if shared.Advice != nil {
+		advice = shared.Advice(err)
+	}
+	d.found(step, code, hidePasswords(seen), "variable", variable, "host", shared.Host, "value", oneLine(hidePasswords(err.Error())), "advice", advice)
+}
+
+// checkWay runs try, and has instead say what it found to be wrong with the way
+// on the network: who only asks whether we get there does not know what is
+// there. Other findings are at most as bad as most.
+func (s *Server) checkWay(try func(), most Severity, instead func(*Step, Finding)) {
+	r := s.base.report
+	findings, steps := len(r.Findings), len(r.Steps)
+	try()
+	found := slices.Clone(r.Findings[findings:])
+	r.Findings = r.Findings[:findings]
+	for _, step := range r.Steps[steps:] {
+		codes := step.Codes
+		step.Codes, step.Verdict = nil, OK
+		for _, f := range found {
+			if !slices.Contains(codes, f.Code) {
+				continue
+			}
+			if f.Severity == Fail && !strings.HasPrefix(string(f.Code), "http-proxy-") && slices.ContainsFunc(networkTable, func(e Entry) bool { return e.Code == f.Code }) {
+				instead(step, f)
+				continue
+			}
+			if rank(f.Severity) < rank(most) {
+				f.Severity = most
+			}
+			r.add(step, f)
 		}
 	}
 }

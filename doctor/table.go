@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -38,8 +39,8 @@ type Entry struct {
 }
 
 // Remedy is one step that mends something: a command, or a sentence. Words in
-// braces are replaced by what was found: host, port, url, file, key, value,
-// variable, advice.
+// braces are replaced by what was found: host, port, url, machine, file,
+// key, value, variable, advice.
 type Remedy struct {
 	On Place
 	Do string
@@ -106,10 +107,16 @@ func lookup(code Code) Entry {
 	return all[i]
 }
 
-// fill replaces the words in braces.
+var brace = regexp.MustCompile(`\{[a-z]+\}`)
+
+// fill replaces the words in braces. One that is not known stands there in
+// capitals, as a person would write what is to be put in.
 func fill(text string, with map[string]string) string {
-	for name, value := range with {
-		text = strings.ReplaceAll(text, "{"+name+"}", value)
-	}
-	return text
+	return brace.ReplaceAllStringFunc(text, func(word string) string {
+		name := strings.Trim(word, "{}")
+		if value := with[name]; value != "" {
+			return value
+		}
+		return strings.ToUpper(name)
+	})
 }

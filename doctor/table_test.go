@@ -33,7 +33,7 @@ func TestCodesStay(t *testing.T) {
 // What is to be typed can be: each command is one that a shell understands.
 func TestCommandsParse(t *testing.T) {
 	first := strings.Fields("go export unset sudo cat getent curl openssl ls chmod df install modgate ping apt-get apk dnf dmesg docker kubectl date cp dig nslookup ss dscacheutil scutil systemctl")
-	words := map[string]string{"host": "go.corp", "port": "443", "url": "https://go.corp", "file": "/tmp/x", "key": "/tmp/y", "advice": "x", "value": "x", "variable": "GONOSUMDB", "setting": "GONOSUMDB=x"}
+	words := map[string]string{"host": "go.corp", "port": "443", "url": "https://go.corp", "machine": "go.corp", "file": "/tmp/x", "key": "/tmp/y", "advice": "x", "value": "x", "variable": "GONOSUMDB", "setting": "GONOSUMDB=x"}
 	n := 0
 	for _, e := range doctor.Table() {
 		for _, m := range e.Mend {
@@ -61,7 +61,7 @@ func TestCommandsParse(t *testing.T) {
 func TestEntriesAreComplete(t *testing.T) {
 	code := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 	brace := regexp.MustCompile(`\{([a-z]+)\}`)
-	words := []string{"host", "port", "url", "file", "key", "value", "variable", "setting", "advice"}
+	words := []string{"host", "port", "url", "machine", "file", "key", "value", "variable", "setting", "advice"}
 	seen := map[doctor.Code]bool{}
 	for _, e := range doctor.Table() {
 		if !code.MatchString(string(e.Code)) || seen[e.Code] {

@@ -9,8 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/modgate/modgate/cache/redis"
 	"github.com/modgate/modgate/doctor"
 	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/internal/breaker"
 	"github.com/modgate/modgate/proxy/upstream"
 )
 
@@ -145,7 +147,7 @@ func (t *seenTroubles) seen() []doctor.Trouble {
 // findings returns what is not as it should be at this server now.
 func (a *admin) findings() []doctor.Finding {
 	s := a.settings
-	live := doctor.Live{Troubles: a.app.troubles.seen(), Dirs: s.dirs()}
+	live := doctor.Live{Troubles: a.app.troubles.seen(), Dirs: s.dirs(), Shared: a.sharedTroubles()}
 	if d := a.app.directory; d != nil {
 		live.Dirs[0].Lost = d.Lost() // cache.dir comes first
 	}
@@ -156,4 +158,21 @@ func (a *admin) findings() []doctor.Finding {
 		live.Certificates, live.Refused = a.certificates.Status(), a.certificates.Refused()
 	}
 	return live.Findings(doctor.Config{OS: runtime.GOOS, Now: time.Now})
+}
+
+// sharedTroubles returns the Redis and the bucket, if they are left alone now.
+func (a *admin) sharedTroubles() []doctor.SharedTrouble {
+	var all []doctor.SharedTrouble
+	add := func(about doctor.Shared, now *breaker.Trouble) {
+		if now != nil {
+			all = append(all, doctor.SharedTrouble{Shared: about, Err: now.Err, Since: now.Since})
+		}
+	}
+	if r, ok := a.app.fast.(*redis.Store); ok {
+		add(a.settings.Cache.Redis.shared(), r.Trouble())
+	}
+	if b := a.app.bucket; b != nil {
+		add(a.settings.Cache.S3.shared(), b.Trouble())
+	}
+	return all
 }

@@ -78,6 +78,7 @@ func TestDoctorStatus(t *testing.T) {
 		{"a company's authority among those of the system", "https://localhost:" + port, []string{"SSL_CERT_FILE=" + root}, 0, ""},
 		{"passed by", plain.url + "|direct", nil, 1, "env-goproxy-pipe"},
 		{"a base path that is not the server's", plain.url + "/modules", nil, 2, "http-not-a-proxy"},
+		{"the admin listener", plain.admin, nil, 2, "http-not-a-proxy"},
 		{"nobody there", "http://127.0.0.1:1", nil, 2, "tcp-refused"},
 		{"a stranger", "https://localhost:" + port, []string{"SSL_CERT_DIR=" + empty}, 2, "tls-unknown-authority"},
 	} {

@@ -60,7 +60,7 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 		c.Unusable = s.unusable()
 	}
 	c.Files = s.filesRead(rules, err != nil || holdsSecrets(rules))
-	c.Hosts = append(privateHosts(s.Private, rules), s.sharedHosts()...)
+	c.Hosts = privateHosts(s.Private, rules)
 	if len(s.Private) > 0 && s.Direct.Go != "off" {
 		c.Git = upstream.GitVersion
 		c.Fetch = func(ctx context.Context, path string) (versions []string, err error) {

@@ -86,7 +86,7 @@ func TestDoctorOnShared(t *testing.T) {
 		{"full without eviction", "server-redis-full", []string{"--cache-redis-addr=" + full.Addr}, "noeviction"},
 		{"certificates may be evicted, and are lost", "server-redis-evicts server-redis-forgets", storage(forgetful.Addr), "allkeys-lru"},
 		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr}, "rdb_last_bgsave_status"},
-		{"nobody listens", "tcp-refused", []string{"--cache-redis-addr=127.0.0.1:1"}, "connection refused"},
+		{"nobody listens", "server-shared-down", []string{"--cache-redis-addr=127.0.0.1:1"}, "connection refused"},
 		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 800*time.Millisecond), "--cache-redis-timeout=1500ms"}, "given up after 1.5s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -13,40 +13,45 @@ import (
 	tlsredis "github.com/modgate/modgate/tlsmgr/redis"
 )
 
-// sharedHosts returns URLs of the bucket and of each Redis.
-func (s *settings) sharedHosts() []string {
-	var hosts []string
-	if s.Cache.S3.Endpoint != "" {
-		hosts = append(hosts, s.Cache.S3.Endpoint)
-	}
-	for _, address := range s.Cache.Redis.Addr {
-		hosts = append(hosts, "redis://"+address)
-	}
-	if u, err := url.Parse(s.TLS.Storage); err == nil && tlsredis.IsURL(s.TLS.Storage) {
-		for host := range strings.SplitSeq(u.Host, ",") {
-			hosts = append(hosts, u.Scheme+"://"+host)
-		}
-	}
-	return hosts
-}
-
 // shared returns what replicas share, to be asked by doctor.
 func (s *settings) shared() []doctor.Shared {
 	var all []doctor.Shared
 	if s.Cache.S3.on() {
-		host := s.Cache.S3.Bucket
-		if u, err := url.Parse(s.Cache.S3.Endpoint); err == nil && u.Host != "" {
-			host = u.Host
-		}
-		all = append(all, doctor.Shared{Key: "cache.s3", Host: host, Timeout: s.Cache.S3.Timeout.std(), Bucket: s.askBucket})
+		one := s.Cache.S3.shared()
+		one.Bucket = s.askBucket
+		all = append(all, one)
 	}
 	if s.Cache.Redis.on() {
-		all = append(all, doctor.Shared{Key: "cache.redis", Host: s.Cache.Redis.Addr.String(), Timeout: s.Cache.Redis.Timeout.std(), Redis: s.askRedis})
+		one := s.Cache.Redis.shared()
+		one.Redis = s.askRedis
+		all = append(all, one)
 	}
 	if u, err := url.Parse(s.TLS.Storage); err == nil && s.TLS.storesCertificates() && tlsredis.IsURL(s.TLS.Storage) {
-		all = append(all, doctor.Shared{Key: "tls.storage", Host: u.Host, Keeps: true, Timeout: 3 * time.Second, Redis: s.askTLSRedis})
+		one := doctor.Shared{Key: "tls.storage", Host: u.Host, Server: "Redis, tls.storage", Keeps: true, Timeout: 3 * time.Second, Redis: s.askTLSRedis}
+		for host := range strings.SplitSeq(u.Host, ",") {
+			one.URLs = append(one.URLs, u.Scheme+"://"+host)
+		}
+		all = append(all, one)
 	}
 	return all
+}
+
+// shared returns what there is to say of the bucket.
+func (c *S3) shared() doctor.Shared {
+	one := doctor.Shared{Key: "cache.s3", Host: c.Bucket, Server: "bucket, cache.s3.bucket", Timeout: c.Timeout.std(), Advice: c.advice}
+	if u, err := url.Parse(c.Endpoint); err == nil && u.Host != "" {
+		one.Host, one.Server, one.URLs = u.Host, "bucket, cache.s3.endpoint", []string{c.Endpoint}
+	}
+	return one
+}
+
+// shared returns what there is to say of the Redis.
+func (c *Redis) shared() doctor.Shared {
+	one := doctor.Shared{Key: "cache.redis", Host: c.Addr.String(), Server: "Redis, cache.redis.addr", Timeout: c.Timeout.std(), Advice: c.advice}
+	for _, address := range c.Addr {
+		one.URLs = append(one.URLs, "redis://"+address)
+	}
+	return one
 }
 
 func (s *settings) askBucket(ctx context.Context) (err error) {

@@ -38,7 +38,7 @@ func kindOf(err error) sharedKind {
 		return noSuchBucket
 	case says("x509: ", "tls: ", "server gave HTTP response to HTTPS client"):
 		return distrusted
-	case errors.As(err, &op) && op.Op == "dial", says("no such host", "connection refused", "sentinels specified in configuration are unreachable"):
+	case errors.As(err, &op) && op.Op == "dial", says("dial tcp", "no such host", "connection refused", "sentinels specified in configuration are unreachable"):
 		return unreachable
 	}
 	return otherTrouble

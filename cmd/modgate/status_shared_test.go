@@ -35,15 +35,22 @@ func TestRedisInTroubleIsSaidAtTheStart(t *testing.T) {
 	for about, c := range map[string]struct {
 		addr string
 		want string
+		code string
 	}{
-		"away":     {away, "start the Redis at " + away},
-		"silent":   {silent, "look at the Redis at " + silent},
-		"password": {refuses, "set cache.redis.user and cache.redis.password"},
+		"away":     {away, "start the Redis at " + away, "server-shared-down"},
+		"silent":   {silent, "look at the Redis at " + silent, "server-shared-down"},
+		"password": {refuses, "set cache.redis.user and cache.redis.password", "server-shared"},
 	} {
 		t.Run(about, func(t *testing.T) {
 			t.Parallel()
 			i := w.start(t, "--cache-redis-addr="+c.addr, "--cache-redis-password=s3cret")
 			until(t, "the warning of "+about, func() bool { return strings.Contains(i.log(), c.want) })
+			if codes := i.liveFindings(t); strings.Join(codes, " ") != c.code {
+				t.Errorf("findings %q, want %s", codes, c.code)
+			}
+			if _, body := get(t, i.admin+"/-/status"); !strings.Contains(body, c.want) || !strings.Contains(body, "cache.redis") {
+				t.Error(body)
+			}
 			if log := i.log(); strings.Count(log, "redis is in trouble") != 1 || strings.Contains(log, "s3cret") {
 				t.Error(log)
 			}
