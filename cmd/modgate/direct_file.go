@@ -1,6 +1,11 @@
 package main
 
-import "github.com/modgate/modgate/proxy/upstream"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/modgate/modgate/proxy/upstream"
+)
 
 // directFile is the file that direct.file names.
 type directFile struct {
@@ -39,4 +44,32 @@ func parseDirectFile(name string, data []byte) (upstream.Rules, error) {
 		r.Credentials = append(r.Credentials, upstream.Credential(c))
 	}
 	return r, nil
+}
+
+// unsetVariable is a variable that a credential names and that is not set.
+type unsetVariable struct {
+	name string
+	line int
+}
+
+// unsetVariables returns the variables that rules, which were read from data, name
+// and that lookup does not find. They are no mistake, but each request to the host
+// of such a credential fails.
+func unsetVariables(rules upstream.Rules, data []byte, lookup func(string) (string, bool)) (unset []unsetVariable) {
+	tree, err := parse(data)
+	if err != nil {
+		return nil
+	}
+	for i, c := range rules.Credentials {
+		for _, field := range []struct{ key, value string }{{"username", c.Username}, {"password", c.Password}, {"ssh_key", c.SSHKey}} {
+			name, ok := strings.CutPrefix(field.value, "env:")
+			if !ok {
+				continue
+			}
+			if _, set := lookup(name); !set {
+				unset = append(unset, unsetVariable{name, lineFinder{tree}.line(fmt.Sprintf("credentials[%d].%s", i, field.key))})
+			}
+		}
+	}
+	return unset
 }

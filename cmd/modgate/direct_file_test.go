@@ -98,3 +98,17 @@ func TestDirectFileThatWasCutOff(t *testing.T) {
 		t.Errorf("an empty list: networks %v, failures %v", now.Networks, r.failures())
 	}
 }
+
+// A variable that is missing is told at the start, and not by the first request alone.
+func TestUnsetVariablesAreTold(t *testing.T) {
+	t.Parallel()
+	data := []byte("credentials:\n  - match: a.example\n    password: env:SET\n  - match: b.example\n    username: ci\n    password: env:NOSUCH\n")
+	rules, err := parseDirectFile("f", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := unsetVariables(rules, data, func(name string) (string, bool) { return "x", name == "SET" })
+	if len(got) != 1 || got[0] != (unsetVariable{"NOSUCH", 6}) {
+		t.Errorf("%v", got)
+	}
+}
