@@ -113,6 +113,9 @@ func New(c Config) (*Store, error) {
 	}
 	if err == nil {
 		err = s.open()
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; name a directory that exists, or that can be made", err)
+		}
 	}
 	if err != nil {
 		_ = s.Close()

@@ -36,6 +36,7 @@ func TestSlipsAreExplained(t *testing.T) {
 		{[]string{"audit", "who", "example.com/m@v1.0.0", empty}, "0 lines read, and none of them is a request\n  → "},
 		{[]string{"policy", "check", rules, "--cache-dir=" + gone}, "compared with no module: there is none in the cache " + gone},
 		{[]string{"config", "--check", "--private=git.corp.example", "--direct-file=" + ssh}, "the user of ssh stands in the URL"},
+		{[]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--cache-dir=/proc/x"}, "name a directory that exists, or that can be made"},
 		{[]string{"config", "--cache-redis-tls=true"}, "tls: \"on\" #"},
 		{[]string{"config", "--auth-required=off"}, `required: "false" #`},
 	} {
