@@ -173,13 +173,23 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 // goEnv is the environment in which the go command uses the server at url and
-// nothing of the machine but its build cache.
+// nothing of the machine but its build cache. dir is its home, to which no process
+// of it writes once it has ended: without the file that is made there, one that
+// looks after telemetry would, while a test removes the directory.
 func goEnv(dir, url, sumdb string) []string {
+	settings := filepath.Join(dir, ".config", "go", "telemetry")
+	err := os.MkdirAll(settings, 0o700)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(settings, "mode"), []byte("off"), 0o600)
+	}
+	if err != nil {
+		panic(err)
+	}
 	return []string{
 		"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "GOCACHE=" + buildCache(),
 		"GOPATH=" + filepath.Join(dir, "gopath"), "GOMODCACHE=" + filepath.Join(dir, "modcache"),
 		"GOPROXY=" + url, "GOSUMDB=" + sumdb, "GONOSUMDB=", "GONOPROXY=", "GOPRIVATE=", "GOINSECURE=",
-		"GOFLAGS=-modcacherw", "GOTOOLCHAIN=local", "GOENV=off", "GOTELEMETRY=off", "GOWORK=off", "CGO_ENABLED=0",
+		"GOFLAGS=-modcacherw", "GOTOOLCHAIN=local", "GOENV=off", "GOWORK=off", "CGO_ENABLED=0",
 	}
 }
 

@@ -60,7 +60,7 @@ func TestTLSDefects(t *testing.T) {
 				t.Errorf("go mod download: %v, want %q\n%s", err, c.says, out)
 			}
 			var found, stderr bytes.Buffer
-			environ := append(goEnv(home(t), proxy, w.log.Key()), "PATH="+os.Getenv("PATH"), "SSL_CERT_FILE="+root, "SSL_CERT_DIR="+empty)
+			environ := append(goEnv(t.TempDir(), proxy, w.log.Key()), "PATH="+os.Getenv("PATH"), "SSL_CERT_FILE="+root, "SSL_CERT_DIR="+empty)
 			run(t.Context(), []string{"doctor", "example.com/greet@v1.0.0"}, environ, &found, &stderr)
 			if n := strings.Count(found.String(), "[tls-"); n > 1 || (n == 0) != (c.code == "") || !strings.Contains(found.String(), c.code) {
 				t.Errorf("doctor, want %q alone:\n%s%s", c.code, &found, &stderr)

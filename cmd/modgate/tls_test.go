@@ -50,7 +50,7 @@ func https(url string) string { return "https" + strings.TrimPrefix(url, "http")
 // download lets the go command download a module from proxy, in a fresh home.
 func download(t *testing.T, w *world, proxy string, environ ...string) (string, error) {
 	t.Helper()
-	dir := home(t)
+	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module m\n\ngo 1.26\n\nrequire example.com/greet v1.0.0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -59,22 +59,6 @@ func download(t *testing.T, w *world, proxy string, environ ...string) (string, 
 	cmd.Env = append(goEnv(dir, proxy, w.log.Key()), environ...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
-}
-
-// home is a directory for the go command, to which no process of it writes once
-// it has ended: without the file, one that looks after telemetry would.
-func home(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	settings := filepath.Join(dir, ".config", "go", "telemetry")
-	err := os.MkdirAll(settings, 0o700)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(settings, "mode"), []byte("off"), 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // logged returns what the group of the pattern matches in the log.
