@@ -187,7 +187,8 @@ func credential(r *http.Request) (string, bool) {
 func refuse(w http.ResponseWriter, r *http.Request, result string) {
 	text := map[string]string{
 		missing: "unauthorized: this server wants a token, and none came\n" +
-			"do: ask who runs it for one, and put it into ~/.netrc: machine " + hostOf(r) + " login NAME password TOKEN\n",
+			"do: ask who runs it for one, and put it into ~/.netrc: machine " + hostOf(r) + " login NAME password TOKEN\n" +
+			"(the go command sends it to https:// addresses alone)\n",
 		wrong: "unauthorized: this server does not know the token that came\n" +
 			"do: look at the line for " + hostOf(r) + " in ~/.netrc, or ask who runs the server for a new token\n",
 		expired: "unauthorized: the token that came has expired\n" +

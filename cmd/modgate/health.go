@@ -12,6 +12,9 @@ import (
 type health struct {
 	draining     atomic.Bool
 	certificates *tlsmgr.Manager // nil without TLS; set before anything is served
+	// A CA comes here before it gives a certificate: a balancer that leads nothing
+	// to what is not ready would keep it away for ever.
+	caComes bool
 }
 
 // unready says why this process should get no requests; "" if it should.
@@ -19,11 +22,17 @@ func (h *health) unready() string {
 	switch {
 	case h.draining.Load():
 		return "draining: this process is about to end"
-	case h.certificates != nil && !h.certificates.Serves():
-		return "no certificate yet for any name, so every handshake fails: modgate tls status says why"
+	case h.bare() && !h.caComes:
+		return noCertificate
 	}
 	return ""
 }
+
+// noCertificate is what whoever asks reads while every handshake fails.
+const noCertificate = "no certificate yet for any name, so every handshake fails: modgate tls status says why"
+
+// bare reports whether there is no certificate where there should be one.
+func (h *health) bare() bool { return h.certificates != nil && !h.certificates.Serves() }
 
 // front answers /healthz and /readyz by itself and leaves the rest to next.
 // Probes come every few seconds for ever: they are neither logged nor counted.
@@ -47,6 +56,10 @@ func (h *health) front(next http.Handler) http.Handler {
 func (h *health) ready(w http.ResponseWriter) {
 	if why := h.unready(); why != "" {
 		plain(w, http.StatusServiceUnavailable, why+"\n")
+		return
+	}
+	if h.bare() {
+		plain(w, http.StatusOK, "ready for the CA; "+noCertificate+"\n")
 		return
 	}
 	plain(w, http.StatusOK, "ready\n")

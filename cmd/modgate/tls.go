@@ -130,6 +130,7 @@ func (v *service) openTLS(ctx context.Context, registry *prometheus.Registry) er
 	defer cancel()
 	m.Load(patience)
 	v.certificates, v.health.certificates = m, m
+	v.health.caComes = s.TLS.Mode == "acme" && s.TLS.Challenge != tlsmgr.DNS01
 	registry.MustRegister(m.Collectors()...)
 	v.app.background = append(v.app.background, m.Run)
 	return v.speakTLS()

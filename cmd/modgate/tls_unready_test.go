@@ -11,7 +11,13 @@ import (
 // through, and whoever asks is told so.
 func TestNoCertificateYet(t *testing.T) {
 	t.Parallel()
-	i := newWorld(t).start(t, "--tls-mode=acme", "--tls-domains=go.corp.test", "--tls-ca=https://"+nobody(t)+"/directory")
+	flags := []string{"--tls-mode=acme", "--tls-domains=go.corp.test", "--tls-ca=https://" + nobody(t) + "/directory"}
+	comes := newWorld(t).start(t, flags...)
+	comes.await(t, "no certificate obtained")
+	if code, text := get(t, comes.admin+"/readyz"); code != 200 || !strings.Contains(text, "ready for the CA; no certificate yet") {
+		t.Errorf("/readyz where the CA has to come: %d %q", code, text)
+	}
+	i := newWorld(t).start(t, append(flags, "--tls-challenge=dns-01", "--tls-dns-provider=exec", "--tls-dns-settings=command=/bin/true")...)
 	i.await(t, "no certificate obtained")
 	if code, text := get(t, i.admin+"/readyz"); code != 503 || !strings.Contains(text, "no certificate yet") {
 		t.Errorf("/readyz: %d %q", code, text)
