@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -115,4 +116,16 @@ func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	writeJSON(w, s)
+}
+
+// enterFew lets a request through if fewer than most are running, and answers it
+// itself if not. Who was let through calls leave.
+func enterFew(w http.ResponseWriter, running *atomic.Int32, most int32) (leave func(), ok bool) {
+	if running.Add(1) > most {
+		running.Add(-1)
+		w.Header().Set("Retry-After", "60")
+		plain(w, http.StatusServiceUnavailable, fmt.Sprintf("%d of these are running already: try again when one is done\n", most))
+		return nil, false
+	}
+	return func() { running.Add(-1) }, true
 }

@@ -32,13 +32,11 @@ func (a *admin) refreshed(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusBadRequest, "say what to ask for anew: ?module=MODULE, or a pattern as in GOPRIVATE\n")
 		return
 	}
-	if a.refreshing.Add(1) > maxRefreshes {
-		a.refreshing.Add(-1)
-		w.Header().Set("Retry-After", "60")
-		plain(w, http.StatusServiceUnavailable, fmt.Sprintf("%d of these are running already: try again when one is done\n", maxRefreshes))
+	leave, ok := enterFew(w, &a.refreshing, maxRefreshes)
+	if !ok {
 		return
 	}
-	defer a.refreshing.Add(-1)
+	defer leave()
 	paths, err := a.refreshPaths(r.Context(), r.Form["module"])
 	if err != nil {
 		plain(w, http.StatusBadRequest, err.Error()+"\n")

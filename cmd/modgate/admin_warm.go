@@ -49,13 +49,11 @@ func (a *admin) warmed(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusBadRequest, err.Error()+"\n")
 		return
 	}
-	if a.warming.Add(1) > maxWarms {
-		a.warming.Add(-1)
-		w.Header().Set("Retry-After", "60")
-		plain(w, http.StatusServiceUnavailable, fmt.Sprintf("%d of these are running already: try again when one is done\n", maxWarms))
+	leave, ok := enterFew(w, &a.warming, maxWarms)
+	if !ok {
 		return
 	}
-	defer a.warming.Add(-1)
+	defer leave()
 	a.warm(w, r, wants, jobs)
 }
 

@@ -17,8 +17,9 @@ import (
 
 const (
 	// Patience is how long a client may take for LeastProgress bytes before its
-	// connection is cut, or a quarter less. A laptop on a bad train link gets through; a client
-	// that has stopped reading holds a file and a buffer no longer than this.
+	// connection is cut, or a quarter less. A laptop on a bad train link gets
+	// through; a client that has stopped reading holds a file and a buffer no
+	// longer than this.
 	Patience      = 30 * time.Second
 	LeastProgress = 32 << 10
 )
@@ -101,7 +102,7 @@ type conn struct {
 	written   atomic.Int64 // bytes that the kernel has taken
 	renewed   atomic.Int64 // when the deadline was last moved, since start
 	confirmed atomic.Int64 // of written, by then
-	waiting   atomic.Int64 // since when a write has been in progress, since start; 0: none is
+	waiting   atomic.Int64 // over TLS: since when a write has been in progress, since start; 0: none is
 }
 
 func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
@@ -165,8 +166,10 @@ func (c *conn) CloseWrite() error { return c.tcp.CloseWrite() }
 func (c *conn) Write(p []byte) (n int, err error) {
 	follows := c.follows
 	c.follows = false
-	c.begin()
-	defer c.end()
+	if c.secure { // there are streams, which ask
+		c.begin()
+		defer c.end()
+	}
 	for {
 		if err := c.renew(); err != nil {
 			return n, err
