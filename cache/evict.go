@@ -167,11 +167,11 @@ func (l *Limit) round(ctx context.Context, walk bool) error {
 		_, err := l.walk(ctx, plan{before: never})
 		errs = append(errs, err)
 	}
-	if !l.lacks(amount{}, highWater).none() && !l.isFutile() {
+	if k := l.lacks(amount{}, highWater); !k.none() && !l.isFutile(k) {
 		_, err := l.evict(ctx, func() lack { return l.lacks(amount{}, lowWater) })
 		errs = append(errs, err)
 		if !l.lacks(amount{}, highWater).none() {
-			l.futile = time.Now()
+			l.gaveUp()
 		}
 	}
 	if walk && l.c.Sweep != nil {

@@ -56,9 +56,10 @@ const (
 // Nothing is read at the start: Run walks over the store in the background, and
 // until its first walk is done only free space bounds a Put. Room for a Put is
 // taken before its first byte is written, or as the bytes come if their number
-// is unknown. Spools count with what they take. If there is none, Put evicts; if too little can be evicted it
-// fails with ErrFull. What was used least recently, to the hour, goes first.
-// Open objects stay readable.
+// is unknown. Spools count with what they take. If there is none, Put evicts; if
+// too little can be evicted it fails with ErrFull, unless the object is Precious:
+// that takes room beyond the bounds, which the next eviction makes up for. What
+// was used least recently, to the hour, goes first. Open objects stay readable.
 type Limit struct {
 	wrapped
 	c    LimitConfig
@@ -68,8 +69,8 @@ type Limit struct {
 
 	// turn has a place for one: who walks over the store.
 	turn chan struct{}
-	// futile is when an eviction last gained too little. Held with turn.
-	futile time.Time
+	// futile is held with turn.
+	futile futile
 
 	mu sync.Mutex
 	// All below is guarded by mu. What is used is the sum of found by the last
@@ -117,6 +118,7 @@ func NewLimit(s Store, c LimitConfig) (*Limit, error) {
 // Put implements Store.
 func (l *Limit) Put(ctx context.Context, name string, body io.Reader, opts PutOptions) error {
 	t := l.take(ctx, name)
+	t.must = opts.Class == Precious
 	if err := t.extend(opts.Attrs.Size); err != nil {
 		return t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
 	}
@@ -133,6 +135,7 @@ func (l *Limit) PutSpool(ctx context.Context, name string, f *os.File, opts PutO
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	t := l.take(ctx, name)
+	t.must = opts.Class == Precious
 	claimed := l.takeSpool(f, t, room(fi.Size()))
 	if err = t.extend(fi.Size()); err != nil {
 		err = t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
@@ -175,6 +178,9 @@ type taking struct {
 	name  string
 	had   amount // what the name took before
 	taken amount // for what it will take
+	// must says that it takes room that is not there: what is Precious is little,
+	// and lost if it is refused.
+	must bool
 	// refused says that we and not the backend were out of room.
 	refused bool
 	// done is guarded by l.mu.
@@ -195,7 +201,9 @@ func (t *taking) extend(size int64) error {
 	if more.none() {
 		return nil
 	}
-	if err := t.l.reserve(t.ctx, more); err != nil {
+	if err := t.l.reserve(t.ctx, more); errors.Is(err, ErrFull) && t.must {
+		t.l.insist(more)
+	} else if err != nil {
 		t.refused = true
 		return err
 	}

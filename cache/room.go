@@ -38,6 +38,14 @@ func (l *Limit) admit(n amount) bool {
 	return true
 }
 
+// insist counts n as pending whether or not there is room for it.
+func (l *Limit) insist(n amount) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = l.pending.plus(n)
+	l.signal()
+}
+
 // signal wakes Run.
 func (l *Limit) signal() {
 	select {
@@ -133,9 +141,32 @@ func (l *Limit) unlock() { <-l.turn }
 // futility is how long it is believed that there is nothing to evict.
 const futility = 30 * time.Second
 
-// isFutile is called with the turn held.
-func (l *Limit) isFutile() bool {
-	return !l.futile.IsZero() && time.Since(l.futile) < futility
+// futile is when an eviction last gained too little, and what could be evicted
+// then.
+type futile struct {
+	at   time.Time
+	left amount
+}
+
+// isFutile reports whether there is nothing to evict for k. Downloads that have
+// become objects since the last attempt can be evicted. It is called with the
+// turn held.
+func (l *Limit) isFutile(k lack) bool {
+	if l.futile.at.IsZero() || time.Since(l.futile.at) >= futility {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	came := l.ages.total().minus(l.futile.left)
+	return !amount{max(k.over, k.short.bytes), k.short.files}.minus(came).none()
+}
+
+// gaveUp notes that an eviction gained too little. It is called with the turn
+// held.
+func (l *Limit) gaveUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.futile = futile{time.Now(), l.ages.total()}
 }
 
 // makeRoom evicts until n fits, down to the low watermark.
@@ -147,16 +178,16 @@ func (l *Limit) makeRoom(ctx context.Context, n amount) error {
 	if l.lacks(n, 100).none() {
 		return nil
 	}
-	if !l.isFutile() {
+	if !l.isFutile(l.lacks(n, 100)) {
 		if _, err := l.evict(ctx, func() lack { return l.lacks(n, lowWater) }); err != nil {
 			return err
 		}
 	}
 	if k := l.lacks(n, 100); !k.none() {
-		l.futile = time.Now()
+		l.gaveUp()
 		return fmt.Errorf("%w: too little may be evicted (%d bytes over the limit; the file system is short of %d bytes, %d files)",
 			ErrFull, max(k.over, 0), max(k.short.bytes, 0), max(k.short.files, 0))
 	}
-	l.futile = time.Time{}
+	l.futile = futile{}
 	return nil
 }

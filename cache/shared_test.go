@@ -384,6 +384,49 @@ func TestSharedBacklogSurvives(t *testing.T) {
 	}
 }
 
+// full is a store without room for the backlog.
+type full struct {
+	cache.Store
+	is atomic.Bool
+}
+
+func (f *full) Put(ctx context.Context, name string, body io.Reader, o cache.PutOptions) error {
+	if f.is.Load() && name == "shared/backlog" {
+		return cache.ErrFull
+	}
+	return f.Store.Put(ctx, name, body, o)
+}
+
+// A process that cannot note what the bucket lacks ends well, and the next finds
+// it: also where a file of a clean end is left from before, which is not true any
+// more.
+func TestSharedBacklogWithoutRoom(t *testing.T) {
+	for about, atStart := range map[string]bool{"at the end": false, "from the start": true} {
+		t.Run(about, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				near := &full{Store: openMem(t)}
+				f.replica(t, near, cache.SharedConfig{}).end()
+				near.is.Store(atStart)
+				a := f.replica(t, near, cache.SharedConfig{})
+				synctest.Wait()
+				f.bucket.down.Store(true)
+				put(t, a, aZip, random(1000), cache.Immutable)
+				near.is.Store(true)
+				a.end() // fails the test if Run does
+				f.bucket.down.Store(false)
+				near.is.Store(false)
+				b := f.replica(t, near, cache.SharedConfig{})
+				time.Sleep(time.Minute)
+				if !exists(f.bucket, aZip) {
+					t.Error("the bucket lacks the object")
+				}
+				b.end()
+			})
+		})
+	}
+}
+
 // The lease of what is on its way is kept until others can see it.
 func TestSharedLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -91,8 +91,9 @@ type savedBacklog struct {
 // flushTime is how long the end of the process waits for the backlog.
 const flushTime = 3 * time.Second
 
-// Run writes to the bucket and listens to the other processes, until ctx ends.
-// What could not be written then is kept for the next start.
+// Run writes to the bucket and listens to the other processes, until ctx ends;
+// then it returns nil. What could not be written is kept for the next start, which
+// walks over the near store if it could not be kept.
 func (s *Shared) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -122,7 +123,8 @@ func (s *Shared) Run(ctx context.Context) error {
 	flush := time.AfterFunc(flushTime, stop)
 	defer flush.Stop()
 	writers.Wait()
-	return s.save(context.WithoutCancel(ctx))
+	s.save(context.WithoutCancel(ctx))
+	return nil
 }
 
 // restore puts what the process before has left into the backlog, and reports
@@ -143,27 +145,31 @@ func (s *Shared) restore(ctx context.Context) bool {
 		s.backlog.catchUp(name, class)
 	}
 	if err := s.keep(ctx, savedBacklog{}); err != nil {
-		s.log.Warn("a crash of this process may not be noticed by the next", "error", err)
+		s.log.Warn("that this process runs cannot be noted; the next walks over the store to find what the bucket lacks", "error", err)
 	}
 	return err == nil && saved.Clean
 }
 
 // save keeps the backlog for the next start.
-func (s *Shared) save(ctx context.Context) error {
+func (s *Shared) save(ctx context.Context) {
 	names, behind := s.backlog.left()
 	if len(names) > 0 || behind {
 		s.log.Info("the bucket lacks objects; the next start writes them", "objects", len(names), "walk", behind)
 	}
-	return s.keep(ctx, savedBacklog{Clean: !behind, Names: names})
+	if err := s.keep(ctx, savedBacklog{Clean: !behind, Names: names}); err != nil {
+		s.log.Warn("what the bucket lacks cannot be noted; the next start walks over the store to find it", "objects", len(names), "error", err)
+	}
 }
 
+// keep stores b, or nothing: what was stored before is not true any more, and
+// without any a walk finds what the bucket lacks.
 func (s *Shared) keep(ctx context.Context, b savedBacklog) error {
 	data, err := json.Marshal(b)
 	if err == nil {
 		err = s.inner.Put(ctx, backlogName, bytes.NewReader(data), PutOptions{Class: Precious})
 	}
 	if err != nil {
-		return fmt.Errorf("keep the backlog of the bucket: %w", err)
+		return errors.Join(fmt.Errorf("keep the backlog of the bucket: %w", err), s.inner.Delete(ctx, backlogName))
 	}
 	return nil
 }

@@ -198,3 +198,64 @@ func TestLimitRunSeesSpoolsGrow(t *testing.T) {
 		must(t, l.DropSpool(f))
 	})
 }
+
+// What downloads have filled a store with makes room again when they are done,
+// although nothing could be evicted a moment ago.
+func TestLimitEvictsWhatWasASpool(t *testing.T) {
+	l := newLimit(t, openDisk(t, t.TempDir()), cache.LimitConfig{MaxBytes: mib})
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	var spools []*os.File
+	for range 4 {
+		spools = append(spools, spool(t, l, 250_000))
+	}
+	data := random(100_000)
+	for range 2 {
+		if err := l.Put(t.Context(), zip, bytes.NewReader(data), cache.PutOptions{}); !errors.Is(err, cache.ErrFull) {
+			t.Fatalf("Put: %v, want ErrFull", err)
+		}
+	}
+	for i, f := range spools {
+		must(t, l.PutSpool(t.Context(), object(i), f, cache.PutOptions{}))
+	}
+	put(t, l, zip, data, cache.Immutable)
+	if u, err := l.Stat(t.Context()); err != nil || u.Bytes > mib {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+// What cannot be had again is kept in a store that downloads have filled, counts
+// there, and is made up for when they are done.
+func TestLimitDoesNotRefuseWhatIsPrecious(t *testing.T) {
+	l := newLimit(t, openDisk(t, t.TempDir()), cache.LimitConfig{MaxBytes: mib})
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	var spools []*os.File
+	for range 4 {
+		spools = append(spools, spool(t, l, 250_000))
+	}
+	const name = "shared/backlog"
+	data := random(100_000)
+	for range 2 { // when it is new, and when it is replaced
+		put(t, l, name, data, cache.Precious)
+	}
+	u, err := l.Stat(t.Context())
+	must(t, err)
+	if got := value(t, l.Collectors(), "modgate_cache_bytes"); got < mib || got < float64(u.Bytes) {
+		t.Errorf("it does not count: %v", got)
+	}
+	for i, f := range spools {
+		if err := l.PutSpool(t.Context(), object(i), f, cache.PutOptions{}); errors.Is(err, cache.ErrFull) {
+			must(t, l.DropSpool(f))
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, l, zip, data, cache.Immutable)
+	if u, err = l.Stat(t.Context()); err != nil || u.Bytes > mib {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if got, err := read(l, name); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
