@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,18 +126,6 @@ func (f *fleet) Close() error {
 	return errors.Join(errs...)
 }
 
-// cpuSeconds is the processor time that the replicas have used.
-func (f *fleet) cpuSeconds() (sum float64, err error) {
-	for _, s := range f.replicas {
-		t, err := cpuSeconds(s.PID)
-		if err != nil {
-			return 0, err
-		}
-		sum += t
-	}
-	return sum, nil
-}
-
 // cpuSeconds is the processor time of a process, in user and kernel mode. It
 // works on Linux (proc_pid_stat(5)), where a tick is 10 ms.
 func cpuSeconds(pid int) (float64, error) {
@@ -156,29 +142,6 @@ func cpuSeconds(pid int) (float64, error) {
 	kernel, err2 := strconv.ParseFloat(fields[12], 64)
 	return (user + kernel) / 100, errors.Join(err1, err2)
 }
-
-// sum adds a metric up over its labels and the replicas.
-func (f *fleet) sum(ctx context.Context, metric string) (total float64, err error) {
-	for _, admin := range f.admins {
-		var text bytes.Buffer
-		if _, err := get(ctx, http.DefaultClient, admin+"/metrics", &text); err != nil {
-			return 0, err
-		}
-		for s := bufio.NewScanner(&text); s.Scan(); {
-			name, value, _ := strings.Cut(s.Text(), " ")
-			if bare, _, _ := strings.Cut(name, "{"); bare != metric {
-				continue
-			}
-			v, err := strconv.ParseFloat(value[strings.LastIndexByte(value, ' ')+1:], 64)
-			if err != nil {
-				return 0, fmt.Errorf("%s: %w", metric, err)
-			}
-			total += v
-		}
-	}
-	return total, nil
-}
-
 func freeAddrs(n int) ([]string, error) {
 	var addrs []string
 	for range n {
