@@ -8,7 +8,6 @@ import (
 	"iter"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -137,68 +136,6 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return fmt.Errorf("delete %s: %w", name, err)
 	}
 	return nil
-}
-
-// Quarantine implements cache.Quarantiner. The object is moved to
-// .quarantine/<time>/ below the prefix.
-func (s *Store) Quarantine(ctx context.Context, name, reason string) error {
-	if err := cache.CheckName(name); err != nil {
-		return err
-	}
-	if err := s.putAside(ctx, name, "", reason); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("quarantine %s: %w", name, err)
-	}
-	return nil
-}
-
-// Quarantined returns the number of objects that were put aside.
-func (s *Store) Quarantined(ctx context.Context) (n int, err error) {
-	for page, err := range s.keys(ctx, quarantine) {
-		if err != nil {
-			return n, fmt.Errorf("list the quarantine: %w", err)
-		}
-		n += len(page)
-	}
-	return n, nil
-}
-
-// quarantine is where objects are put aside, below the prefix of the store.
-const quarantine = ".quarantine/"
-
-// condemn puts aside the version etag of an object, which is wrong. The error
-// says so, and that the object is absent now.
-func (s *Store) condemn(ctx context.Context, name, etag string, reason error) error {
-	s.m.corrupt.Inc()
-	if err := s.putAside(ctx, name, etag, reason.Error()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Error("an object in the bucket is wrong and cannot be put aside", "name", name, "reason", reason, "error", err)
-	} else {
-		s.log.Warn("an object in the bucket was wrong and is put aside", "name", name, "reason", reason)
-	}
-	return fmt.Errorf("%w: %w", reason, fs.ErrNotExist)
-}
-
-func (s *Store) putAside(ctx context.Context, name, etag, reason string) error {
-	to := quarantine + time.Now().UTC().Format("20060102T150405.000000") + "/" + name
-	err := s.copy(ctx, name, to, etag, map[string]string{"reason": strings.Map(printable, reason)})
-	if err != nil {
-		return err
-	}
-	in := &awss3.DeleteObjectInput{Bucket: &s.c.Bucket, Key: s.key(name)}
-	if etag != "" {
-		in.IfMatch = &etag
-	}
-	return s.ask(ctx, func(ctx context.Context) error {
-		_, err := s.client.DeleteObject(ctx, in)
-		return err
-	})
-}
-
-// printable keeps what may stand in a header.
-func printable(r rune) rune {
-	if r < ' ' || r > '~' {
-		return '?'
-	}
-	return r
 }
 
 // copy copies the version etag ("": whichever) of an object within the bucket,

@@ -102,17 +102,26 @@ func (s *Store) abort(ctx context.Context, key, id *string) {
 // that are alive end much earlier.
 const abandoned = time.Hour
 
-// sweep removes uploads that nobody finished: at the start and every hour,
-// until ctx ends.
+// sweep removes uploads that nobody finished, at the start and every hour, and
+// empties the quarantine then and whenever something was put aside, until ctx
+// ends.
 func (s *Store) sweep(ctx context.Context) error {
 	tick := time.NewTicker(abandoned)
 	defer tick.Stop()
-	for {
-		s.Sweep(ctx, abandoned)
+	for uploads := true; ; {
+		if uploads {
+			s.Sweep(ctx, abandoned)
+		}
+		if err := s.EmptyQuarantine(ctx, keepAside); err != nil {
+			s.log.Debug("the quarantine of the bucket could not be emptied", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			uploads = true
+		case <-s.aside:
+			uploads = false
 		}
 	}
 }

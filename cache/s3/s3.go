@@ -89,6 +89,7 @@ type Store struct {
 	transport *http.Transport
 	breaker   *breaker.Breaker
 	m         metrics
+	aside     chan struct{} // has a place for one: something was put aside
 }
 
 // New checks c and loads credentials; ctx is for that. It does not connect to
@@ -97,7 +98,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	s := &Store{c: c, log: c.Logger}
+	s := &Store{c: c, log: c.Logger, aside: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -210,8 +211,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Run looks after a bucket in trouble, and ends uploads that nobody finished,
-// until ctx ends.
+// Run looks after a bucket in trouble, ends uploads that nobody finished, and
+// empties the quarantine, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.breaker.Run(ctx) })
