@@ -63,7 +63,7 @@ func (d *Doctor) checkAnnounced(ctx context.Context, s *Step) {
 	}
 	if g := d.settings.get("GONOPROXY"); settings["GONOPROXY"] == "none" && g.Value != "none" && g.Value != "" {
 		d.report.Findings = slices.DeleteFunc(d.report.Findings, func(f Finding) bool { return f.Code == NoproxyBypass }) // said better now
-		d.found(s, NoproxyBypassed, "GONOPROXY="+g.Value+" ("+g.From+"); the proxy says GONOPROXY=none", "value", g.Value)
+		d.found(s, NoproxyBypassed, "GONOPROXY="+g.Value+" ("+g.From+"); the proxy says GONOPROXY=none", "value", g.Value, "from", g.From)
 	}
 }
 

@@ -1,8 +1,10 @@
 package doctor
 
 import (
+	"fmt"
 	"go/version"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,10 +87,41 @@ func (d *Doctor) checkPatterns(s *Step) {
 	case wide(nosum.Value):
 		d.found(s, NosumdbWide, "GONOSUMDB="+nosum.Value+" ("+nosum.From+")", "variable", "GONOSUMDB", "from", nosum.From)
 	}
+	for _, name := range []string{"GOPRIVATE", "GONOPROXY", "GONOSUMDB"} {
+		if g := d.settings.get(name); !strings.HasPrefix(g.From, "GOPRIVATE, ") {
+			d.checkPattern(s, g)
+		}
+	}
 	for _, name := range []string{"GONOSUMDB", "GONOPROXY"} {
 		if g := d.settings.get(name); d.cfg.envSet(name) && d.cfg.env(name) == "" && g.Value != "" {
 			d.found(s, VariableEmpty, name+"= (environment), but "+name+"="+g.Value+" is used ("+g.From+")", "variable", name)
 		}
+	}
+}
+
+// checkPattern finds patterns that no module path can match.
+func (d *Doctor) checkPattern(s *Step, g setting) {
+	var useless, mended []string
+	for pattern := range strings.SplitSeq(g.Value, ",") {
+		good := strings.TrimSpace(pattern)
+		if _, behind, ok := strings.Cut(good, "://"); ok {
+			good = behind
+		}
+		if host, path, _ := strings.Cut(good, "/"); strings.Contains(host, ":") {
+			name, _, _ := strings.Cut(host, ":")
+			good = strings.TrimSuffix(name+"/"+path, "/")
+		}
+		good = strings.TrimSuffix(strings.TrimPrefix(good, "."), "/...")
+		if _, err := path.Match(pattern, ""); pattern != "" && (err != nil || good != pattern) {
+			useless = append(useless, strings.TrimSpace(strings.ReplaceAll(pattern, "\r", "\\r")))
+		}
+		if good != "" {
+			mended = append(mended, good)
+		}
+	}
+	if len(useless) > 0 {
+		d.found(s, PatternUseless, fmt.Sprintf("%s=%q (%s)", g.Name, hidePasswords(g.Value), g.From),
+			append([]string{"variable", g.Name, "value", hidePasswords(strings.Join(useless, ","))}, d.fit(g.Name, strings.Join(mended, ","), hidePasswords(g.Value) == g.Value)...)...)
 	}
 }
 
@@ -107,22 +140,27 @@ func (d *Doctor) checkInsecure(s *Step) {
 	}
 }
 
-// checkDebug finds settings of GODEBUG that do not exist.
+// checkDebug finds settings of GODEBUG that do not exist. It is taken from the
+// environment alone.
 func (d *Doctor) checkDebug(s *Step) {
 	value := d.cfg.env("GODEBUG")
-	from := fromEnvironment
-	if value == "" {
-		g := d.settings.get("GODEBUG")
-		value, from = g.Value, g.From
-	}
 	if value == "" {
 		return
 	}
-	s.saw("GODEBUG=%s (%s)", value, from)
-	for entry := range strings.SplitSeq(value, ",") {
+	s.saw("GODEBUG=%s (%s)", value, fromEnvironment)
+	entries := strings.Split(value, ",")
+	unknown := func(entry string) bool {
 		name, _, _ := strings.Cut(strings.TrimSpace(entry), "=")
-		if name = strings.TrimPrefix(name, "#"); name != "" && !godebugKnown(name) {
-			d.found(s, DebugUnknown, "GODEBUG="+value+" ("+from+")", "value", entry)
+		name = strings.TrimPrefix(name, "#")
+		return name != "" && !godebugKnown(name)
+	}
+	for _, entry := range entries {
+		if unknown(entry) {
+			command := "unset GODEBUG"
+			if rest := slices.DeleteFunc(slices.Clone(entries), unknown); len(rest) > 0 {
+				command = "export " + shellWord("GODEBUG="+strings.Join(rest, ","))
+			}
+			d.found(s, DebugUnknown, "GODEBUG="+value+" ("+fromEnvironment+")", "value", entry, "command", command)
 		}
 	}
 }

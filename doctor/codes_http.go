@@ -48,7 +48,7 @@ var httpTable = []Entry{
 		[]Remedy{{Do: "wait, or ask who runs the proxy for a higher limit"}}},
 	{HTML, Fail, "A web page comes where a module was expected", "invalid character '<' looking for beginning of value",
 		"A captive portal, a sign-in page or a block page answers in the proxy's name: {value}",
-		[]Remedy{{Do: "open {url} in a browser and sign in, or have {host} exempted"}, {Do: "if that page belongs to an HTTP proxy: export NO_PROXY=\"$NO_PROXY,{host}\""}}},
+		[]Remedy{{Do: "open {url} in a browser and sign in, or have {host} exempted"}, {Do: "if that page belongs to an HTTP proxy: export NO_PROXY={bypass}"}}},
 	{RedirectLoop, Fail, "{host} sends us around in circles", "stopped after 10 redirects",
 		"Two parts redirect to each other: often a load balancer that speaks TLS in front of a server that redirects to https.",
 		[]Remedy{{Do: "let the load balancer say that the client came by TLS (X-Forwarded-Proto: https), or switch one redirect off"}}},

@@ -17,7 +17,7 @@ const (
 var protocolTable = []Entry{
 	{ModulePrivate, Note, "{value} is private (GOPRIVATE, GONOPROXY): the go command asks no proxy for it, and so was none asked here", "",
 		"modgate doctor tells a name to nobody to whom the go command would not tell it.",
-		[]Remedy{{Do: "if the proxy serves private modules: go env -w GONOPROXY=none"}}},
+		[]Remedy{{Do: "if the proxy serves private modules: {noproxy}"}}},
 	{ModuleNotFound, Fail, "The proxy does not have {value}", "404 Not Found",
 		"It is proven absent where the proxy looks: a slip in the name or the version, a tag that was never pushed, a private module that the proxy is not configured for.",
 		[]Remedy{{Do: "compare the name and the version with the repository's tags"}, {Do: "for a private module: the server needs its pattern under private, and credentials (modgate doctor --server)"}}},
@@ -34,7 +34,7 @@ var protocolTable = []Entry{
 		[]Remedy{{Do: "on the server: modgate doctor --server"}, {Do: "if it is not modgate: let it answer 404 under /sumdb/"}}},
 	{SumdbUnreachable, Fail, "The checksum database {host} cannot be reached from here, and the proxy does not mirror it", "",
 		"The go command verifies every new module with it.",
-		[]Remedy{{Do: "allow {host}:443 in the firewall, or use a proxy that mirrors it, as modgate does"}, {Do: "for private modules alone: go env -w GONOSUMDB=your-private-pattern"}}},
+		[]Remedy{{Do: "allow {host}:443 in the firewall, or use a proxy that mirrors it, as modgate does"}, {Do: "for private modules alone: {nosumdb}"}}},
 	{SumdbMismatch, Fail, "What the proxy serves is not what the checksum database has: {value}", "checksum mismatch",
 		"The proxy, or something between, has changed the module, or the version was tagged anew after it had been published.",
 		[]Remedy{{Do: "do not use it; tell who runs the proxy"}}},

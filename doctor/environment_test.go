@@ -30,7 +30,7 @@ func TestEnvironmentTraps(t *testing.T) {
 	netrc := "machine go.corp login ci password hunter2\n"
 	for _, test := range []struct {
 		name    string
-		environ string // NAME=VALUE; separated by blanks unless one has a blank
+		environ string // NAME=VALUE; separated by blanks, or by tabs where one has a blank
 		files   []string
 		want    string
 	}{
@@ -91,11 +91,21 @@ func TestEnvironmentTraps(t *testing.T) {
 		{"old go", "GOPROXY=https://go.corp PATH=/usr/local/go/bin", []string{"/usr/local/go/VERSION", "go1.25.1\n", "/usr/local/go/bin/go", ""}, "env-go-old"},
 		{"go", "GOPROXY=https://go.corp PATH=/usr/local/go/bin", []string{"/usr/local/go/VERSION", "go1.26.8\ntime x\n", "/usr/local/go/bin/go", ""}, ""},
 		{"GOROOT/go.env", "PATH=/usr/local/go/bin", []string{"/usr/local/go/VERSION", "go1.26.8", "/usr/local/go/bin/go", "", "/usr/local/go/go.env", "GOPROXY=off\n"}, "env-goproxy-off"},
+		{"patterns with a blank", "GOPROXY=https://go.corp\tGONOPROXY=none\tGOPRIVATE=git.corp, git.example", nil, "env-private-pattern"},
+		{"pattern with a scheme", "GOPROXY=https://go.corp GONOPROXY=none GOPRIVATE=https://git.corp/*", nil, "env-private-pattern"},
+		{"pattern with a port", "GOPROXY=https://go.corp GONOSUMDB=git.corp:8443/team", nil, "env-private-pattern"},
+		{"pattern with dots", "GOPROXY=https://go.corp GOPRIVATE=git.corp/...", nil, "env-private-pattern"},
+		{"pattern that is none", "GOPROXY=https://go.corp GOPRIVATE=[", nil, "env-private-pattern"},
+		{"pattern with a line end of Windows", "GOPROXY=https://go.corp", []string{"/home/dev/.config/go/env", "GOPRIVATE=git.corp\r\n"}, "env-private-pattern"},
+		{"ALL_PROXY", "GOPROXY=https://go.corp ALL_PROXY=socks5://proxy.corp", nil, ""},
+		{"GODEBUG in the file of go env -w is not read", "GOPROXY=https://go.corp", []string{"/home/dev/.config/go/env", "GODEBUG=nonsense=1\n"}, ""},
+		{"empty by go env -w", "PATH=/usr/local/go/bin", []string{"/home/dev/.config/go/env", "GOPROXY=\n", "/usr/local/go/VERSION", "go1.26.8", "/usr/local/go/bin/go", "", "/usr/local/go/go.env", "GOPROXY=https://go.corp\n"}, "env-goproxy-empty"},
+		{"a line that go passes over", "GOPROXY=https://go.corp", []string{"/home/dev/.config/go/env", " GOSUMDB=off\n"}, ""},
 		{"misnomer", "GOPROXY=https://go.corp GONOSUMCHECK=1", nil, "env-unknown-variable"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			r := examine(t, machine(t, strings.Fields(test.environ), slices.Concat(bundle, test.files)...))
+			r := examine(t, machine(t, variables(test.environ), slices.Concat(bundle, test.files)...))
 			got := slices.DeleteFunc(codes(r), func(c string) bool { return c == "dns-not-found" || c == "http-proxy-down" }) // no network here
 			if strings.Join(got, " ") != test.want {
 				t.Errorf("found %v, want %s", got, test.want)
@@ -103,6 +113,14 @@ func TestEnvironmentTraps(t *testing.T) {
 			checkTexts(t, r)
 		})
 	}
+}
+
+// variables splits what a test sets.
+func variables(environ string) []string {
+	if strings.Contains(environ, "\t") {
+		return strings.Split(environ, "\t")
+	}
+	return strings.Fields(environ)
 }
 
 // Without any authority, that is the finding.
@@ -153,17 +171,97 @@ func TestAdviceChangesTheValueWhereItIsFrom(t *testing.T) {
 		}
 		return ""
 	}
-	for _, test := range []struct{ got, want string }{
-		{first("linux", []string{"GOPROXY=off"}), "export GOPROXY=https://your-proxy.example"},
-		{first("linux", nil, "/home/dev/.config/go/env", "GOPROXY=off\n"), "go env -w GOPROXY=https://your-proxy.example"},
-		{first("darwin", nil, "/home/dev/Library/Application Support/go/env", "GOPROXY=off\n"), "go env -w GOPROXY=https://your-proxy.example"},
-		{first("windows", []string{"GOPROXY=off"}), `$env:GOPROXY = "https://your-proxy.example"`},
-		{first("windows", []string{"GOPROXY=http://[::1]:1", "GO111MODULE=off"}), "Remove-Item Env:GO111MODULE"},
-		{first("windows", []string{"AppData=/appdata"}, "/appdata/go/env", "GOPROXY=off\n"), "go env -w GOPROXY=https://your-proxy.example"},
+	const file, root = "/home/dev/.config/go/env", "/usr/local/go"
+	inRoot := func(text string) []string {
+		return []string{root + "/VERSION", "go1.26.8", root + "/bin/go", "", root + "/go.env", text}
+	}
+	for _, test := range []struct {
+		system, environ string
+		files           []string
+		want            string
+	}{
+		{"linux", "GOPROXY=off", nil, "export GOPROXY=https://your-proxy.example"},
+		{"linux", "", []string{file, "GOPROXY=off\n"}, "go env -w GOPROXY=https://your-proxy.example"},
+		{"darwin", "", []string{"/home/dev/Library/Application Support/go/env", "GOPROXY=off\n"}, "go env -w GOPROXY=https://your-proxy.example"},
+		{"windows", "GOPROXY=off", nil, `$env:GOPROXY = "https://your-proxy.example"`},
+		{"windows", "AppData=/appdata", []string{"/appdata/go/env", "GOPROXY=off\n"}, "go env -w GOPROXY=https://your-proxy.example"},
+		{"linux", "PATH=" + root + "/bin", inRoot("GOPROXY=off\n"), "go env -w GOPROXY=https://your-proxy.example"},
+		{"linux", "GOENV=off PATH=" + root + "/bin", inRoot("GOPROXY=off\n"), "export GOPROXY=https://your-proxy.example"},
+		{"linux", "GOPROXY=http://[::1]:1,insecure,direct", nil, "export 'GOPROXY=http://[::1]:1,direct'"},
+		{"windows", "GOPROXY=http://[::1]:1,insecure,direct", nil, `$env:GOPROXY = "http://[::1]:1,direct"`},
+		{"linux", "GOPROXY=http://[::1]:1 GO111MODULE=off", nil, "export GO111MODULE=on"},
+		{"linux", "GOPROXY=http://[::1]:1 GOFLAGS=-insecure", nil, "unset GOFLAGS"},
+		{"windows", "GOPROXY=http://[::1]:1 GOFLAGS=-insecure", nil, "Remove-Item Env:GOFLAGS"},
+		{"linux", "GOPROXY=http://[::1]:1", []string{file, "GOFLAGS=-insecure\n"}, "go env -u GOFLAGS"},
+		{"linux", "GOPROXY=http://[::1]:1 PATH=" + root + "/bin", inRoot("GOFLAGS=-insecure\n"), "go env -w GOFLAGS="},
+		{"linux", "GOPROXY=http://[::1]:1 GOFLAGS=-insecure\t-mod=mod", nil, "export GOFLAGS=-mod=mod"},
+		{"linux", "GOPROXY=http://[::1]:1 GOFLAGS=-insecure\t-ldflags=hunter2", nil, "take -insecure out of GOFLAGS"},
+		{"linux", "GOPROXY=http://[::1]:1 GOSUMDB=sum.corp", nil, "export GOSUMDB=sum.golang.org"},
+		{"linux", "GOPROXY=http://[::1]:1 PATH=" + root + "/bin", inRoot("GOSUMDB=sum.corp\n"), "go env -w GOSUMDB=sum.golang.org"},
+		{"linux", "GOPROXY=http://[::1]:1 GOAUTH=off;netrc", nil, "export GOAUTH=netrc"},
+		{"linux", "GOPROXY=http://[::1]:1", []string{file, "GOTOOLCHAIN=latest\n"}, "go env -w GOTOOLCHAIN=auto"},
+		{"linux", "GOPROXY=https://go.corp https_proxy=http://[::1", nil, "export https_proxy=http://proxy.example:3128"},
+		{"linux", "GOPROXY=https://go.corp https_proxy=https://go.corp", nil, "unset https_proxy"},
 	} {
-		if test.got != test.want {
-			t.Errorf("%q, want %q", test.got, test.want)
+		// A variable may have a value with a blank, which is a tab here.
+		environ := strings.Fields(strings.ReplaceAll(test.environ, "\t", "\x00"))
+		for i, v := range environ {
+			environ[i] = strings.ReplaceAll(v, "\x00", " ")
 		}
+		if got := first(test.system, environ, test.files...); got != test.want {
+			t.Errorf("%s, %q, %q: %q, want %q", test.system, test.environ, test.files, got, test.want)
+		}
+	}
+}
+
+// The command changes the value where it is from, whatever is not the worst that
+// was found.
+func TestEachCommandFitsWhereTheValueIsFrom(t *testing.T) {
+	bundle := []string{"/etc/ssl/certs/ca-certificates.crt", someRoot(t)}
+	for _, test := range []struct {
+		code       doctor.Code
+		environ    string
+		file       string // of go env -w
+		want       string
+		wantInFile string // where the same is set by go env -w
+	}{
+		{code: doctor.NoproxyBypass, environ: "GONOPROXY=git.corp", want: "export GONOPROXY=none", wantInFile: "go env -w GONOPROXY=none"},
+		{code: doctor.NoproxyBypass, environ: "GOPRIVATE=git.corp", want: "export GONOPROXY=none", wantInFile: "go env -w GONOPROXY=none"},
+		{code: doctor.GoproxyRest, environ: "GOPROXY=https://go.corp,direct,https://b.corp", want: "export 'GOPROXY=https://go.corp,https://b.corp'", wantInFile: "go env -w 'GOPROXY=https://go.corp,https://b.corp'"},
+		{code: doctor.GoproxyPipe, environ: "GOPROXY=http://127.0.0.1:1|direct", want: "export GOPROXY=http://127.0.0.1:1", wantInFile: "go env -w GOPROXY=http://127.0.0.1:1"},
+		{code: doctor.GoproxyPipe, environ: "GOPROXY=https://me:hunter2@go.corp|direct", want: "export GOPROXY=https://USER:PASSWORD@go.corp", wantInFile: "go env -w GOPROXY=https://USER:PASSWORD@go.corp"},
+		{code: doctor.GoproxyNone, environ: "GOPROXY=direct", want: "export GOPROXY=https://your-proxy.example", wantInFile: "go env -w GOPROXY=https://your-proxy.example"},
+		{code: doctor.InsecureUseless, environ: "GOINSECURE=*", want: "unset GOINSECURE", wantInFile: "go env -u GOINSECURE"},
+		{code: doctor.SumdbOff, environ: "GOSUMDB=off", want: "export GOSUMDB=sum.golang.org", wantInFile: "go env -w GOSUMDB=sum.golang.org"},
+		{code: doctor.NosumdbWide, environ: "GONOSUMDB=*", want: "export GONOSUMDB=your-private-pattern", wantInFile: "go env -w GONOSUMDB=your-private-pattern"},
+		{code: doctor.PatternUseless, environ: "GOPRIVATE=https://git.corp", want: "export GOPRIVATE=git.corp", wantInFile: "go env -w GOPRIVATE=git.corp"},
+		{code: doctor.AuthInvalid, environ: "GOAUTH=git", want: "export GOAUTH=netrc", wantInFile: "go env -w GOAUTH=netrc"},
+		{code: doctor.DebugUnknown, environ: "GODEBUG=nonsense=1,http2client=0", want: "export GODEBUG=http2client=0"},
+		{code: doctor.VariableEmpty, environ: "GONOSUMDB= GOPRIVATE=git.corp", want: "export GONOSUMDB=none"},
+	} {
+		mend := func(c doctor.Config) string {
+			for _, f := range examine(t, c).Findings {
+				if f.Code == test.code {
+					return f.Mend[0]
+				}
+			}
+			return "not found"
+		}
+		environ := strings.Fields(test.environ)
+		if got := mend(machine(t, append([]string{"GOPROXY=http://127.0.0.1:1"}, environ...), bundle...)); got != test.want {
+			t.Errorf("%s in the environment: %q, want %q", test.environ, got, test.want)
+		}
+		if test.wantInFile == "" {
+			continue
+		}
+		files := append([]string{"/home/dev/.config/go/env", "GOPROXY=http://127.0.0.1:1\n" + strings.Join(environ, "\n") + "\n"}, bundle...)
+		if got := mend(machine(t, nil, files...)); got != test.wantInFile {
+			t.Errorf("%s by go env -w: %q, want %q", test.environ, got, test.wantInFile)
+		}
+	}
+	c := machine(t, []string{"GOPROXY=off", "GITHUB_ACTIONS=true", "GITLAB_CI=true"}, bundle...)
+	if mend := strings.Join(examine(t, c).Findings[0].Mend, "\n"); !strings.Contains(mend, `echo GOPROXY=https://your-proxy.example >> "$GITHUB_ENV"`) || !strings.Contains(mend, `GOPROXY: "https://your-proxy.example" under variables:`) {
+		t.Error(mend)
 	}
 }
 

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"net"
@@ -20,11 +21,12 @@ type Doctor struct {
 	places   []Place
 	settings *settings
 
-	about   string   // in front of the names of steps, where several proxies are examined
-	target  *url.URL // nil if there is none
-	secrets []string // that must not be printed
-	netrc   []netrcEntry
-	via     func(*url.URL) (*url.URL, error) // the HTTP proxy that applies
+	about         string   // in front of the names of steps, where several proxies are examined
+	target        *url.URL // nil if there is none
+	secrets       []string // that must not be printed
+	netrc         []netrcEntry
+	via           func(*url.URL) (*url.URL, error) // the HTTP proxy that applies
+	proxyVariable string                           // that names it
 
 	unannounced []string // patterns of modules that are private at the proxy, and not here
 
@@ -100,44 +102,37 @@ func (d *Doctor) found(s *Step, code Code, seen string, with ...string) {
 	for i := 0; i+1 < len(with); i += 2 {
 		words[with[i]] = with[i+1]
 	}
+	words["nosumdb"], words["noproxy"] = d.change("GONOSUMDB", "your-private-pattern"), d.change("GONOPROXY", "none")
+	words["variable"] = cmp.Or(words["variable"], d.proxyVariable, "HTTPS_PROXY")
+	words["bypass"] = d.bypass(cmp.Or(words["host"], "HOST"))
 	f := Finding{Code: code, Severity: e.Severity, Title: fill(e.Title, words), Seen: seen, Cause: fill(e.Cause, words), Mend: []string{}}
 	for _, m := range e.Mend {
 		if !d.concerns(m.On, words) {
 			continue
 		}
-		do := inShell(d.cfg.OS, fill(m.Do, words))
+		said := fill(m.Do, words)
+		do := inShell(d.cfg.OS, said)
 		if m.On == Docker || m.On == GitHub || m.On == GitLab || m.On == Kubernetes {
 			do = string(m.On) + ": " + do
 		}
 		f.Mend = append(f.Mend, do)
+		if m.On == InEnvironment || m.On == Fitted {
+			f.Mend = append(f.Mend, d.lasting(said)...)
+		}
 	}
 	d.report.add(s, f)
-}
-
-// inShell writes a command that changes the environment for the shell of the
-// system.
-func inShell(system, do string) string {
-	if system != "windows" {
-		return do
-	}
-	if assignment, ok := strings.CutPrefix(do, "export "); ok {
-		name, value, _ := strings.Cut(assignment, "=")
-		return `$env:` + name + ` = "` + strings.ReplaceAll(strings.Trim(value, `"`), "$"+name, "$env:"+name) + `"`
-	}
-	if name, ok := strings.CutPrefix(do, "unset "); ok {
-		return "Remove-Item Env:" + name
-	}
-	return do
 }
 
 // concerns reports whether a remedy for p is one for a finding with these words.
 func (d *Doctor) concerns(p Place, words map[string]string) bool {
 	condition, isCondition := strings.CutPrefix(string(p), conditionally)
 	switch {
-	case p == InEnvironment || p == ByGoEnv:
-		return strings.HasSuffix(words["from"], fromEnvironment) == (p == InEnvironment)
+	case p == InEnvironment || p == ByGoEnv || p == InGoroot:
+		return p == d.source(words["from"])
 	case p == AsTold:
 		return words["advice"] != ""
+	case p == Fitted:
+		return words["command"] != ""
 	case isCondition:
 		return condition == words["where"]
 	}

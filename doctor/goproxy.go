@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -130,7 +131,7 @@ func (d *Doctor) checkEntries(s *Step, g setting, entries []proxyEntry) {
 			d.found(s, GoproxyDirect, seen, "url", d.firstEntry(entries), "from", g.From)
 		case e.text == "direct" || e.text == "off":
 		case word:
-			d.found(s, GoproxyWord, seen, "value", e.text)
+			d.found(s, GoproxyWord, seen, append([]string{"value", e.text}, d.fitProxies(entries, i)...)...)
 		case u == nil:
 			d.found(s, GoproxyInvalid, seen, "value", hidePasswords(e.text), "from", g.From)
 		default:
@@ -139,18 +140,37 @@ func (d *Doctor) checkEntries(s *Step, g setting, entries []proxyEntry) {
 				d.found(s, GoproxyPipe, seen, "url", d.firstEntry(entries), "from", g.From)
 			}
 			if _, password := u.User.Password(); password && u.Scheme == "http" {
-				d.found(s, GoproxyPassword, seen, "url", u.Scheme+"://"+u.Host)
+				d.found(s, GoproxyPassword, seen, "url", "https://"+u.Host+u.Path, "machine", strings.TrimSuffix(u.Host, ":443"))
 			}
 		}
 		if (e.text == "direct" || e.text == "off") && i+1 < len(entries) {
-			d.found(s, GoproxyRest, seen, "value", e.text)
+			d.found(s, GoproxyRest, seen, append([]string{"value", e.text}, d.fitProxies(entries, i)...)...)
 			break
 		}
 	}
 }
 
-// firstEntry returns the first entry of GOPROXY, fit to be printed.
-func (d *Doctor) firstEntry(entries []proxyEntry) string { return hidePasswords(entries[0].text) }
+// firstEntry returns the first entry of GOPROXY, fit to be printed in a command.
+func (d *Doctor) firstEntry(entries []proxyEntry) string {
+	return userinfo.ReplaceAllString(entries[0].text, "${1}USER:PASSWORD@")
+}
+
+// fitProxies returns the words for a remedy that leaves the proxies of a list, without
+// the entry at i. Where that is direct or off, the proxies behind it are meant.
+func (d *Doctor) fitProxies(entries []proxyEntry, i int) []string {
+	list, shown := "", true
+	for j, e := range entries {
+		u := proxyURL(e.text)
+		if j == i || u == nil && e.text != "direct" && e.text != "off" || u == nil && (entries[i].text == "direct" || entries[i].text == "off") {
+			continue
+		}
+		if list != "" {
+			list += ","
+		}
+		list, shown = list+e.text, shown && (u == nil || u.User == nil)
+	}
+	return d.fit("GOPROXY", cmp.Or(list, "https://your-proxy.example"), shown)
+}
 
 // checkBypass says which modules the go command fetches around the proxy.
 func (d *Doctor) checkBypass(s *Step) {
@@ -160,7 +180,7 @@ func (d *Doctor) checkBypass(s *Step) {
 	}
 	s.saw("GONOPROXY=%s (%s)", g.Value, g.From)
 	if d.target != nil && d.target.Hostname() != publicMirror {
-		d.found(s, NoproxyBypass, "GONOPROXY="+g.Value+" ("+g.From+")", "value", g.Value)
+		d.found(s, NoproxyBypass, "GONOPROXY="+g.Value+" ("+g.From+")", "value", g.Value, "from", g.From)
 	}
 }
 
@@ -177,7 +197,8 @@ func (d *Doctor) checkModulesOn(s *Step) {
 	for _, flag := range flags {
 		name := strings.TrimPrefix(strings.TrimPrefix(flag, "-"), "-")
 		if name == "insecure" || strings.HasPrefix(name, "insecure=") {
-			d.found(s, FlagsInsecure, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")", "from", g.From)
+			rest := strings.Join(slices.DeleteFunc(slices.Clone(flags), func(other string) bool { return other == flag }), " ")
+			d.found(s, FlagsInsecure, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")", d.fit("GOFLAGS", rest, flagsShown(rest) == rest)...)
 		}
 		if name == "mod=vendor" {
 			d.found(s, FlagsVendor, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")")

@@ -28,7 +28,8 @@ func (d *Doctor) checkHTTPProxy() {
 		s.saw("%s=%s", name, hidePasswords(v))
 		lower := d.cfg.env(strings.ToLower(name))
 		if upper := d.cfg.env(name); d.cfg.OS != "windows" && upper != "" && lower != "" && upper != lower {
-			d.found(s, HTTPProxyCase, name+"="+hidePasswords(upper)+", "+strings.ToLower(name)+"="+hidePasswords(lower), "variable", name)
+			d.found(s, HTTPProxyCase, name+"="+hidePasswords(upper)+", "+strings.ToLower(name)+"="+hidePasswords(lower),
+				"variable", name, "value", strings.ToLower(name)+`="$`+name+`"`)
 		}
 		if name == "NO_PROXY" {
 			d.checkNoProxy(s, v)
@@ -36,17 +37,28 @@ func (d *Doctor) checkHTTPProxy() {
 			d.checkProxyURL(s, name, v)
 		}
 	}
+	for _, name := range []string{"ALL_PROXY", "all_proxy"} {
+		if v := d.cfg.env(name); v != "" && value("HTTPS_PROXY") == "" && value("HTTP_PROXY") == "" {
+			d.checkProxyURL(s, name, v)
+			d.found(s, AllProxyUnread, name+"="+hidePasswords(v), "variable", name)
+			break
+		}
+	}
 	if d.target == nil {
 		return
 	}
+	name := strings.ToUpper(d.target.Scheme) + "_PROXY"
+	d.proxyVariable = name
+	if d.cfg.env(name) == "" && d.cfg.env(strings.ToLower(name)) != "" {
+		d.proxyVariable = strings.ToLower(name)
+	}
 	switch via, err := d.via(d.target); {
 	case err != nil || via != nil && !usable(via):
-		name := strings.ToUpper(d.target.Scheme) + "_PROXY"
-		d.found(s, HTTPProxyInvalid, name+"="+hidePasswords(value(name)), "variable", name)
+		d.found(s, HTTPProxyInvalid, d.proxyVariable+"="+hidePasswords(value(name)))
 		d.via = func(*url.URL) (*url.URL, error) { return nil, errNoProxy }
 	case via != nil && hostPort(via) == hostPort(d.target):
 		name := strings.ToUpper(d.target.Scheme) + "_PROXY"
-		d.found(s, HTTPProxySelf, name+"="+hidePasswords(value(name)), "variable", name)
+		d.found(s, HTTPProxySelf, name+"="+hidePasswords(value(name)))
 		d.via = func(*url.URL) (*url.URL, error) { return nil, errNoProxy }
 	case via != nil:
 		s.saw("%s is reached through %s", d.target.Hostname(), via.Host)

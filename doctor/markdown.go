@@ -50,6 +50,9 @@ the end of a 5xx (` + "`cause: …`" + `), in its log (` + "`code=…`" + `, wit
 client that fails for a reason), and in ` + "`/-/status`" + ` of the admin listener, whose
 ` + "`findings`" + ` are what is not as it should be now.
 
+A command is printed for where the value is from (environment, go env -w, GOROOT/go.env)
+and for the shell of the system, made of what is set there.
+
 What the go command prints is given without the module's name and the address in
 front; words in braces differ from case to case. One message can have many causes:
 that is what doctor is for.
@@ -74,15 +77,26 @@ func Markdown() string {
 		if len(e.Mend) > 0 {
 			b.WriteByte('\n')
 		}
-		for _, m := range e.Mend {
-			if m.On == Anywhere {
-				fmt.Fprintf(&b, "- %s\n", step(m.Do))
+		for i, m := range e.Mend {
+			if m.On == Fitted || m.On == InGoroot && m.Do == e.Mend[i-1].Do {
+				continue // made of what is there, or said in the line above
+			}
+			if m.On == Anywhere || m.On == of(unshown) {
+				fmt.Fprintf(&b, "- %s\n", step(generally(m.Do)))
 			} else {
-				fmt.Fprintf(&b, "- %s: %s\n", strings.ReplaceAll(string(m.On), "_", " "), step(m.Do))
+				fmt.Fprintf(&b, "- %s: %s\n", strings.ReplaceAll(string(m.On), "_", " "), step(generally(m.Do)))
 			}
 		}
 	}
 	return b.String()
+}
+
+// generally fills in what the settings of a machine decide.
+func generally(do string) string {
+	for word, text := range generalWords() {
+		do = strings.ReplaceAll(do, "{"+word+"}", text)
+	}
+	return do
 }
 
 // symptoms writes a table of what the go command prints.

@@ -1,8 +1,7 @@
 package doctor
 
 import (
-	"bufio"
-	"bytes"
+	"cmp"
 	"debug/buildinfo"
 	"path/filepath"
 	"strings"
@@ -84,7 +83,7 @@ func (s *settings) userEnvFile() string {
 // command on the PATH is from.
 func (s *settings) findGoroot() string {
 	c := s.cfg
-	if root := c.env("GOROOT"); root != "" {
+	if root := cmp.Or(c.env("GOROOT"), s.userEnv["GOROOT"]); root != "" {
 		return root
 	}
 	name := "go"
@@ -121,17 +120,17 @@ func (s *settings) builtWithCgo() bool {
 	return false
 }
 
-// parse reads a file of NAME=VALUE lines.
+// parse reads a file of NAME=VALUE lines as the go command does: nothing is trimmed,
+// and what does not begin with a capital letter is passed over.
 func (s *settings) parse(file string) map[string]string {
 	values := map[string]string{}
 	data, err := s.cfg.readFile(file)
 	if err != nil {
 		return values
 	}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	for lines.Scan() {
-		name, value, ok := strings.Cut(strings.TrimSpace(lines.Text()), "=")
-		if ok && !strings.HasPrefix(name, "#") {
+	for line := range strings.Lines(string(data)) {
+		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if ok && name != "" && 'A' <= name[0] && name[0] <= 'Z' {
 			values[name] = value
 		}
 	}
@@ -154,15 +153,17 @@ func builtIn(name string) string {
 }
 
 // get returns a setting. An empty variable in the environment counts as not
-// set, as it does for the go command.
+// set, as it does for the go command; an empty one by go env -w hides that of
+// GOROOT/go.env, and what is built in of two variables as well.
 func (s *settings) get(name string) setting {
 	if v := s.cfg.env(name); v != "" {
 		return setting{name, v, fromEnvironment}
 	}
-	if v := s.userEnv[name]; v != "" {
+	v, hidden := s.userEnv[name]
+	if v != "" || hidden && (name == "GOPROXY" || name == "GOSUMDB") {
 		return setting{name, v, fromGoEnvW}
 	}
-	if v := s.rootEnv[name]; v != "" {
+	if v := s.rootEnv[name]; v != "" && !hidden {
 		return setting{name, v, fromGoroot}
 	}
 	if name == "GONOPROXY" || name == "GONOSUMDB" {

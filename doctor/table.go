@@ -40,7 +40,8 @@ type Entry struct {
 
 // Remedy is one step that mends something: a command, or a sentence. Words in
 // braces are replaced by what was found: host, port, url, machine, file,
-// key, value, variable, advice.
+// key, value, variable, advice, and by what fits the settings of the machine:
+// command, setting, nosumdb, noproxy, bypass.
 type Remedy struct {
 	On Place
 	Do string
@@ -67,6 +68,10 @@ const (
 	// Where the value of a variable is from decides what changes it.
 	InEnvironment Place = "set in the environment"
 	ByGoEnv       Place = "set by go env -w, or a default"
+	InGoroot      Place = "set in GOROOT/go.env"
+
+	// Fitted is for a command that is made of what is set: {command}.
+	Fitted Place = "made of what is set there"
 
 	// AsTold is for what the other side says is to be done: {advice}.
 	AsTold Place = "where it says what to do"
@@ -81,13 +86,21 @@ func of(kind string) Place { return Place(conditionally + kind) }
 
 // setTo are the remedies that give a variable of the go command a value.
 func setTo(name, value string) []Remedy {
-	return []Remedy{{InEnvironment, "export " + name + "=" + value}, {ByGoEnv, "go env -w " + name + "=" + value}}
+	return []Remedy{{InEnvironment, "export " + name + "=" + value}, {ByGoEnv, "go env -w " + name + "=" + value}, {InGoroot, "go env -w " + name + "=" + value}}
 }
 
-// unset are the remedies that take the value of a variable away.
+// unset are the remedies that take the value of a variable away. An empty value by
+// go env -w hides the one of GOROOT/go.env.
 func unset(name string) []Remedy {
-	return []Remedy{{InEnvironment, "unset " + name}, {ByGoEnv, "go env -u " + name}}
+	return []Remedy{{InEnvironment, "unset " + name}, {ByGoEnv, "go env -u " + name}, {InGoroot, "go env -w " + name + "="}}
 }
+
+// unshown is the kind of values that hold what must not be printed.
+const unshown = "a value that is not shown"
+
+// fitted is a remedy whose command is made of what is set, with the sentence that
+// stands for it where that cannot be shown.
+func fitted(instead string) []Remedy { return []Remedy{{Fitted, "{command}"}, {of(unshown), instead}} }
 
 // also appends further remedies.
 func also(first []Remedy, more ...Remedy) []Remedy { return append(first, more...) }

@@ -61,7 +61,7 @@ func TestCommandsParse(t *testing.T) {
 func TestEntriesAreComplete(t *testing.T) {
 	code := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 	brace := regexp.MustCompile(`\{([a-z]+)\}`)
-	words := []string{"host", "port", "url", "machine", "file", "key", "value", "variable", "setting", "advice"}
+	words := []string{"host", "port", "url", "machine", "file", "key", "value", "variable", "setting", "advice", "command", "nosumdb", "noproxy", "bypass"}
 	seen := map[doctor.Code]bool{}
 	for _, e := range doctor.Table() {
 		if !code.MatchString(string(e.Code)) || seen[e.Code] {
