@@ -68,12 +68,17 @@ func becomeGo(args, environ []string, env func(string) string) error {
 		}
 	}
 	args = append([]string{"go"}, args[1:]...)
-	if len(args) > 4 && args[1] == "list" && args[4] == "-versions" {
+	switch {
+	case len(args) <= 4 || args[1] != "list":
+	case args[4] == "-versions":
 		// A list without retracted versions would hide from clients why they
 		// are retracted: the protocol's has all. It also has those of a module
 		// that is no longer there, or moved away, in its newest version.
 		path := strings.TrimSuffix(args[len(args)-1], "@latest")
 		args = append(args[:4:4], "-retracted", "-versions", path)
+	case env(helperEnv+"_ZIP") != "":
+		// It answers the same, and the files are there, too.
+		args = []string{"go", "mod", "download", "-json", args[len(args)-1]}
 	}
 	return become(env(helperEnv+"_GO"), args, append(rest, helperEnv+"="+helperSSH))
 }

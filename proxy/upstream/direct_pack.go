@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/goproxy/goproxy"
+	"golang.org/x/mod/module"
 )
 
 // packing is a run of the go command that makes the zip of a version. It goes
@@ -32,10 +33,34 @@ func (d *Direct) pack(ctx context.Context, w *work, kind string) error {
 		return nil
 	}
 	if w.packing == nil {
-		if err := d.startPacking(w); err != nil {
-			return err
+		if err := w.skipUnpacking(); err != nil {
+			return troubled(broken, err, "modgate cannot write its work files")
 		}
+		m := w.m
+		d.startPacking(w, runDownload, func(ctx context.Context, f *goproxy.GoFetcher) error {
+			info, mod, zip, err := f.Download(ctx, m.Path, m.Version)
+			if err != nil {
+				return err
+			}
+			return errors.Join(info.Close(), mod.Close(), zip.Close())
+		})
 	}
+	return d.packed(ctx, w, kind)
+}
+
+// queryAndPack has the go command find out what a query means and fetch that
+// version, in one run. It returns when the version is known.
+func (d *Direct) queryAndPack(ctx context.Context, w *work, path, query string) error {
+	w.m, w.r.zip = module.Version{Path: path}, true
+	d.startPacking(w, runQuery, func(ctx context.Context, f *goproxy.GoFetcher) error {
+		_, _, err := f.Query(ctx, path, query)
+		return err
+	})
+	return d.packed(ctx, w, "info")
+}
+
+// packed waits until a file is there that the run for w makes.
+func (d *Direct) packed(ctx context.Context, w *work, kind string) error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
@@ -102,20 +127,13 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// startPacking starts the run for w. It belongs to d, not to the request.
-func (d *Direct) startPacking(w *work) error {
-	if dir, err := w.unpacked(); err == nil {
-		// The go command does not unpack what is there already. If one day it
-		// does, nothing but time is lost.
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return troubled(broken, err, "modgate cannot write its work files")
-		}
-	}
-	// Not the values of the request either: it may be over.
+// startPacking starts the run for w that do is. It belongs to d, not to the
+// request, and has not the values of that either: it may be over.
+func (d *Direct) startPacking(w *work, what string, do func(context.Context, *goproxy.GoFetcher) error) {
 	ctx, cancel := context.WithCancel(d.life)
 	run := &packing{sure: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
 	m, r := w.m, w.r // w belongs to the next request when the run is done
-	r.what = runDownload
+	r.what = what
 	d.mu.Lock()
 	w.users++
 	d.mu.Unlock()
@@ -131,18 +149,11 @@ func (d *Direct) startPacking(w *work) error {
 	})
 	d.wg.Go(func() {
 		defer cancel()
-		run.err = d.goGuess(ctx, w, r, run.sure, func(ctx context.Context, f *goproxy.GoFetcher) error {
-			info, mod, zip, err := f.Download(ctx, m.Path, m.Version)
-			if err != nil {
-				return err
-			}
-			return errors.Join(info.Close(), mod.Close(), zip.Close())
-		})
+		run.err = d.goGuess(ctx, w, r, run.sure, do)
 		close(run.done)
 		d.leave(w)
 		d.tidy(ctx, r.place)
 	})
-	return nil
 }
 
 // isSure reports whether the files of the run may be believed. Until then, and

@@ -22,6 +22,7 @@ type run struct {
 	guess *refs    // if set, what refs will probably be as to the version
 	only  string   // if set, the version that matters: git hears of no other tags
 	deep  bool     // the history is needed, not only a commit
+	zip   bool     // a query makes the zip, too
 	// fetched, if set, is called when objects have come, while the go command
 	// goes on with them.
 	fetched func()
@@ -94,6 +95,9 @@ func (d *Direct) goOnce(ctx context.Context, w *work, r run, do func(context.Con
 		}
 	})
 	env := d.childEnv(w, j, pidFile)
+	if r.zip {
+		env = append(env, helperEnv+"_ZIP=1")
+	}
 	if r.deep {
 		d.deepen(ctx, r.place, env)
 	}
@@ -166,7 +170,10 @@ var verdicts = []struct {
 	{"go.mod has", notModule, "the go.mod there names another module path"},
 	{"missing go.mod", notModule, "no go.mod there"},
 	{"module source tree too large", tooBig, "the module is larger than 500 MiB, the limit of the go command"},
+	{"is missing module path", notModule, "the go.mod there has no module line"},
+	{"both have", notModule, "two go.mod there name the same major version, one in a directory for it"},
 	{"too large", tooBig, "the module has a file that is larger than the go command allows"},
+	{"create zip", broken, "it cannot be packed: names of its files differ by case alone, or have characters that are not allowed (https://go.dev/ref/mod#zip-path-size-constraints)"},
 }
 
 // childEnv is everything that go and git know of the world. Both find no

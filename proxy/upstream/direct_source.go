@@ -288,28 +288,29 @@ func (d *Direct) query(ctx context.Context, p *place, r *refs, path, query strin
 		return nil, err
 	}
 	d.forgetMoved(ctx, p, r)
-	deep := !p.hg && query != "latest" && !semver.IsValid(query) // a branch or a commit
-	if err := d.ask(ctx, w, run{place: p, refs: promised(r), deep: deep}, path, query); err != nil {
-		d.discard(w)
+	w.r = run{place: p, refs: promised(r)}
+	if query == "latest" || semver.IsValid(query) {
+		err = d.ask(ctx, w, w.r, path, query)
+	} else { // a branch or a commit: who asks what it is wants its zip next
+		w.r.deep = !p.hg
+		err = d.queryAndPack(ctx, w, path, query)
+	}
+	defer d.leave(w)
+	if err != nil {
 		return nil, err
 	}
 	info := w.info
-	if deep {
-		// Who asks what a branch is wants its zip next. If it cannot be
-		// started now, it will be when it is asked for.
-		_ = d.startPacking(w)
-	}
 	d.adopt(w)
 	return info, nil
 }
 
-// scratch makes a work for a version that is not known yet.
+// scratch makes a work for a version that is not known yet. It has one user.
 func (d *Direct) scratch() (*work, error) {
 	dir, err := d.files.module()
 	if err != nil {
 		return nil, troubled(broken, err, "modgate cannot write its work files")
 	}
-	return &work{dir: dir, busy: newLock()}, nil
+	return &work{dir: dir, busy: newLock(), users: 1}, nil
 }
 
 // fromRefs answers a question about a module whose answer only changes when

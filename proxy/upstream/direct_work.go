@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/module"
@@ -206,14 +207,42 @@ func (w *work) file(kind string) (string, error) {
 	return filepath.Join(w.dir, "cache", "download", filepath.FromSlash(path), "@v", version+"."+kind), nil
 }
 
-// unpacked returns where the go command unpacks the version.
-func (w *work) unpacked() (string, error) {
+// skipUnpacking makes the directory in which the go command unpacks the
+// version: it does not unpack what is there already. If one day it does,
+// nothing but time is lost.
+func (w *work) skipUnpacking() error {
+	path, err := module.EscapePath(w.m.Path)
+	if err != nil {
+		return err
+	}
+	version, err := module.EscapeVersion(w.m.Version)
+	if err != nil {
+		return err
+	}
+	return os.MkdirAll(filepath.Join(w.dir, filepath.FromSlash(path)+"@"+version), 0o700)
+}
+
+// resolved returns the version of which the go command has written the .info,
+// the only one.
+func (w *work) resolved() (string, error) {
 	path, err := module.EscapePath(w.m.Path)
 	if err != nil {
 		return "", err
 	}
-	version, err := module.EscapeVersion(w.m.Version)
-	return filepath.Join(w.dir, filepath.FromSlash(path)+"@"+version), err
+	entries, err := os.ReadDir(filepath.Join(w.dir, "cache", "download", filepath.FromSlash(path), "@v"))
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, e := range entries {
+		if version, ok := strings.CutSuffix(e.Name(), ".info"); ok {
+			found = append(found, version)
+		}
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("%s: the go command left %d .info: %w", w.m.Path, len(found), os.ErrNotExist)
+	}
+	return module.UnescapeVersion(found[0])
 }
 
 // clear removes what the go command has written.
@@ -243,9 +272,19 @@ func (w *work) openZip() (*os.File, int64, error) {
 	return f, st.Size(), nil
 }
 
-// learn reads what the go command found out about w.m. The .mod may come a
-// little later than the .info.
+// learn reads what the go command found out about w.m, and before which version
+// a query means. The .mod may come a little later than the .info.
 func (w *work) learn() error {
+	if w.m.Version == "" {
+		version, err := w.resolved()
+		if err != nil {
+			return err
+		}
+		w.m.Version = version
+		if err := w.skipUnpacking(); err != nil {
+			return err
+		}
+	}
 	for kind, to := range map[string]*[]byte{"info": &w.info, "mod": &w.mod} {
 		name, err := w.file(kind)
 		if err != nil {
@@ -299,20 +338,15 @@ func (d *Direct) leave(w *work) {
 	}
 }
 
-// adopt keeps what a query found out for the requests that follow it.
+// adopt keeps what a query found out for the requests that follow it, unless
+// there is such work already.
 func (d *Direct) adopt(w *work) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.works[w.m] == nil:
-	case w.users == 0:
-		d.discard(w)
-		return
-	default: // the last user discards it
-		w.spent = true
+	if d.works[w.m] != nil {
+		w.spent = true // its last user discards it
 		return
 	}
-	w.used = time.Now()
 	d.works[w.m] = w
 }
 

@@ -85,6 +85,12 @@ func Shapes(tb TB, root, group string) []Shape {
 	add("incompatible", []string{"", "/v2"},
 		Commit{Files: map[string]string{"a.go": "package a\n"}, Tags: []string{"v1.0.0", "v2.0.0", "v2.1.0"}},
 		Commit{Files: map[string]string{"go.mod": "module REPO\n"}, Tags: []string{"v3.0.0"}})
+	add("mistakes", []string{"", "/v2", "/sub", "/other"},
+		Commit{Files: map[string]string{"go.mod": "// no module line\n", "a.go": "package a\n"}, Tags: []string{"v1.0.0"}},
+		Commit{Files: map[string]string{"go.mod": "module REPO/v2\n", "v2/go.mod": "module REPO/v2\n", "v2/a.go": "package a\n"}, Tags: []string{"v2.0.0"}},
+		Commit{Files: map[string]string{"go.mod": "module REPO\n", "sub/go.mod": "module REPO/other\n", "sub/s.go": "package s\n"}, Tags: []string{"v1.1.0", "sub/v1.0.0", "other/v1.0.0"}},
+		Commit{Files: map[string]string{"go.mod": "module REPO\n\nno such directive {\n"}, Tags: []string{"v1.2.0"}},
+		Commit{Files: map[string]string{"sub/go.mod": "module REPO/sub\n"}, Remove: []string{"go.mod"}, Links: map[string]string{"go.mod": "sub/go.mod"}, Tags: []string{"v1.3.0"}})
 	add("names", []string{"", "/sub"},
 		Commit{Files: map[string]string{
 			"go.mod": "module REPO\n", "with space.go": "package a\n", "ünï.go": "package a\n", "a:b": "not for Windows\n", "aux.txt": "nor this\n", "dot.": "\n", ".hidden/f": "\n",
