@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 )
@@ -88,13 +89,22 @@ type decision struct {
 	wants  Fact
 	sure   bool // or wants stands in the way
 	strict bool // is the rule, or while not sure one that may decide
+	hidden bool // the rule keeps the caller from all of a private module
 	notes  []*rule
 }
 
 // Decide says whether caller may have m. It is asked for hits and misses
-// alike, once it is known that m exists, with an exact version.
+// alike, once it is known that m exists, with an exact version. Without a version
+// it says whether caller may read m.Path, which need not exist, at all: that
+// refuses private modules alone, and depends on facts.Now and nothing else.
 func (p *Policy) Decide(caller Caller, m module.Version, facts Facts) Verdict {
 	q := newQuestion(caller, m, facts)
+	if m.Version == "" {
+		if r := p.withholds(caller, m.Path, facts.Now); r != nil {
+			return p.verdict(&q, &decision{rule: r, sure: true, strict: true, hidden: true})
+		}
+		return Verdict{Judged: p.judges}
+	}
 	d := p.decide(&q, nil)
 	if d.sure && d.rule.action == Allow && len(d.notes) == 0 {
 		return Verdict{Wants: d.wants, Judged: p.judges}
@@ -167,6 +177,11 @@ func (p *Policy) decide(q *question, see func(*rule, finding)) decision {
 	}
 	if !d.sure {
 		d.strict = d.strict || strict
+	}
+	if d.rule.action == Deny || !d.sure {
+		if r := p.withholds(q.caller, q.mod.Path, q.facts.Now); r != nil {
+			return decision{rule: r, by: q.mod.Version, sure: true, strict: true, hidden: true}
+		}
 	}
 	return d
 }
@@ -255,14 +270,21 @@ func (r *rule) meansTags() bool {
 
 // covers reports whether e takes version out of its rule.
 func (e *exemption) covers(q *question, version string) bool {
-	return q.facts.Now.Before(e.until) && !q.facts.Now.IsZero() && e.means(q, version)
+	return e.counts(q.facts.Now) && e.means(q, version)
 }
+
+// counts reports whether e has not expired.
+func (e *exemption) counts(now time.Time) bool { return now.Before(e.until) && !now.IsZero() }
 
 // means is covers without the time.
 func (e *exemption) means(q *question, version string) bool {
-	return (e.patterns == "" || module.MatchPrefixPatterns(e.patterns, q.mod.Path)) &&
-		(len(e.ranges) == 0 || contains(e.ranges, q.mod.Path, version) || contains(e.ranges, q.mod.Path, q.mod.Version)) &&
-		means(e.Groups, q.caller.Groups, true)
+	return e.isFor(q) &&
+		(len(e.ranges) == 0 || contains(e.ranges, q.mod.Path, version) || contains(e.ranges, q.mod.Path, q.mod.Version))
+}
+
+// isFor is means for some version.
+func (e *exemption) isFor(q *question) bool {
+	return (e.patterns == "" || module.MatchPrefixPatterns(e.patterns, q.mod.Path)) && means(e.Groups, q.caller.Groups, true)
 }
 
 // contains reports whether version of path is in one of ranges. The versions of

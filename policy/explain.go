@@ -54,6 +54,9 @@ func (p *Policy) Explain(caller Caller, m module.Version, facts Facts) Explanati
 		Module: m.Path, Version: m.Version, Groups: caller.Groups,
 		Rule: d.rule.Name, Verdict: p.verdict(&q, &d), Facts: facts.words(m.Version),
 	}
+	if d.hidden {
+		e.Facts = append(e.Facts, "private, and nothing of it may be read: what exists is not told either")
+	}
 	if e.Verdict.Deny {
 		e.Action = Deny
 		if e.Verdict.Wants != 0 {

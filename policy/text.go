@@ -14,24 +14,7 @@ const maxText = 640
 // to do, and where to turn. Its last line is the id, and nothing is cut behind
 // a text that is too long but the path and the reason.
 func (p *Policy) refusal(q *question, d *decision, id string) string {
-	var tail []string
-	newest, known := "", true // where it is all versions that are refused
-	if q.mod.Version != "" {
-		newest, known = p.newestAllowed(q)
-	}
-	advice := "do: choose another version or module, or ask for an exemption"
-	switch {
-	case known && newest != "":
-		tail = append(tail, "newest allowed: "+clip(newest, 60))
-		advice = "do: go get " + module.Version{Path: q.mod.Path, Version: newest}.String()
-	case known:
-		tail = append(tail, "newest allowed: none")
-		advice = "do: choose another module, or ask for an exemption"
-		if d.rule.index < 0 {
-			advice = "do: choose another module, or ask to have this one allowed"
-		}
-	}
-	tail = append(tail, advice)
+	tail := p.advice(q, d)
 	if d.rule.Link != "" {
 		tail = append(tail, "see: "+d.rule.Link)
 	}
@@ -42,10 +25,34 @@ func (p *Policy) refusal(q *question, d *decision, id string) string {
 	return layout(headline(q.mod, d), "why: "+d.rule.why(q, d.by), tail)
 }
 
+// advice says what to do, and what there is instead.
+func (p *Policy) advice(q *question, d *decision) []string {
+	if d.hidden {
+		if q.caller.Name == "" {
+			return []string{"do: put a token that may read it into ~/.netrc, or ask for access"}
+		}
+		return []string{"do: ask for access"}
+	}
+	newest, known := "", true // where it is all versions that are refused
+	if q.mod.Version != "" {
+		newest, known = p.newestAllowed(q)
+	}
+	switch {
+	case known && newest != "":
+		return []string{"newest allowed: " + clip(newest, 60), "do: go get " + module.Version{Path: q.mod.Path, Version: newest}.String()}
+	case known && d.rule.index < 0:
+		return []string{"newest allowed: none", "do: choose another module, or ask to have this one allowed"}
+	case known:
+		return []string{"newest allowed: none", "do: choose another module, or ask for an exemption"}
+	}
+	return []string{"do: choose another version or module, or ask for an exemption"}
+}
+
 // headline names what is refused and by what.
 func headline(m module.Version, d *decision) string {
 	s := "blocked: " + clip(m.Path, 120)
 	switch {
+	case m.Version == "" && d.hidden:
 	case m.Version == "":
 		s += " (every version)"
 	default:

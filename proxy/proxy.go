@@ -233,6 +233,9 @@ func (s *Server) serveModule(w http.ResponseWriter, r *http.Request, path string
 		refuse(w, r, http.StatusNotFound, noSupply(req.mod.Path, route))
 		return
 	}
+	if req.from == s.private && !s.mayRead(w, r, caller, req) {
+		return
+	}
 	if req.immutable() {
 		s.serveFile(w, r, caller, req)
 	} else {

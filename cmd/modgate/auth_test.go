@@ -45,16 +45,23 @@ type guarded struct {
 
 func newGuarded(t *testing.T, rules string, args ...string) *guarded {
 	t.Helper()
+	w := newWorld(t)
+	return guard(t, w, w.start, rules, args...)
+}
+
+// guard starts a server of w, by start, with TLS, tokens of dev and ci, and rules.
+func guard(t *testing.T, w *world, start func(*testing.T, ...string) *instance, rules string, args ...string) *guarded {
+	t.Helper()
 	pki, dir := tlstest.New(t), t.TempDir()
 	cert, key := pki.Write(dir, "server", pki.Issue(tlstest.Leaf{}))
-	g := &guarded{world: newWorld(t), root: pki.WriteRoot(dir)}
+	g := &guarded{world: w, root: pki.WriteRoot(dir)}
 	file, tokens := tokensFor(t, "dev", "ci")
 	g.tokens = tokens
 	policy := filepath.Join(dir, "rules.yaml")
 	if err := os.WriteFile(policy, []byte(rules), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.instance = g.world.start(t, append([]string{"--tls-mode=files", "--tls-files=" + cert + ":" + key, "--auth-file=" + file, "--policy-file=" + policy}, args...)...)
+	g.instance = start(t, append([]string{"--tls-mode=files", "--tls-files=" + cert + ":" + key, "--auth-file=" + file, "--policy-file=" + policy}, args...)...)
 	g.url = https(g.url)
 	pem, err := os.ReadFile(g.root)
 	if err != nil {

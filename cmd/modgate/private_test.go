@@ -143,8 +143,8 @@ func (c *company) session(t *testing.T, i *instance, url string) {
 }
 
 // developer returns what runs the go command for somebody who has nothing yet,
-// in a module that needs lib.
-func (c *company) developer(t *testing.T, url string) func(args ...string) (string, error) {
+// in a module that needs lib. What environ has counts before all else.
+func (c *company) developer(t *testing.T, url string, environ ...string) func(args ...string) (string, error) {
 	t.Helper()
 	home := t.TempDir()
 	app := filepath.Join(home, "app")
@@ -167,6 +167,7 @@ func (c *company) developer(t *testing.T, url string) func(args ...string) (stri
 		cmd := exec.Command(goPath, args...)
 		cmd.Dir = app
 		cmd.Env = append(goEnv(home, url, c.log.Key()), "PATH="+filepath.Dir(goPath), "GONOPROXY=none", "GONOSUMDB=git.corp.example/*")
+		cmd.Env = append(cmd.Env, environ...)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
