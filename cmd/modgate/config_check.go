@@ -116,7 +116,7 @@ func (s *settings) checkDirectFile() error {
 	}
 	rules, err := parseDirectFile(s.Direct.File, data)
 	if err == nil {
-		err = rules.Check(s.Private.String())
+		err = atLines(s.Direct.File, data, rules.Check(s.Private.String()))
 	}
 	return err
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/modgate/modgate/proxy/upstream"
@@ -44,6 +47,51 @@ func parseDirectFile(name string, data []byte) (upstream.Rules, error) {
 		r.Credentials = append(r.Credentials, upstream.Credential(c))
 	}
 	return r, nil
+}
+
+// atLines puts name, and the line in data, before each mistake in err that
+// upstream has found in the rules which data holds.
+func atLines(name string, data []byte, err error) error {
+	tree, unread := parse(data)
+	if err == nil || unread != nil {
+		return err
+	}
+	lines := lineFinder{tree}
+	var all []located
+	for _, e := range each(err) {
+		at := located{err: e}
+		if m := (*upstream.RuleMistake)(nil); errors.As(e, &m) {
+			entry, _, _ := strings.Cut(m.At, ".")
+			at.line = cmp.Or(lines.line(m.At), lines.line(entry))
+			at.err = fmt.Errorf("%s:%d: %w", name, at.line, e)
+		}
+		all = append(all, at)
+	}
+	slices.SortStableFunc(all, func(a, b located) int { return cmp.Compare(a.line, b.line) })
+	var out error
+	for _, at := range all {
+		out = errors.Join(out, at.err)
+	}
+	return out
+}
+
+// located is an error about a line.
+type located struct {
+	line int
+	err  error
+}
+
+// each returns the errors that were joined in err.
+func each(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, each(e)...)
+	}
+	return all
 }
 
 // unsetVariable is a variable that a credential names and that is not set.

@@ -265,7 +265,7 @@ func (a *app) addPrivate(p *proxy.Config, c *Config, registry *prometheus.Regist
 			for _, v := range unsetVariables(rules, data, os.LookupEnv) {
 				p.Logger.Warn("a credential is to come from a variable of the environment that is not set: requests to its host fail", "variable", v.name, "file", c.Direct.File, "line", v.line)
 			}
-			return direct.SetRules(rules)
+			return atLines(c.Direct.File, data, direct.SetRules(rules))
 		})
 		if err != nil {
 			return err

@@ -101,7 +101,7 @@ func (r Rules) check(private string) (*rules, error) {
 	for i, repo := range r.Repositories {
 		rule, u, err := repo.check()
 		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("repository %d (match %q): %w", i+1, repo.Match, err))
+			mistakes = append(mistakes, wrongRule("repositories", i, fmt.Sprintf(" (match %q)", repo.Match), err))
 			continue
 		}
 		out.repositories = append(out.repositories, rule)
@@ -112,35 +112,43 @@ func (r Rules) check(private string) (*rules, error) {
 	for i, cred := range r.Credentials {
 		c, err := cred.check()
 		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("credential %d (match %q): %w", i+1, cred.Match, err))
+			mistakes = append(mistakes, wrongRule("credentials", i, fmt.Sprintf(" (match %q)", cred.Match), err))
 			continue
 		}
 		out.credentials = append(out.credentials, c)
 		host, _, _ := strings.Cut(c.host, ":")
 		name(host)
 	}
-	for _, n := range r.Networks {
-		p, err := netip.ParsePrefix(n)
-		if a, err2 := netip.ParseAddr(n); err2 == nil {
-			if strings.HasSuffix(n, ".0") {
-				mistakes = append(mistakes, fmt.Errorf("network %q: looks like a range without its size: write %[1]s/8 or %[1]s/24, or %[1]s/32 if this one address is meant", n))
-				continue
-			}
-			p, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
+	for i, n := range r.Networks {
+		p, err := parseNetwork(n)
 		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("network %q: want an address or a range such as 10.20.0.0/16", n))
+			mistakes = append(mistakes, wrongRule("networks", i, "", err))
 			continue
 		}
-		out.addresses.networks = append(out.addresses.networks, p.Masked())
+		out.addresses.networks = append(out.addresses.networks, p)
 	}
-	for _, pattern := range r.Mercurial {
+	for i, pattern := range r.Mercurial {
 		if _, err := path.Match(pattern, "x"); err != nil || strings.Trim(pattern, "*?/") == "" || strings.ContainsAny(pattern, ", ") {
-			mistakes = append(mistakes, fmt.Errorf("mercurial %q: want the pattern of module paths, such as hg.corp.example/*", pattern))
+			mistakes = append(mistakes, wrongRule("mercurial", i, "", fmt.Errorf("%q: want the pattern of module paths, such as hg.corp.example/*", pattern)))
 		}
 	}
 	out.mercurial = strings.ToLower(strings.Join(r.Mercurial, ","))
 	return out, errors.Join(mistakes...)
+}
+
+// parseNetwork understands an address or a range of addresses.
+func parseNetwork(n string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(n); err == nil {
+		if strings.HasSuffix(n, ".0") {
+			return netip.Prefix{}, fmt.Errorf("%q: looks like a range without its size: write %[1]s/8 or %[1]s/24, or %[1]s/32 if this one address is meant", n)
+		}
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(n)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q: want an address or a range such as 10.20.0.0/16", n)
+	}
+	return p.Masked(), nil
 }
 
 // mayBeMercurial reports whether a module may come from a Mercurial repository.
@@ -153,25 +161,25 @@ func (r Repository) check() (repositoryRule, *url.URL, error) {
 	wild := 0
 	for i, e := range rule.elems {
 		if _, err := path.Match(e, "x"); err != nil || e == "" {
-			return rule, nil, errors.New("want the module path of a repository, with * for what varies: git.corp.example/*/*")
+			return rule, nil, inKey("match", errors.New("want the module path of a repository, with * for what varies: git.corp.example/*/*"))
 		}
 		if strings.ContainsAny(e, "*?[") {
 			wild++
 			if i == 0 && strings.Trim(e, "*?") == "" {
-				return rule, nil, errors.New("must begin with the name of a host")
+				return rule, nil, inKey("match", errors.New("must begin with the name of a host"))
 			}
 		}
 	}
 	for field := range fields(r.URL) {
 		if n, err := strconv.Atoi(field); field != "root" && (err != nil || n < 1 || n > wild) {
-			return rule, nil, fmt.Errorf("{%s} in the URL: %d path elements of the match have a wildcard", field, wild)
+			return rule, nil, inKey("url", fmt.Errorf("{%s} in the URL: %d path elements of the match have a wildcard", field, wild))
 		}
 	}
 	u, err := url.Parse(strings.NewReplacer("{", "", "}", "").Replace(r.URL))
 	if err != nil {
-		return rule, nil, errors.New("the URL is not one")
+		return rule, nil, inKey("url", errors.New("the URL is not one"))
 	}
-	return rule, u, checkRepoURL(u)
+	return rule, u, inKey("url", checkRepoURL(u))
 }
 
 // fields yields what stands in braces.
