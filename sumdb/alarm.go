@@ -103,7 +103,7 @@ func (d *DB) suspect(ctx context.Context, seen *head, cause error) error {
 	if pin != nil && seen != nil {
 		for _, from := range []source{anywhere, remotely} {
 			r := d.reader(ctx, from)
-			r.discard = true
+			r.unpinned = true
 			defer r.close(false)
 			err := d.compare(pin, seen, r)
 			if fork := new(forkError); errors.As(err, &fork) {

@@ -48,12 +48,16 @@ func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, e
 	if err := d.load(ctx); err != nil {
 		return nil, err
 	}
+	// Who comes here has looked, and may have been overtaken by the run before.
+	if r, ok := d.records.get(path); ok {
+		return &found{record: r}, nil
+	}
 	r, err := d.storedRecord(ctx, m, path)
 	if r != nil || err != nil {
 		return &found{record: r}, err
 	}
 	d.begin(ctx)
-	done, there := d.turn(ctx, recordName(path), recordPatience)
+	done, there := d.turn(ctx, recordName(path))
 	defer done()
 	if there {
 		if r, err = d.storedRecord(ctx, m, path); r != nil || err != nil {
@@ -80,10 +84,10 @@ func (d *DB) find(ctx context.Context, m module.Version, path string) (*found, e
 // and what one has proven the next knows to be in its tree. Without a head the
 // first record brings one.
 func (d *DB) begin(ctx context.Context) {
-	if _, shared := d.cfg.Storage.(turner); !shared || d.heads.pinned() != nil {
+	if !d.shared() || d.heads.pinned() != nil {
 		return
 	}
-	done, _ := d.turn(ctx, "first", recordPatience)
+	done, _ := d.turn(ctx, "first")
 	defer done()
 	if d.heads.pinned() == nil {
 		if err := d.reload(ctx); err != nil { // the others may have begun

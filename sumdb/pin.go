@@ -18,14 +18,6 @@ const maxSwaps = 8
 // adopt compares h with the pinned head, makes it the pin if it is larger, and
 // stores the pin if that has not been done yet.
 func (d *DB) adopt(ctx context.Context, h *head) error {
-	r := d.reader(ctx, anywhere)
-	defer r.close(false)
-	err := d.adoptBy(ctx, h, r)
-	r.close(err == nil)
-	return err
-}
-
-func (d *DB) adoptBy(ctx context.Context, h *head, r *reader) error {
 	var known []*head
 	for range maxSwaps {
 		other, err := d.swapPin(ctx, known, h)
@@ -35,7 +27,7 @@ func (d *DB) adoptBy(ctx context.Context, h *head, r *reader) error {
 		if other == nil {
 			continue // it was removed in between
 		}
-		if err := d.compare(other, h, r); err != nil {
+		if err := d.compareNow(ctx, other, h); err != nil {
 			return err
 		}
 		if other.tree.N >= h.tree.N {
@@ -44,6 +36,16 @@ func (d *DB) adoptBy(ctx context.Context, h *head, r *reader) error {
 		known = append(known, other)
 	}
 	return fmt.Errorf("checksum database %s: tree head: %w", d.name, ErrConflict)
+}
+
+// compareNow is compare with a reader of its own, so that each comparison sends
+// for its tiles at once and keeps no turn for the next one.
+func (d *DB) compareNow(ctx context.Context, a, b *head) error {
+	r := d.reader(ctx, anywhere)
+	defer r.close(false)
+	err := d.compare(a, b, r)
+	r.close(err == nil)
+	return err
 }
 
 // swapPin makes to the pin, in memory and in the storage. known are the heads

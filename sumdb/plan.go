@@ -42,3 +42,15 @@ func tilesOf(tree tlog.Tree, id int64) []tlog.Tile {
 func tilesBetween(older, newer tlog.Tree) []tlog.Tile {
 	return planTiles(func(r tlog.TileReader) { tlog.TreeHash(older.N, tlog.TileHashReader(newer, r)) })
 }
+
+// tilesToCompare returns the tiles that prove the smaller of two trees to be the
+// start of the larger.
+func tilesToCompare(a, b tlog.Tree) []tlog.Tile {
+	if a.N > b.N {
+		a, b = b, a
+	}
+	if a.N == 0 || a.N == b.N {
+		return nil
+	}
+	return tilesBetween(a, b)
+}

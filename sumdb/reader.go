@@ -1,8 +1,10 @@
 package sumdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -27,13 +29,15 @@ type reader struct {
 	db   *DB
 	ctx  context.Context // of the run that the reader belongs to
 	from source
-	// discard is set where tiles must not be kept, because they are of a tree
-	// that will not be pinned.
-	discard bool
+	// unpinned is set where the tiles are of a tree that will not be pinned. Of
+	// those only full ones are kept, which are in larger trees as well, and not
+	// before r is closed: that tree may turn out to be of another log.
+	unpinned bool
 
 	mu      sync.Mutex
 	kept    map[tlog.Tile][]byte   // read from the storage, perhaps for no proof
 	proven  map[tlog.Tile][]byte   // those of kept that a proof was made with
+	later   map[tlog.Tile][]byte   // to be kept when r is closed
 	joined  map[tlog.Tile]*arrival // arriving or arrived
 	fetched map[tlog.Tile]bool     // came from the remote
 	partial map[tlog.Tile]error    // why a partial tile could not be fetched, by its full tile
@@ -45,6 +49,7 @@ func (d *DB) reader(ctx context.Context, from source) *reader {
 		db: d, ctx: ctx, from: from,
 		kept:    make(map[tlog.Tile][]byte),
 		proven:  make(map[tlog.Tile][]byte),
+		later:   make(map[tlog.Tile][]byte),
 		joined:  make(map[tlog.Tile]*arrival),
 		fetched: make(map[tlog.Tile]bool),
 		partial: make(map[tlog.Tile]error),
@@ -59,6 +64,12 @@ func (d *DB) reader(ctx context.Context, from source) *reader {
 func (r *reader) close(proven bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if proven { // before the arrivals are left, or others would send again
+		for t, data := range r.later {
+			r.db.tiles.keep(r.ctx, t, data)
+		}
+	}
+	clear(r.later)
 	for t, a := range r.joined {
 		if !proven {
 			r.db.tiles.forget(t.Path(), a)
@@ -66,7 +77,7 @@ func (r *reader) close(proven bool) {
 		r.db.tiles.leave(t.Path(), a)
 	}
 	clear(r.joined)
-	if proven && !r.discard {
+	if proven && !r.unpinned {
 		for t, data := range r.proven {
 			if _, ok := r.db.tiles.memory.get(t.Path()); !ok {
 				r.db.tiles.memory.put(t.Path(), data, len(data))
@@ -164,11 +175,37 @@ func (r *reader) prefetch(tiles []tlog.Tile) {
 	if r.from != anywhere {
 		return
 	}
+	var missing []tlog.Tile
 	for _, t := range tiles {
 		if _, ok := r.local(t); !ok {
-			r.send(t)
+			missing = append(missing, t)
 		}
 	}
+	r.sendAll(missing)
+}
+
+// sendAll sends for tiles. Where other processes want them too it takes their
+// turns one after the other in tileOrder: who holds one waits only for later ones.
+// For that, all tiles of a reader must be sent for by one call.
+func (r *reader) sendAll(tiles []tlog.Tile) {
+	if !r.db.shared() {
+		for _, t := range tiles {
+			r.send(t)
+		}
+		return
+	}
+	for _, t := range slices.SortedFunc(slices.Values(tiles), tileOrder) {
+		select {
+		case <-r.send(t).turn:
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// tileOrder is the order in which the turns of tiles are taken.
+func tileOrder(a, b tlog.Tile) int {
+	return cmp.Or(cmp.Compare(a.L, b.L), cmp.Compare(a.N, b.N), cmp.Compare(a.W, b.W))
 }
 
 // Height is the height of the tiles.
@@ -188,6 +225,13 @@ func (r *reader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 			return nil, errNotAtHand
 		}
 		missing = append(missing, i)
+	}
+	if r.from == anywhere && r.db.shared() {
+		var wanted []tlog.Tile
+		for _, i := range missing {
+			wanted = append(wanted, tiles[i])
+		}
+		r.sendAll(wanted)
 	}
 	var wg sync.WaitGroup
 	for _, i := range missing {
@@ -231,8 +275,11 @@ func (r *reader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 		if _, ok := r.kept[t]; ok {
 			r.proven[t] = data[i]
 		}
+		if fetched && r.unpinned && t == full(t) {
+			r.later[t] = data[i]
+		}
 		r.mu.Unlock()
-		if fetched && !r.discard {
+		if fetched && !r.unpinned {
 			r.db.tiles.keep(r.ctx, t, data[i])
 		}
 	}

@@ -45,9 +45,14 @@ func (s *session) run(m module.Version, r *record, seen *head) error {
 	if s.base != nil && target != s.base {
 		tiles = append(tiles, tilesBetween(s.base.tree, target.tree)...)
 	}
+	from := atHand
+	if target == s.base && s.db.headCheckDue() {
+		from = anywhere
+		tiles = append(tiles, tilesToCompare(s.base.tree, seen.tree)...)
+	}
 	s.reader.prefetch(tiles)
 	if target == s.base {
-		if err := s.checkUnused(seen); err != nil {
+		if err := s.checkUnused(seen, from); err != nil {
 			return err
 		}
 		if s.reader.from == anywhere {
@@ -93,18 +98,19 @@ func (s *session) classify(err error, seen *head) error {
 	return fmt.Errorf("%w: %w", ErrForged, err)
 }
 
-// checkUnused compares a head that is not needed with the one that is. If the
-// tiles for that are not at hand it is done only every Config.HeadCheck; what
-// cannot be told now is not an error.
-func (s *session) checkUnused(seen *head) error {
-	from := atHand
-	now, last := time.Now().UnixNano(), s.db.compared.Load()
-	if now-last >= int64(s.db.cfg.HeadCheck) && s.db.compared.CompareAndSwap(last, now) {
-		from = anywhere
-	}
+// headCheckDue reports whether a head that is not needed is to be compared even
+// if tiles must be fetched for that: true to one caller every Config.HeadCheck.
+func (d *DB) headCheckDue() bool {
+	now, last := time.Now().UnixNano(), d.compared.Load()
+	return now-last >= int64(d.cfg.HeadCheck) && d.compared.CompareAndSwap(last, now)
+}
+
+// checkUnused compares a head that is not needed with the one that is, if the
+// tiles can be had from there; what cannot be told now is not an error.
+func (s *session) checkUnused(seen *head, from source) error {
 	r := s.db.reader(s.reader.ctx, from)
 	defer r.close(false)
-	r.discard = seen.tree.N > s.base.tree.N
+	r.unpinned = seen.tree.N > s.base.tree.N
 	err := s.db.compare(s.base, seen, r)
 	r.close(err == nil)
 	if fork := new(forkError); errors.As(err, &fork) {

@@ -82,12 +82,11 @@ type turner interface {
 	Turn(ctx context.Context, name string, most time.Duration) (done func(), there bool)
 }
 
-// How long another process is waited for. A tile is waited for by whoever may
-// hold the turn of another one, so that two could wait for each other.
-const (
-	recordPatience = 10 * time.Second
-	tilePatience   = 2 * time.Second
-)
+// turnPatience is how long another process is waited for. Turns are taken in one
+// order, so that no two processes ever wait for each other: the one of the first
+// head, then that of a record, then those of tiles in the order of tileOrder. It
+// is thus for a process that hangs.
+const turnPatience = 10 * time.Second
 
 // Errors of this package; test with errors.Is.
 var (
@@ -254,11 +253,17 @@ func (d *DB) fetch(ctx context.Context, path string) ([]byte, error) {
 }
 
 // turn waits until no other process is about to fetch and keep name.
-func (d *DB) turn(ctx context.Context, name string, most time.Duration) (done func(), there bool) {
+func (d *DB) turn(ctx context.Context, name string) (done func(), there bool) {
 	if t, ok := d.cfg.Storage.(turner); ok {
-		return t.Turn(ctx, d.stored(name), most)
+		return t.Turn(ctx, d.stored(name), turnPatience)
 	}
 	return func() {}, false
+}
+
+// shared reports whether other processes may fetch the same.
+func (d *DB) shared() bool {
+	_, ok := d.cfg.Storage.(turner)
+	return ok
 }
 
 // read is Storage.Get, with nil for what is absent.

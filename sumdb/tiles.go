@@ -37,7 +37,8 @@ type arrival struct {
 	users   int    // readers, and who fetches
 	release func() // ends the turn among processes; nil before it has begun
 
-	done chan struct{}
+	turn chan struct{} // closed when it is our turn among processes
+	done chan struct{} // closed when what is below is final
 	data []byte
 	err  error
 }
@@ -131,10 +132,11 @@ func (s *tiles) join(ctx context.Context, t tlog.Tile) *arrival {
 	defer s.mu.Unlock()
 	a := s.arriving[path]
 	if a == nil {
-		a = &arrival{done: make(chan struct{}), users: 1}
+		a = &arrival{turn: make(chan struct{}), done: make(chan struct{}), users: 1}
 		if err := s.db.life.start(ctx, func(ctx context.Context) { s.arrive(ctx, t, a) }); err != nil {
 			a.err = err // there is nobody else to write it
 			a.users--
+			close(a.turn)
 			close(a.done)
 		} else {
 			s.arriving[path] = a
@@ -156,10 +158,13 @@ func (s *tiles) arrive(ctx context.Context, t tlog.Tile, a *arrival) {
 		s.leave(t.Path(), a)
 	}()
 	defer s.db.life.outcome(t.Path(), &a.err)
-	release, there := s.db.turn(ctx, t.Path(), tilePatience)
-	s.mu.Lock()
-	a.release = release
-	s.mu.Unlock()
+	there := s.takeTurn(ctx, t, a)
+	// Who sends for a tile has looked for it, and may have been overtaken by
+	// the reader that has just kept it.
+	if data, ok := s.proven(t); ok {
+		a.data = data
+		return
+	}
 	if there {
 		if data, ok := s.kept(ctx, t); ok {
 			a.data = data
@@ -167,6 +172,17 @@ func (s *tiles) arrive(ctx context.Context, t tlog.Tile, a *arrival) {
 		}
 	}
 	a.data, a.err = s.fetch(ctx, t)
+}
+
+// takeTurn waits for our turn among processes to fetch t, and reports whether
+// another one has put it meanwhile.
+func (s *tiles) takeTurn(ctx context.Context, t tlog.Tile, a *arrival) (there bool) {
+	defer close(a.turn)
+	release, there := s.db.turn(ctx, t.Path())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.release = release
+	return there
 }
 
 func (s *tiles) leave(path string, a *arrival) {
