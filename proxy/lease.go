@@ -55,8 +55,10 @@ func (s *Server) once(ctx context.Context, name string, have func(*cache.Object)
 		case err != nil && errors.Is(err, errors.ErrUnsupported):
 			return false, fetch()
 		case err != nil, release == nil && time.Since(begin) > fleetPatience:
+			s.log.Debug("fetching without a lease", "name", name, "waited", time.Since(begin), "error", err)
 			return s.goAlone(ctx, name, have, fetch)
 		case release != nil:
+			s.log.Debug("got the lease", "name", name, "lease", holder, "before", other, "waited", time.Since(begin))
 			return s.withLease(ctx, name, have, fetch, lease{release, other != ""})
 		}
 		// Somebody else has the lease who had it not a moment ago: the one

@@ -86,8 +86,13 @@ func (b *bench) startFleet(ctx context.Context, p fleetPrograms, n int) (_ *flee
 	var lines strings.Builder
 	for i := range n {
 		addr, admin, own := addrs[3+2*i], addrs[4+2*i], filepath.Join(dir, fmt.Sprintf("modgate%d", i))
+		up, err := listen(ctx, "127.0.0.1:0", b.counting.as(fmt.Sprintf("replica %d", i)))
+		if err != nil {
+			return nil, err
+		}
+		f.stops = append(f.stops, up.Close)
 		s, err := f.start(ctx, command{Path: b.bin.Modgate, URL: "http://" + addr, Dir: own, Args: []string{"serve", "--config=off",
-			"--listen=" + addr, "--admin-listen=" + admin, "--upstream=" + b.countURL, "--sumdb=" + b.cfg.SumDB,
+			"--listen=" + addr, "--admin-listen=" + admin, "--upstream=" + up.URL, "--log-level=debug", "--sumdb=" + b.cfg.SumDB,
 			"--cache-dir=" + filepath.Join(own, "cache"), "--cache-redis-addr=" + redis, "--cache-s3-bucket=modgate", "--cache-s3-endpoint=http://" + bucket,
 			"--cache-s3-path-style=on", "--cache-s3-access-key=" + bucketUser, "--cache-s3-secret-key=" + bucketSecret}})
 		if err != nil {
@@ -124,6 +129,23 @@ func (f *fleet) Close() error {
 		errs = append(errs, stop())
 	}
 	return errors.Join(errs...)
+}
+
+// said returns the lines that the replicas have logged about name.
+func (f *fleet) said(name string) ([]string, error) {
+	var lines []string
+	for i, s := range f.replicas {
+		data, err := os.ReadFile(s.logs.Name())
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(data)) {
+			if strings.Contains(line, name) || strings.Contains(line, "redis is back") || strings.Contains(line, "is in trouble") {
+				lines = append(lines, fmt.Sprintf("replica %d: %s", i, strings.TrimSpace(line)))
+			}
+		}
+	}
+	return lines, nil
 }
 
 // cpuSeconds is the processor time of a process, in user and kernel mode. It

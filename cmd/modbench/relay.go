@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -25,17 +25,31 @@ type relay struct {
 	delay  time.Duration // before a request is passed on
 	rate   int64         // bytes per second of one body; 0 is unbounded
 
-	mu     sync.Mutex
-	counts map[string]int // requests by path
+	mu    sync.Mutex
+	began time.Time          // of the counting
+	asked map[string][]asked // by path
+}
+
+// asked is one request: who asked, and when after the counting has begun.
+type asked struct {
+	who string
+	at  time.Duration
 }
 
 func newRelay(source http.Handler, delay time.Duration, rate int64) *relay {
-	return &relay{source: source, delay: delay, rate: rate, counts: make(map[string]int)}
+	return &relay{source: source, delay: delay, rate: rate, began: time.Now(), asked: make(map[string][]asked)}
 }
 
-func (rl *relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (rl *relay) ServeHTTP(w http.ResponseWriter, r *http.Request) { rl.serve(w, r, "") }
+
+// as is the relay as one of several asks it.
+func (rl *relay) as(who string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { rl.serve(w, r, who) })
+}
+
+func (rl *relay) serve(w http.ResponseWriter, r *http.Request, who string) {
 	rl.mu.Lock()
-	rl.counts[r.URL.Path]++
+	rl.asked[r.URL.Path] = append(rl.asked[r.URL.Path], asked{who, time.Since(rl.began)})
 	rl.mu.Unlock()
 	if !pause(r.Context(), rl.delay) {
 		return
@@ -50,14 +64,37 @@ func (rl *relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (rl *relay) reset() {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
-	clear(rl.counts)
+	rl.began = time.Now()
+	clear(rl.asked)
 }
 
 // requests returns how often each path was asked for since the last reset.
 func (rl *relay) requests() map[string]int {
 	rl.mu.Lock()
 	defer rl.mu.Unlock()
-	return maps.Clone(rl.counts)
+	counts := make(map[string]int, len(rl.asked))
+	for p, a := range rl.asked {
+		counts[p] = len(a)
+	}
+	return counts
+}
+
+// again says of objects that were asked for more than once who did, and when.
+func (rl *relay) again() map[string]string {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	again := make(map[string]string)
+	for p, all := range rl.asked {
+		if len(all) < 2 || !isObject(p) {
+			continue
+		}
+		var s []string
+		for _, a := range all {
+			s = append(s, strings.TrimSpace(fmt.Sprintf("%s at %.3f s", a.who, a.at.Seconds())))
+		}
+		again[p] = strings.Join(s, ", ")
+	}
+	return again
 }
 
 // pause waits for d and reports whether ctx is still alive.

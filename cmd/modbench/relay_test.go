@@ -28,6 +28,12 @@ func TestRelayCountsByPath(t *testing.T) {
 	if got["/a/@v/v1.0.0.mod"] != 2 || got["/sumdb/log.example/supported"] != 1 || len(got) != 2 {
 		t.Errorf("requests = %v", got)
 	}
+	rl.as("replica 1").ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/a/@v/v1.0.0.mod", nil))
+	rl.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/sumdb/log.example/supported", nil))
+	again := rl.again()
+	if s := again["/a/@v/v1.0.0.mod"]; len(again) != 1 || strings.Count(s, ",") != 2 || !strings.Contains(s, "replica 1 at ") {
+		t.Errorf("asked for more than once: %v", again)
+	}
 	rl.reset()
 	if n := len(rl.requests()); n != 0 {
 		t.Errorf("%d paths after reset", n)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,6 +49,9 @@ func fleetCold(ctx context.Context, b *bench) (result, error) {
 				return err
 			}
 			seen := b.counting.requests()
+			if err := b.tellAgain(f); err != nil {
+				return err
+			}
 			for p, n := range seen {
 				if isObject(p) {
 					worst[p] = max(worst[p], n)
@@ -68,6 +73,37 @@ func fleetCold(ctx context.Context, b *bench) (result, error) {
 	r.Checks = append(r.Checks, check{What: fleetName(replicas), Value: float64(top), Bar: 1, AtMost: true})
 	r.note("%d objects, %d of them more than once; most often %s", len(worst), repeated, most(worst, 3))
 	return r, nil
+}
+
+// maxTold is of how many objects tellAgain tells.
+const maxTold = 20
+
+// tellAgain logs which objects were fetched more than once, by whom and when,
+// and what the replicas of f, which may be nil, have to say to it.
+func (b *bench) tellAgain(f *fleet) error {
+	again := b.counting.again()
+	for i, p := range slices.Sorted(maps.Keys(again)) {
+		if i == maxTold {
+			break
+		}
+		b.log.Warn("fetched more than once", "path", p, "by", again[p])
+		if f == nil {
+			continue
+		}
+		// A record of a checksum database is stored under another name.
+		_, name, ok := strings.Cut(p, "/lookup/")
+		if !ok {
+			name = strings.TrimPrefix(p, "/")
+		}
+		lines, err := f.said(name)
+		if err != nil {
+			return err
+		}
+		for _, l := range lines {
+			b.log.Warn("said", "log", l)
+		}
+	}
+	return nil
 }
 
 // fetchTogether runs n clients at once, which must all get the same.
