@@ -19,6 +19,8 @@ type backlog struct {
 	most  int
 	// behind says that objects did not fit, so that there are more.
 	behind bool
+	// held says that what is caught up on is to wait.
+	held bool
 
 	wake chan struct{} // has a place for one: the queue is not empty
 }
@@ -103,7 +105,7 @@ func (b *backlog) next(ctx context.Context, ending <-chan struct{}) (*backlogIte
 // first takes the first item, nil if there is none. It is called with mu held.
 func (b *backlog) first() *backlogItem {
 	for _, queue := range []*[]*backlogItem{&b.queue, &b.later} {
-		if len(*queue) == 0 {
+		if len(*queue) == 0 || b.held && queue == &b.later {
 			continue
 		}
 		it := (*queue)[0]
@@ -229,6 +231,22 @@ func (b *backlog) isBehind() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.behind
+}
+
+func (b *backlog) isHeld() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held
+}
+
+// release ends the time for which what is caught up on was held.
+func (b *backlog) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = false
+	if len(b.queue)+len(b.later) > 0 {
+		b.signal()
+	}
 }
 
 // roomy reports whether the backlog is at most half full.

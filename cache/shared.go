@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,10 @@ type SharedConfig struct {
 	// Visible is how long a lease is kept for an object that is on its way to
 	// the bucket. Default 20 seconds.
 	Visible time.Duration
+	// Missed removes what others have purged while this process could not hear of
+	// it. It is called before what has been near for long is written to the
+	// bucket, which waits until it returns nil. Default: nothing is called.
+	Missed func(ctx context.Context) error
 	// Heard is called for each name that another process announces, when what
 	// it has removed is removed here; and with "" where some may have been
 	// missed. Default: nothing is called.
@@ -90,6 +95,7 @@ func NewShared(near Store, c SharedConfig) (*Shared, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.backlog.init(c.Backlog)
+	s.backlog.held = c.Missed != nil
 	s.m.init(s)
 	return s, nil
 }
@@ -201,6 +207,53 @@ func (s *Shared) Quarantine(ctx context.Context, name, reason string) error {
 	return errors.Join(errs...)
 }
 
+// Expire deletes name where it was first seen and last confirmed before a time,
+// here and in what is shared, and reports whether there was anything. It is Delete
+// of what was purged at that time. An error means that it may still be here or in
+// the bucket.
+func (s *Shared) Expire(ctx context.Context, name string, before time.Time) (removed bool, err error) {
+	if err := CheckName(name); err != nil {
+		return false, err
+	}
+	// The near one first, or it could be written to the bucket again. What cannot
+	// be read goes, too.
+	if old, err := older(ctx, s.inner, name, before); old || err != nil {
+		removed = true
+		s.backlog.remove(ctx, name)
+		if err := s.inner.Delete(ctx, name); err != nil {
+			return removed, err
+		}
+	}
+	if s.c.Fast != nil {
+		if old, err := older(ctx, s.c.Fast, name, before); old && err == nil {
+			_ = s.c.Fast.Delete(ctx, name) // which forgets it by itself in a day
+		}
+	}
+	if s.c.Bucket == nil {
+		return removed, nil
+	}
+	old, err := older(ctx, s.c.Bucket, name, before)
+	if old && err == nil {
+		removed = true
+		err = s.c.Bucket.Delete(ctx, name)
+		s.located.forget(name)
+	}
+	return removed, err
+}
+
+// older reports whether a store has an object that is of before a time.
+func older(ctx context.Context, store Store, name string, before time.Time) (bool, error) {
+	o, err := store.Get(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_ = o.Close()
+	return !o.Attrs.FirstSeen.After(before) && !o.Attrs.Checked.After(before), nil
+}
+
 // List implements Store. It yields what is near and what is in the bucket; that
 // is left out, with a word in the log, if the bucket is in trouble.
 func (s *Shared) List(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
@@ -208,7 +261,7 @@ func (s *Shared) List(ctx context.Context, prefix string) iter.Seq2[Entry, error
 		near := make(map[string]struct{})
 		for e, err := range s.inner.List(ctx, prefix) {
 			near[e.Name] = struct{}{}
-			if e.Name == backlogName && err == nil {
+			if strings.HasPrefix(e.Name, OnlyNear) && err == nil {
 				continue
 			}
 			if !yield(e, err) || err != nil {

@@ -580,3 +580,39 @@ func BenchmarkSharedGet(b *testing.B) {
 		}
 	})
 }
+
+// What has been near for long is not written to the bucket before it is known what
+// others have purged meanwhile; what comes new is.
+func TestSharedWaitsForPurges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		near := openMem(t)
+		a := f.replica(t, near, cache.SharedConfig{})
+		f.bucket.down.Store(true)
+		put(t, a, "old/@v/v1.0.0.zip", random(1000), cache.Immutable)
+		a.end()
+		put(t, near, "older/@v/v1.0.0.zip", random(1000), cache.Immutable)
+		f.bucket.down.Store(false)
+		var known atomic.Bool
+		missed := func(ctx context.Context) error {
+			if !known.Load() {
+				return errFar
+			}
+			return near.Delete(ctx, "older/@v/v1.0.0.zip")
+		}
+		b := f.replica(t, near, cache.SharedConfig{Missed: missed})
+		put(t, b, aZip, random(1000), cache.Immutable)
+		time.Sleep(time.Minute)
+		if !exists(f.bucket, aZip) || exists(f.bucket, "old/@v/v1.0.0.zip") {
+			t.Error("what is new waits, or what is old does not")
+		}
+		b.end() // what waits is kept
+		b = f.replica(t, near, cache.SharedConfig{Missed: missed})
+		known.Store(true)
+		time.Sleep(time.Minute)
+		if !exists(f.bucket, "old/@v/v1.0.0.zip") || exists(f.bucket, "older/@v/v1.0.0.zip") {
+			t.Error("what is old still waits, or what was purged is back")
+		}
+		b.end()
+	})
+}

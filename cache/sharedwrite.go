@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,9 +78,13 @@ func (s *Shared) putFast(ctx context.Context, name string, class Class) bool {
 	return err == nil
 }
 
+// OnlyNear begins the names of what a process keeps in the near store for itself:
+// a Shared neither lists it nor writes it to the bucket.
+const OnlyNear = "shared/"
+
 // backlogName is where the near store keeps what was not written to the bucket
 // when the process ended.
-const backlogName = "shared/backlog"
+const backlogName = OnlyNear + "backlog"
 
 // savedBacklog is what is kept there. While a process runs it says that the
 // end was not clean, so that a crash is followed by a walk over the store.
@@ -255,7 +260,8 @@ func (s *Shared) catchUp(ctx context.Context) {
 	tick := time.NewTicker(retryAfter)
 	defer tick.Stop()
 	for {
-		if s.backlog.isBehind() && s.backlog.roomy() {
+		behind := s.backlog.isBehind() && s.backlog.roomy()
+		if (behind || s.backlog.isHeld()) && s.knowsPurges(ctx) && behind {
 			s.backlog.setBehind(false) // what does not fit from here on shows
 			err := s.walk(ctx)
 			if err != nil {
@@ -271,6 +277,16 @@ func (s *Shared) catchUp(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// knowsPurges reports whether what others have purged is not near any more, and
+// lets what was held for that be written.
+func (s *Shared) knowsPurges(ctx context.Context) bool {
+	if s.c.Missed != nil && s.c.Missed(ctx) != nil {
+		return false // who was asked has said why
+	}
+	s.backlog.release()
+	return true
 }
 
 // walk puts into the backlog what is near and not in the bucket, as fast as
@@ -289,7 +305,7 @@ func (s *Shared) walk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, ok := there[maphash.String(seed, e.Name)]; ok || e.Class == Mutable || e.Name == backlogName {
+		if _, ok := there[maphash.String(seed, e.Name)]; ok || e.Class == Mutable || strings.HasPrefix(e.Name, OnlyNear) {
 			continue
 		}
 		for !s.backlog.roomy() {

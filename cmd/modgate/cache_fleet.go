@@ -16,14 +16,14 @@ import (
 
 // joinFleet puts a directory in front of what replicas share, if there is any,
 // for one command. What is removed from the store is removed everywhere, and
-// the replicas that run are told. The caller calls leave.
-func joinFleet(ctx context.Context, s *settings, directory cache.Store, log *slog.Logger) (store cache.Store, lists []cache.Store, leave func() error, err error) {
+// the replicas that run are told. The caller closes the app.
+func joinFleet(ctx context.Context, s *settings, directory cache.Store, log *slog.Logger) (_ *app, err error) {
 	a := &app{}
-	store, _, err = a.openShared(ctx, &s.Config, stores{directory, directory}, prometheus.NewRegistry(), log)
+	a.store, _, err = a.openShared(ctx, &s.Config, stores{directory, directory}, prometheus.NewRegistry(), log)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, a.close())
+		return nil, errors.Join(err, a.close())
 	}
-	return store, a.listable(store), a.close, nil
+	return a, nil
 }
 
 // listable are the stores that list, between them, whatever there is: the memory
@@ -38,17 +38,25 @@ func (a *app) listable(store cache.Store) []cache.Store {
 	return all
 }
 
-// purge removes what args mean from everywhere.
-func purge(ctx context.Context, store cache.Store, lists []cache.Store, args []string, dry bool) (*removal, error) {
+// purge removes what args mean from everywhere, and from the replicas that do not
+// hear of it when they can read what is noted in the bucket.
+func (a *app) purge(ctx context.Context, args []string, dry bool) (*removal, error) {
 	targets, err := purgeTargets(args)
 	if err != nil {
 		return nil, err
 	}
-	doomed, missing, err := aim(ctx, lists, targets)
-	r := remove(ctx, store, doomed, dry)
-	r.Missing, r.err = missing, errors.Join(r.err, err)
+	var noted error
+	if !dry {
+		noted = a.purges.add(ctx, args)
+	}
+	doomed, missing, err := aim(ctx, a.listable(a.store), targets)
+	r := remove(ctx, a.store, doomed, dry)
+	r.Missing, r.err = missing, errors.Join(r.err, err, noted)
 	for _, arg := range missing {
 		r.err = errors.Join(r.err, fmt.Errorf("nothing stored for %s", arg))
+	}
+	if a.purges != nil && !dry {
+		a.moved(ctx, purgesName)
 	}
 	return r, nil
 }
@@ -60,7 +68,7 @@ func (a *admin) purged(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusBadRequest, "say what to remove: ?module=MODULE[@VERSION], or a pattern as in GOPRIVATE\n")
 		return
 	}
-	gone, err := purge(r.Context(), a.app.store, a.app.listable(a.app.store), r.Form["module"], r.Form.Get("dry_run") == "true")
+	gone, err := a.app.purge(r.Context(), r.Form["module"], r.Form.Get("dry_run") == "true")
 	if err != nil {
 		plain(w, http.StatusBadRequest, err.Error()+"\n")
 		return

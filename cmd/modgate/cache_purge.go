@@ -54,12 +54,12 @@ name does not look like success; the others are removed all the same.
 			return err
 		}
 		defer directory.Close()
-		store, lists, leave, err := joinFleet(cmd.Context(), s, directory, slog.New(slog.DiscardHandler))
+		a, err := joinFleet(cmd.Context(), s, directory, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}
-		defer leave()
-		r, err := purge(cmd.Context(), store, lists, args, dry)
+		defer a.close()
+		r, err := a.purge(cmd.Context(), args, dry)
 		if err != nil {
 			return err
 		}

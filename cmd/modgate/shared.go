@@ -40,17 +40,30 @@ func (a *app) openShared(ctx context.Context, c *Config, near stores, registry *
 		}
 	}
 	a.near, a.fast = near.store, shared.Fast
+	if a.bucket != nil {
+		a.purges = newPurgeLog(a.bucket, near.store, log)
+		shared.Missed = a.purges.read
+	}
 	s, err := cache.NewShared(near.store, shared)
 	if err != nil {
 		return nil, nil, err
+	}
+	if p := a.purges; p != nil {
+		p.lists = append(p.lists, near.store.List, a.bucket.Names)
+		p.expire, p.removed = s.Expire, func() { a.server.Heard("") }
+		a.background = append(a.background, p.Run)
 	}
 	registry.MustRegister(s.Collectors()...)
 	a.background = append(a.background, s.Run)
 	return s, s, nil
 }
 
-// heard is called while the app runs.
+// heard is called while the app runs: with "" where something may have been
+// missed.
 func (a *app) heard(name string) {
+	if a.purges != nil && (name == purgesName || name == "") {
+		a.purges.news()
+	}
 	if a.server != nil { // else this is a command
 		a.server.Heard(name)
 	}

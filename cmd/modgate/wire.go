@@ -54,6 +54,7 @@ type app struct {
 	memory     cache.Store                   // before near; nil without
 	fast       cache.Store                   // Redis; nil without
 	bucket     *s3.Store                     // nil without
+	purges     *purgeLog                     // of the fleet; nil without a bucket
 	background []func(context.Context) error // run until their context ends
 	closers    []func() error                // in the order of opening
 }
