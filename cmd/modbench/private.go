@@ -130,7 +130,7 @@ func runPrivate(ctx context.Context, cfg privateConfig, command string, w, progr
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			log.Info("measured", "contender", name, "round", round+1, "first", v.first, "second", v.second, "answer", v.answer, "commit", v.commit, "next", v.next, "crowd", v.crowd, "fetches", v.fetches, "seen", v.seen)
+			log.Info("measured", "contender", name, "round", round+1, "first", v.first, "second", v.second, "floor", v.floor, "answer", v.answer, "commit", v.commit, "next", v.next, "crowd", v.crowd, "fetches", v.fetches, "seen", v.seen)
 			rows.add(name, v)
 		}
 	}

@@ -20,7 +20,7 @@ func TestPrivateMeasuresARepository(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, progress.String())
 	}
-	for _, want := range []string{"20 commits and 4 tags", "| first version of a repository", "| a commit without a tag", "2, contenders in turn"} {
+	for _, want := range []string{"20 commits and 4 tags", "| first version of a repository", "| what | unit | direct | static |", "| a commit without a tag", "2, contenders in turn"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("report lacks %q:\n%s", want, out.String())
 		}

@@ -22,6 +22,7 @@ import (
 type visit struct {
 	first  time.Duration // a client gets a version; nothing was known before
 	second time.Duration // another client gets the next version
+	floor  time.Duration // of direct: that client, from the same files on a file server
 	// commit is another that gets a commit without a tag, which needs the
 	// history before it; next is one more that gets another such commit.
 	commit, next time.Duration
@@ -46,7 +47,7 @@ func (s *site) visit(ctx context.Context, bin binaries, name string, clients int
 			return v, err
 		}
 		defer func() { err = errors.Join(err, proxy.Close(), os.RemoveAll(filepath.Dir(proxy.Dir))) }()
-		env = []string{"GOPROXY=" + proxy.URL, "GOSUMDB=off", "GOTOOLCHAIN=local", "GOFLAGS=-modcacherw", "HOME=" + s.home}
+		env = s.clientOf(proxy.URL)
 	}
 	if v.first, err = s.download(ctx, bin.Go, env, version(0)); err != nil {
 		return v, err
@@ -55,6 +56,9 @@ func (s *site) visit(ctx context.Context, bin binaries, name string, clients int
 		return v, err
 	}
 	if proxy == nil {
+		if v.floor, err = s.fromFiles(ctx, bin.Go, version(1)); err != nil {
+			return v, err
+		}
 		if v.seen, err = s.list(ctx, bin.Go, env); err != nil {
 			return v, err
 		}
@@ -102,6 +106,31 @@ func (s *site) download(ctx context.Context, goCmd string, env []string, version
 	}
 	s.sum[version] = m.Sum
 	return took, nil
+}
+
+// fromFiles is download from a server of plain files, which nothing is faster
+// than: what it takes is the client's own.
+func (s *site) fromFiles(ctx context.Context, goCmd, version string) (took time.Duration, err error) {
+	dir, err := os.MkdirTemp(s.dir, "files-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	cache := filepath.Join(dir, "mod")
+	if _, err := s.download(ctx, goCmd, append(s.env(), "GOMODCACHE="+cache), version); err != nil {
+		return 0, err
+	}
+	files, err := listen(ctx, "127.0.0.1:0", http.FileServer(http.Dir(filepath.Join(cache, "cache", "download"))))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	return s.download(ctx, goCmd, s.clientOf(files.URL), version)
+}
+
+// clientOf is the environment of a client of a proxy.
+func (s *site) clientOf(proxy string) []string {
+	return []string{"GOPROXY=" + proxy, "GOSUMDB=off", "GOTOOLCHAIN=local", "GOFLAGS=-modcacherw", "HOME=" + s.home}
 }
 
 // list is a client with empty caches that asks for the versions.
@@ -217,7 +246,9 @@ func (p *privateRows) add(name string, v visit) {
 	p.commit.add(name, v.commit.Seconds())
 	p.next.add(name, v.next.Seconds())
 	p.seen.add(name, v.seen.Seconds())
-	if name != direct {
+	if name == direct {
+		p.second.add(static, v.floor.Seconds())
+	} else {
 		p.answer.add(name, v.answer.Seconds())
 		p.crowd.add(name, v.crowd.Seconds())
 		p.fetches.add(name, float64(v.fetches))
@@ -228,6 +259,7 @@ func (p *privateRows) add(name string, v visit) {
 func (p *privateRows) results() []result {
 	const m = "modgate"
 	p.first.ratio(m, direct, 1.0, true)
+	p.second.ratio("athens", m, 5, false)
 	p.answer.ratio("athens", m, 5, false)
 	p.fetches.bound(m, 1)
 	p.seen.bound(m, 6) // ttl.private is 5 s, and then it must be asked for
