@@ -68,6 +68,11 @@ func (r Rules) missing() error {
 				mistakes = append(mistakes, wrongRule("credentials", i, fmt.Sprintf(" (match %q)", c.Match), inKey(field.key, err)))
 			}
 		}
+		if command := strings.Fields(c.Helper); len(command) > 0 && strings.Contains(command[0], "/") {
+			if _, err := exec.LookPath(command[0]); err != nil {
+				mistakes = append(mistakes, wrongRule("credentials", i, fmt.Sprintf(" (match %q)", c.Match), inKey("helper", err)))
+			}
+		}
 	}
 	if len(r.Mercurial) > 0 {
 		if _, err := exec.LookPath("hg"); err != nil {

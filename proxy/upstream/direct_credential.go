@@ -38,6 +38,8 @@ func (c Credential) check() (*credential, error) {
 		return nil, errors.New("want a host and, where needed, the beginning of a path: git.corp.example/team")
 	case ways != 1:
 		return nil, errors.New("want exactly one of password, ssh key, netrc and helper")
+	case strings.HasPrefix(c.Helper, "!") || c.Helper != "" && strings.TrimSpace(c.Helper) == "":
+		return nil, inKey("helper", errors.New("want a command with its arguments: no shell runs it"))
 	case c.SSHKey != "" && c.KnownHosts == "":
 		return nil, errors.New("an ssh key needs known hosts: the file with the host's own key (ssh-keyscan writes one)")
 	case c.KnownHosts != "" && c.SSHKey == "":

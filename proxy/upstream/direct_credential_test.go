@@ -35,14 +35,15 @@ func TestRulesReportAllMistakes(t *testing.T) {
 		Credentials: []Credential{
 			{Match: "", Password: "pw-canary"}, {Match: "a.example"}, {Match: "b.example", Password: "pw-canary", Netrc: "/x"},
 			{Match: "c.example", SSHKey: "/k"}, {Match: "d.example", KnownHosts: "/k", Password: "p"}, {Match: "e.example", Username: "u", Netrc: "/x"}, {Match: "*.example", Password: "p"},
+			{Match: "f.example", Helper: "!echo password=x"}, {Match: "g.example", Helper: " "},
 		},
 		Networks: []string{"10.0.0.0/33", "host", "127.0.0.0"},
 	}.check("git.corp.example"))
 	if err == nil {
 		t.Fatal("no mistakes found")
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 18 {
-		t.Errorf("%d mistakes, want 18:\n%v", n, err)
+	if n := strings.Count(err.Error(), "\n") + 1; n != 20 {
+		t.Errorf("%d mistakes, want 20:\n%v", n, err)
 	}
 	if strings.Contains(err.Error(), "pw-canary") {
 		t.Errorf("a secret is shown: %v", err)

@@ -71,7 +71,7 @@ func staticRoot(modulePath string) (root, repo string, ok bool, err error) {
 		case m == "":
 			continue
 		case k.prefix == "" && !strings.HasSuffix(m, ".git") && !strings.HasSuffix(m, ".hg"):
-			return "", "", true, troubled(notModule, nil, "modgate fetches from git and Mercurial repositories alone")
+			return "", "", true, troubled(notModule, nil, "by its path it is a %s repository, and modgate fetches from git and Mercurial alone", path.Ext(m))
 		}
 		if k.prefix == "" {
 			return m, strings.TrimSuffix(m, path.Ext(m)), true, nil
@@ -242,7 +242,7 @@ func (d *Direct) goImport(ctx context.Context, path, modulePath string) (goImpor
 	case len(match) > 0 && match[0].vcs == "hg":
 		return goImportTag{}, troubled(notModule, nil, notMercurial)
 	case len(match) > 0:
-		return goImportTag{}, troubled(notModule, nil, "its go-import tag is for %q: modgate fetches from git repositories alone", oneLine(match[0].vcs, 20))
+		return goImportTag{}, troubled(notModule, nil, "its go-import tag is for %q, and modgate fetches from git and Mercurial alone: keep a mirror in git, and name it under repositories in the file of direct.file (docs/private.md)", oneLine(match[0].vcs, 20))
 	}
 	return goImportTag{}, troubled(notModule, nil, "https://%s?go-get=1 has no go-import tag for it", path)
 }

@@ -125,7 +125,7 @@ func TestDirectMercurialMustBeAllowed(t *testing.T) {
 	}
 	_, err := w.direct.Info(t.Context(), hgLib, "v1.0.0")
 	wantReason(t, "a rule with ssh", err, misconfigured, "give the rule an https URL")
-	if err := (Rules{Mercurial: []string{"*", "a,b"}}).Check(gitHost); err == nil || strings.Count(err.Error(), "mercurial ") != 2 {
+	if err := (Rules{Mercurial: []string{"*", "a,b"}}).Check(gitHost); err == nil || strings.Count(err.Error(), "mercurial[") != 2 {
 		t.Errorf("patterns that match too much: %v", err)
 	}
 }

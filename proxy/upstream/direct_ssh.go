@@ -112,6 +112,9 @@ func (p *sshPool) open(ctx context.Context, u *url.URL, cred *credential) (*ssh.
 		return nil, troubled(misconfigured, err, "the SSH key configured for %s cannot be read", cred.Match)
 	}
 	signer, err := ssh.ParsePrivateKey([]byte(pem + "\n"))
+	if locked := (*ssh.PassphraseMissingError)(nil); errors.As(err, &locked) {
+		return nil, troubled(misconfigured, nil, "the SSH key configured for %s has a passphrase, which modgate cannot type: give it a key without one (ssh-keygen -p takes it away)", cred.Match)
+	}
 	if err != nil {
 		return nil, troubled(misconfigured, errors.New("not a private key without a passphrase"), "the SSH key configured for %s cannot be used", cred.Match)
 	}

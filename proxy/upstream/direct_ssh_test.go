@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,6 +107,16 @@ func TestDirectSSHTrouble(t *testing.T) {
 		{"another key", func(t *testing.T, c *Credential) { c.SSHKey = gittest.StartSSH(t, t.TempDir()).KeyFile }, unauthorized, "refuses the SSH key"},
 		{"no key", func(t *testing.T, c *Credential) { c.SSHKey = "env:NOWHERE" }, misconfigured, "cannot be read"},
 		{"a key file that is none", func(t *testing.T, c *Credential) { c.SSHKey = c.KnownHosts }, misconfigured, "cannot be used"},
+		{"a key with a passphrase", func(t *testing.T, c *Credential) {
+			data := must[[]byte](t)(os.ReadFile(c.SSHKey))
+			c.SSHKey = filepath.Join(t.TempDir(), "locked")
+			if err := os.WriteFile(c.SSHKey, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command("ssh-keygen", "-p", "-q", "-P", "", "-N", "canary", "-f", c.SSHKey).CombinedOutput(); err != nil {
+				t.Fatalf("ssh-keygen: %v: %s", err, out)
+			}
+		}, misconfigured, "has a passphrase"},
 		{"another host", func(t *testing.T, c *Credential) { c.Match = "elsewhere.corp.example" }, unauthorized, "wants an SSH key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,6 +135,20 @@ func TestDirectSSHTrouble(t *testing.T) {
 			must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
 		})
 	}
+}
+
+// Names in known_hosts may be hashed (ssh-keygen -H), as Debian's are.
+func TestDirectSSHHashedKnownHosts(t *testing.T) {
+	w, _ := sshWorld(t, func(c *Credential) {
+		if out, err := exec.Command("ssh-keygen", "-H", "-f", c.KnownHosts).CombinedOutput(); err != nil {
+			t.Fatalf("ssh-keygen: %v: %s", err, out)
+		}
+		if data := must[[]byte](t)(os.ReadFile(c.KnownHosts)); !strings.HasPrefix(string(data), "|1|") {
+			t.Fatalf("not hashed: %s", data)
+		}
+	})
+	w.repo(lib, tagged("v1.0.0"))
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
 }
 
 func emptyFile(t *testing.T) string {

@@ -91,6 +91,18 @@ func Shapes(tb TB, root, group string) []Shape {
 		Commit{Files: map[string]string{"go.mod": "module REPO\n", "sub/go.mod": "module REPO/other\n", "sub/s.go": "package s\n"}, Tags: []string{"v1.1.0", "sub/v1.0.0", "other/v1.0.0"}},
 		Commit{Files: map[string]string{"go.mod": "module REPO\n\nno such directive {\n"}, Tags: []string{"v1.2.0"}},
 		Commit{Files: map[string]string{"sub/go.mod": "module REPO/sub\n"}, Remove: []string{"go.mod"}, Links: map[string]string{"go.mod": "sub/go.mod"}, Tags: []string{"v1.3.0"}})
+	kinds := add("kinds", []string{""},
+		Commit{Files: map[string]string{"go.mod": "module REPO\n", "a.go": "package a\n"}, Tags: []string{"v1.0.0"}},
+		Commit{Branch: "v1.5.0", From: "main", Files: map[string]string{"a.go": "package a // a branch, not a tag\n"}}, // CVE-2022-23773
+		Commit{Files: map[string]string{"b.go": "package a\n"}, Tags: []string{"v1.1.0"}, Annotated: true})
+	for _, args := range [][]string{
+		{"v1.2.0", "v1.1.0"}, {"v1.3.0", "v1.0.0^{tree}"}, {"v1.4.0", "v1.0.0:a.go"}, // a tag of a tag, one of a tree, one of a file
+	} {
+		kinds.Repo.Git(tb, "-c", "user.name=ci", "-c", "user.email=ci@corp.example", "tag", "-a", "-m", "x", args[0], args[1])
+	}
+	kinds.Queries = []string{kinds.Modules[0] + "@v1.5.0", kinds.Modules[0] + "@main", kinds.Modules[0] + "@v1", kinds.Modules[0] + "@v1.1"}
+	add("Upper/Case", []string{"", "/Sub"},
+		Commit{Files: map[string]string{"go.mod": "module REPO\n", "Sub/go.mod": "module REPO/Sub\n", "Sub/s.go": "package s\n"}, Tags: []string{"v1.0.0-RC.1", "Sub/v1.0.0-Beta"}})
 	add("names", []string{"", "/sub"},
 		Commit{Files: map[string]string{
 			"go.mod": "module REPO\n", "with space.go": "package a\n", "ünï.go": "package a\n", "a:b": "not for Windows\n", "aux.txt": "nor this\n", "dot.": "\n", ".hidden/f": "\n",
