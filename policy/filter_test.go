@@ -120,7 +120,10 @@ func factsOf(t *rapid.T) policy.Facts {
 func TestProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		cfg := policy.Config{Rules: policy.Rules{Default: rapid.SampledFrom([]string{"allow", "deny"}).Draw(t, "default")}}
+		cfg := policy.Config{
+			Private: rapid.SampledFrom([]string{"", "example.com/*"}).Draw(t, "private"),
+			Rules:   policy.Rules{Default: rapid.SampledFrom([]string{"allow", "deny"}).Draw(t, "default")},
+		}
 		for i := range rapid.IntRange(0, 4).Draw(t, "rules") {
 			cfg.Rules.Rules = append(cfg.Rules.Rules, ruleOf(t, i))
 		}
@@ -134,6 +137,12 @@ func TestProperties(t *testing.T) {
 		m := module.Version{Path: path, Version: rapid.SampledFrom([]string{"v1.0.0", "v1.1.0", "v1.2.0", "v1.1.1-rc.1", "v1.1.1-0.20260101000000-abcdefabcdef"}).Draw(t, "version")}
 		v := p.Decide(caller, m, facts)
 		checkVerdict(t, p, caller, m, facts, v)
+		if p.Decide(caller, module.Version{Path: path}, facts).Deny {
+			// Nothing that is known may make a difference, or it would be told.
+			if w := p.Decide(caller, m, policy.Facts{Now: now}); !v.Deny || !v.Strict || v.Wants != 0 || v.Text != w.Text || len(v.Notes) > 0 {
+				t.Fatalf("%s may not be read, and of %s is said %+v, knowing nothing %+v", path, m, v, w)
+			}
+		}
 
 		visible, listed := p.Filter(caller, path, facts)
 		if listed.Wants != 0 {

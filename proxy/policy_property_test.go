@@ -40,34 +40,47 @@ func ruleWorld(t testing.TB) *proxytest.Server {
 	var mods []*proxytest.Module
 	for _, path := range []string{"example.com/a", "example.com/A"} {
 		mods = append(mods, versions(t, path, "retract v1.1.0 // broken\n", "v1.0.0", "v1.1.0", "v1.2.0")...)
-		for _, v := range []string{first, third, own, "v1.3.0-rc.1"} {
+		for _, v := range []string{first, third, own, "v1.3.0-rc.1", "v2.0.0+incompatible"} {
 			mods = append(mods, proxytest.Simple(t, path, v))
 		}
 	}
 	up := proxytest.New(t, mods...)
 	for _, path := range []string{"/example.com/a/@v/", "/example.com/!a/@v/"} {
-		for v, hash := range map[string]string{"v1.0.0": "aaaaaaaaaaaa", "v1.1.0": "bbbbbbbbbbbb", "v1.2.0": "cccccccccccc", "v1.3.0-rc.1": "eeeeeeeeeeee"} {
+		for v, hash := range map[string]string{"v1.0.0": "aaaaaaaaaaaa", "v1.1.0": "bbbbbbbbbbbb", "v1.2.0": "cccccccccccc", "v1.3.0-rc.1": "eeeeeeeeeeee", "v2.0.0+incompatible": "ffffffffffff"} {
 			up.SetFile(path+v+".info", []byte(`{"Version":"`+v+`","Time":"2024-01-01T00:00:00Z","Origin":{"Hash":"`+hash+`0000"}}`))
 		}
 		up.SetFile(path+"main.info", infoOf(own))
 		up.SetFile(path+"v1.info", infoOf("v1.2.0"))
+		up.SetFile(path+"v2.0.0.info", infoOf("v2.0.0+incompatible"))
 	}
 	return up
 }
 
 func randomRule(t *rapid.T, n int) policy.Rule {
-	yes := true
+	yes, no := true, false
 	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
 	r := policy.Rule{
 		Name: "r" + string(rune('0'+n)), Reason: "because", Action: pick("action", "allow", "deny", "deny", "audit"),
 		Modules:   []string{pick("modules", "example.com/*", "example.com/a", "example.com/A", "elsewhere.example")},
 		AppliesTo: pick("applies", "all", "all", "new"),
 	}
-	if v := pick("versions", "", "v1.0.0", "v1.1.0", ">=v1.2.0", "<v1.1.0", "pseudo", "prerelease"); v != "" {
+	if v := pick("versions", "", "v1.0.0", "v1.1.0", ">=v1.2.0", "<v1.1.0", "pseudo", "prerelease", "incompatible", "v2.0.0", "v0.0.0-20240103000000-cccccccccccc"); v != "" {
 		r.Versions = []string{v}
 	}
-	if rapid.IntRange(0, 4).Draw(t, "retracted") == 0 {
+	switch rapid.IntRange(0, 9).Draw(t, "when") {
+	case 0, 1:
 		r.When.Retracted = &yes
+	case 2:
+		r.When.Deprecated = &no
+	}
+	if r.Action == deny && rapid.IntRange(0, 4).Draw(t, "strict") == 0 {
+		r.Strict = true
+	}
+	if rapid.IntRange(0, 3).Draw(t, "exempt") == 0 {
+		r.Exemptions = []policy.Exemption{{
+			Versions: []string{pick("exempt versions", "v1.0.0", ">=v1.2.0", "pseudo")}, Reason: "r", Approver: "a", Expires: pick("expires", "2020-01-01", "2999-01-01"),
+			Groups: rapid.SampledFrom([][]string{nil, {"dev"}}).Draw(t, "exempt groups"),
+		}}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "grouped") == 0 {
 		r.Groups = []string{"ci"}
@@ -122,7 +135,7 @@ func TestAsExplained(t *testing.T) {
 func step(t *rapid.T, s *proxy.Server, up *proxytest.Server) {
 	path := rapid.SampledFrom([]string{"example.com/a", "example.com/A"}).Draw(t, "path")
 	escaped, _ := module.EscapePath(path)
-	version := rapid.SampledFrom([]string{"v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0-rc.1", "v1.0.1-0.20240101000000-aaaaaaaaaaaa", "v0.0.0-20240103000000-cccccccccccc", "v1.2.1-0.20240104000000-dddddddddddd"}).Draw(t, "version")
+	version := rapid.SampledFrom([]string{"v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0-rc.1", "v2.0.0+incompatible", "v1.0.1-0.20240101000000-aaaaaaaaaaaa", "v0.0.0-20240103000000-cccccccccccc", "v1.2.1-0.20240104000000-dddddddddddd"}).Draw(t, "version")
 	file := rapid.SampledFrom([]string{"zip", "zip", "zip", "info", "mod", "list", "latest", "main", "v1"}).Draw(t, "file")
 	name := "/" + escaped + "/@v/"
 	switch file {
@@ -143,8 +156,8 @@ func step(t *rapid.T, s *proxy.Server, up *proxytest.Server) {
 	fetched := up.Count(zip)
 	status, body := serveOne(s, name)
 	switch {
-	case file == "mod" && status != 200:
-		t.Fatalf("%s: %d", name, status)
+	case file == "mod" && (status == 200) == (before.Verdict.Deny && before.Verdict.Strict):
+		t.Fatalf("%s: %d, explained as %+v", name, status, before.Verdict)
 	case (file == "zip" || file == "info") && (status == 200) == before.Verdict.Deny:
 		t.Fatalf("%s: %d, explained as %v by %s", name, status, before.Action, before.Rule)
 	case before.Verdict.Deny && up.Count(zip) != fetched:
