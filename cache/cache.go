@@ -208,6 +208,14 @@ type (
 		// error means that it cannot be told.
 		Lease(ctx context.Context, name string) (release func(), holder string, err error)
 	}
+
+	// Recoverer is a Store on a server that is left alone while it is in trouble.
+	Recoverer interface {
+		// Again reports whether what began then and has failed with err is worth
+		// another try, because the server was in trouble and is well. It waits
+		// for that while the trouble is not older than most.
+		Again(ctx context.Context, err error, began time.Time, most time.Duration) bool
+	}
 )
 
 // CheckName reports, as ErrName, why name cannot be stored: it must be valid

@@ -40,6 +40,10 @@ type SharedConfig struct {
 	// it. It is called before what has been near for long is written to the
 	// bucket, which waits until it returns nil. Default: nothing is called.
 	Missed func(ctx context.Context) error
+	// Patience is how long Look and Lease wait for a fast store that has just got
+	// into trouble, because what cannot be told then is fetched twice. Trouble
+	// that is older is not waited for. Default 3 seconds.
+	Patience time.Duration
 	// Heard is called for each name that another process announces, when what
 	// it has removed is removed here; and with "" where some may have been
 	// missed. Default: nothing is called.
@@ -75,7 +79,7 @@ func NewShared(near Store, c SharedConfig) (*Shared, error) {
 	if c.Bucket == nil && c.Fast == nil {
 		return nil, errors.New("shared cache: neither a bucket nor a fast store")
 	}
-	if c.MaxFast < 0 || c.Backlog < 0 || c.Writers < 0 || c.Visible < 0 {
+	if c.MaxFast < 0 || c.Backlog < 0 || c.Writers < 0 || c.Visible < 0 || c.Patience < 0 {
 		return nil, errors.New("shared cache: a number or a time is negative")
 	}
 	if c.MaxFast == 0 {
@@ -89,6 +93,9 @@ func NewShared(near Store, c SharedConfig) (*Shared, error) {
 	}
 	if c.Visible == 0 {
 		c.Visible = 20 * time.Second
+	}
+	if c.Patience == 0 {
+		c.Patience = 3 * time.Second
 	}
 	s := &Shared{wrapped: wrapped{near}, c: c, log: c.Logger}
 	if s.log == nil {
@@ -114,7 +121,7 @@ func (s *Shared) Get(ctx context.Context, name string) (*Object, error) {
 	if err == nil || errors.Is(err, ErrName) || ctx.Err() != nil || s.absent.has(name) {
 		return o, err
 	}
-	return s.fetch(ctx, name, err)
+	return s.fetch(ctx, name, err, false)
 }
 
 // Look is Get, but knows what other processes have stored until now, and
@@ -130,7 +137,7 @@ func (s *Shared) Look(ctx context.Context, name string) (*Object, error) {
 		s.renew(ctx, name)
 		return s.inner.Get(ctx, name)
 	}
-	return s.fetch(ctx, name, err)
+	return s.fetch(ctx, name, err, true)
 }
 
 // Put implements Store.
@@ -324,13 +331,32 @@ func (s *Shared) Locate(ctx context.Context, name string) (string, Attrs, error)
 	return url, attrs, err
 }
 
+// patiently calls ask, and again when what it asks was in trouble that has begun
+// no longer ago than Patience and is over.
+func (s *Shared) patiently(ctx context.Context, asked Store, ask func() error) error {
+	r, ok := asked.(Recoverer)
+	limit := time.Now().Add(s.c.Patience)
+	for {
+		began := time.Now()
+		err := ask()
+		if !ok || err == nil || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil ||
+			began.After(limit) || !r.Again(ctx, err, began, s.c.Patience) {
+			return err
+		}
+	}
+}
+
 // Lease implements Leaser, if the fast store does.
 func (s *Shared) Lease(ctx context.Context, name string) (release func(), holder string, err error) {
 	l, ok := s.c.Fast.(Leaser)
 	if !ok {
 		return nil, "", fmt.Errorf("lease of %s: %w", name, errors.ErrUnsupported)
 	}
-	give, holder, err := l.Lease(ctx, name)
+	var give func()
+	err = s.patiently(ctx, s.c.Fast, func() (err error) {
+		give, holder, err = l.Lease(ctx, name)
+		return err
+	})
 	if give == nil {
 		return nil, holder, err
 	}

@@ -18,8 +18,9 @@ const (
 )
 
 // fetch copies name near from what is shared and opens it. missed is why it is
-// not near, and is returned if it is nowhere.
-func (s *Shared) fetch(ctx context.Context, name string, missed error) (*Object, error) {
+// not near, and is returned if it is nowhere. If patient it waits for a fast store
+// that has just got into trouble.
+func (s *Shared) fetch(ctx context.Context, name string, missed error, patient bool) (*Object, error) {
 	// One of many who want it fetches it.
 	leave, err := s.fetches.enter(ctx, name)
 	if err != nil {
@@ -36,7 +37,7 @@ func (s *Shared) fetch(ctx context.Context, name string, missed error) (*Object,
 		if far.store == nil {
 			continue
 		}
-		o, err := far.store.Get(ctx, name)
+		o, err := s.getFar(ctx, far.store, name, patient && far.tier == tierFast)
 		s.m.read(far.tier, err)
 		if err != nil {
 			continue
@@ -52,6 +53,17 @@ func (s *Shared) fetch(ctx context.Context, name string, missed error) (*Object,
 		s.absent.add(name)
 	}
 	return nil, missed
+}
+
+func (s *Shared) getFar(ctx context.Context, far Store, name string, patient bool) (o *Object, err error) {
+	if !patient {
+		return far.Get(ctx, name)
+	}
+	err = s.patiently(ctx, far, func() (err error) {
+		o, err = far.Get(ctx, name)
+		return err
+	})
+	return o, err
 }
 
 // promote copies o near and returns it from there, or, if that cannot be, from

@@ -100,6 +100,9 @@ type Store struct {
 	// held are the leases of this process, by key, with their tokens. Guarded
 	// by mu.
 	held map[string]string
+	// doubts are the leases that we may have, because Redis has not said that
+	// we do not. Guarded by mu.
+	doubts map[string]doubt
 }
 
 // New checks c. It does not connect; the caller runs Run beside the Store and
@@ -108,7 +111,7 @@ func New(c Config) (*Store, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	s := &Store{c: c, log: c.Logger, id: rand.Text(), held: make(map[string]string)}
+	s := &Store{c: c, log: c.Logger, id: rand.Text(), held: make(map[string]string), doubts: make(map[string]doubt)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -228,6 +231,11 @@ func late(err error) bool {
 
 // Trouble returns why Redis is left alone at the moment; nil if it is not.
 func (s *Store) Trouble() *breaker.Trouble { return s.breaker.Trouble() }
+
+// Again implements cache.Recoverer.
+func (s *Store) Again(ctx context.Context, err error, began time.Time, most time.Duration) bool {
+	return s.breaker.Again(ctx, err, began, most)
+}
 
 // Info asks the server what it says of itself.
 func (s *Store) Info(ctx context.Context) (redisinfo.Info, error) {

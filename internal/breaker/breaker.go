@@ -41,12 +41,14 @@ type Config struct {
 type Trouble struct {
 	Err   error
 	Since time.Time
+	over  chan struct{} // closed when it is over
 }
 
 // Breaker is closed at first. It is safe for concurrent use.
 type Breaker struct {
 	c    Config
 	open atomic.Pointer[Trouble] // nil while closed
+	last atomic.Int64            // unix nanoseconds: when it was last tripped
 	wake chan struct{}           // has a place for one: the breaker has opened
 }
 
@@ -77,7 +79,9 @@ func (b *Breaker) Trouble() *Trouble { return b.open.Load() }
 
 // Trip opens the breaker because of err.
 func (b *Breaker) Trip(err error) {
-	if !b.open.CompareAndSwap(nil, &Trouble{err, time.Now()}) {
+	now := time.Now()
+	b.last.Store(now.UnixNano())
+	if !b.open.CompareAndSwap(nil, &Trouble{err, now, make(chan struct{})}) {
 		return
 	}
 	b.show(0)
@@ -90,6 +94,25 @@ func (b *Breaker) Trip(err error) {
 	case b.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Again reports whether what began then and has failed with err is worth another
+// try, because the server was in trouble and is well. It waits for that while the
+// trouble is not older than most.
+func (b *Breaker) Again(ctx context.Context, err error, began time.Time, most time.Duration) bool {
+	for t := b.open.Load(); t != nil; t = b.open.Load() {
+		timer := time.NewTimer(time.Until(t.Since.Add(most)))
+		select {
+		case <-t.over:
+			timer.Stop()
+		case <-timer.C:
+			return false
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		}
+	}
+	return errors.Is(err, ErrOpen) || b.last.Load() >= began.UnixNano()
 }
 
 // Run probes the server while the breaker is open and closes it when the server
@@ -109,7 +132,7 @@ func (b *Breaker) Run(ctx context.Context) error {
 
 // heal returns false if ctx ended first.
 func (b *Breaker) heal(ctx context.Context) bool {
-	since := time.Now()
+	trouble := b.open.Load()
 	tick := time.NewTicker(b.c.Interval)
 	defer tick.Stop()
 	for {
@@ -120,13 +143,14 @@ func (b *Breaker) heal(ctx context.Context) bool {
 		}
 		if err := b.c.Probe(ctx); err != nil {
 			if ctx.Err() == nil {
-				b.open.Store(&Trouble{err, since})
+				b.open.Store(&Trouble{err, trouble.Since, trouble.over})
 			}
 			continue
 		}
 		b.open.Store(nil)
+		close(trouble.over)
 		b.show(1)
-		b.c.Logger.Info(b.c.Name+" is back", "after", time.Since(since).Round(time.Millisecond))
+		b.c.Logger.Info(b.c.Name+" is back", "after", time.Since(trouble.Since).Round(time.Millisecond))
 		return true
 	}
 }
