@@ -34,7 +34,8 @@ type SharedConfig struct {
 	// Writers is how many are written at once. Default 8.
 	Writers int
 	// Visible is how long a lease is kept for an object that is on its way to
-	// the bucket. Default 20 seconds.
+	// the bucket, which is tried: once the bucket is in trouble nobody waits for
+	// it. Default 1 minute.
 	Visible time.Duration
 	// Missed removes what others have purged while this process could not hear of
 	// it. It is called before what has been near for long is written to the
@@ -92,7 +93,7 @@ func NewShared(near Store, c SharedConfig) (*Shared, error) {
 		c.Writers = 8
 	}
 	if c.Visible == 0 {
-		c.Visible = 20 * time.Second
+		c.Visible = time.Minute
 	}
 	if c.Patience == 0 {
 		c.Patience = 3 * time.Second

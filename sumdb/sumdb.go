@@ -84,9 +84,10 @@ type turner interface {
 
 // turnPatience is how long another process is waited for. Turns are taken in one
 // order, so that no two processes ever wait for each other: the one of the first
-// head, then that of a record, then those of tiles in the order of tileOrder. It
-// is thus for a process that hangs.
-const turnPatience = 10 * time.Second
+// head, then that of a record, then those of tiles in the order of tileOrder. The
+// turn of a process that has died runs out by itself; this is for one that is slow
+// beyond all measure, and half of the default time of a lookup.
+const turnPatience = 30 * time.Second
 
 // Errors of this package; test with errors.Is.
 var (
