@@ -30,14 +30,15 @@ type reader struct {
 	ctx  context.Context // of the run that the reader belongs to
 	from source
 	// unpinned is set where the tiles are of a tree that will not be pinned. Of
-	// those only full ones are kept, which are in larger trees as well, and not
-	// before r is closed: that tree may turn out to be of another log.
+	// those only full ones are kept, which are in larger trees as well, and others
+	// put aside; not before r is closed: that tree may turn out to be of another
+	// log.
 	unpinned bool
 
 	mu      sync.Mutex
 	kept    map[tlog.Tile][]byte   // read from the storage, perhaps for no proof
 	proven  map[tlog.Tile][]byte   // those of kept that a proof was made with
-	later   map[tlog.Tile][]byte   // to be kept when r is closed
+	later   map[tlog.Tile][]byte   // to be kept, or put aside, when r is closed
 	joined  map[tlog.Tile]*arrival // arriving or arrived
 	fetched map[tlog.Tile]bool     // came from the remote
 	partial map[tlog.Tile]error    // why a partial tile could not be fetched, by its full tile
@@ -66,7 +67,11 @@ func (r *reader) close(proven bool) {
 	defer r.mu.Unlock()
 	if proven { // before the arrivals are left, or others would send again
 		for t, data := range r.later {
-			r.db.tiles.keep(r.ctx, t, data)
+			if t == full(t) {
+				r.db.tiles.keep(r.ctx, t, data)
+			} else {
+				r.db.tiles.aside.put(t.Path(), data, len(data))
+			}
 		}
 	}
 	clear(r.later)
@@ -275,7 +280,7 @@ func (r *reader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 		if _, ok := r.kept[t]; ok {
 			r.proven[t] = data[i]
 		}
-		if fetched && r.unpinned && t == full(t) {
+		if fetched && r.unpinned {
 			r.later[t] = data[i]
 		}
 		r.mu.Unlock()

@@ -24,6 +24,9 @@ var errNoTile = errors.New("the database has no such tile")
 type tiles struct {
 	db     *DB
 	memory *memory[[]byte] // by Tile.Path
+	// aside are partial tiles of trees that were not pinned. One of those may be
+	// pinned yet: then they need not come again, and are kept like all that comes.
+	aside *memory[[]byte] // by Tile.Path
 
 	mu       sync.Mutex
 	arriving map[string]*arrival // by Tile.Path
@@ -44,8 +47,11 @@ type arrival struct {
 }
 
 func newTiles(db *DB, limit int64) *tiles {
-	return &tiles{db: db, memory: newMemory[[]byte](limit), arriving: make(map[string]*arrival)}
+	return &tiles{db: db, memory: newMemory[[]byte](limit), aside: newMemory[[]byte](maxAside), arriving: make(map[string]*arrival)}
 }
+
+// maxAside bounds the tiles that are put aside, in bytes: those of some dozen heads.
+const maxAside = 512 << 10
 
 func full(t tlog.Tile) tlog.Tile {
 	t.W = 1 << t.H
@@ -161,9 +167,11 @@ func (s *tiles) arrive(ctx context.Context, t tlog.Tile, a *arrival) {
 	there := s.takeTurn(ctx, t, a)
 	// Who sends for a tile has looked for it, and may have been overtaken by
 	// the reader that has just kept it.
-	if data, ok := s.proven(t); ok {
-		a.data = data
-		return
+	for _, have := range []func(tlog.Tile) ([]byte, bool){s.proven, s.putAside} {
+		if data, ok := have(t); ok {
+			a.data = data
+			return
+		}
 	}
 	if there {
 		if data, ok := s.kept(ctx, t); ok {
@@ -173,6 +181,8 @@ func (s *tiles) arrive(ctx context.Context, t tlog.Tile, a *arrival) {
 	}
 	a.data, a.err = s.fetch(ctx, t)
 }
+
+func (s *tiles) putAside(t tlog.Tile) ([]byte, bool) { return s.aside.get(t.Path()) }
 
 // takeTurn waits for our turn among processes to fetch t, and reports whether
 // another one has put it meanwhile.
