@@ -89,6 +89,18 @@ func (p *process) Kill() {
 	<-p.done
 }
 
+// Ended reports whether the process has ended.
+func (p *process) Ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Hang stops the process without ending it, until Resume.
 func (p *process) Hang() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
 

@@ -56,6 +56,18 @@ func (r *Redis) Do(args ...string) string {
 	return run(r.t, append([]string{"redis-cli", "-p", r.port}, args...)...)
 }
 
+// Garble replaces the values of all objects by noise of different lengths.
+func (r *Redis) Garble() {
+	r.t.Helper()
+	r.Do("eval", "for i, k in ipairs(redis.call('KEYS', 'modgate:o:*')) do redis.call('SET', k, string.rep('x', i % 40 * 50)) end", "0")
+}
+
+// Confuse replaces the values of all objects by that of one of them.
+func (r *Redis) Confuse() {
+	r.t.Helper()
+	r.Do("eval", "local ks = redis.call('KEYS', 'modgate:o:*') local first = #ks > 0 and redis.call('GET', ks[1]) for i = 2, #ks do redis.call('SET', ks[i], first) end", "0")
+}
+
 // Sentinels are a master, a replica of it, and three Sentinels that know the
 // master as "mymaster".
 type Sentinels struct {

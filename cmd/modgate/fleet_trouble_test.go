@@ -68,14 +68,8 @@ var redisTroubles = []trouble{
 	{"redis has no room", ofRedis, nothing, replicaCount,
 		func(n *nemesis) { n.redis("config", "set", "maxmemory", "1") },
 		func(n *nemesis) { n.redis("config", "set", "maxmemory", "0") }},
-	{"redis holds garbage", ofRedis, nothing, replicaCount,
-		func(n *nemesis) {
-			n.redis("eval", "for i, k in ipairs(redis.call('KEYS', 'modgate:o:*')) do redis.call('SET', k, string.rep('x', i % 40 * 50)) end", "0")
-		}, func(*nemesis) {}},
-	{"redis holds values of other keys", ofRedis, nothing, replicaCount,
-		func(n *nemesis) {
-			n.redis("eval", "local ks = redis.call('KEYS', 'modgate:o:*') local first = #ks > 0 and redis.call('GET', ks[1]) for i = 2, #ks do redis.call('SET', ks[i], first) end", "0")
-		}, func(*nemesis) {}},
+	{"redis holds garbage", ofRedis, nothing, replicaCount, func(n *nemesis) { n.master().Garble() }, func(*nemesis) {}},
+	{"redis holds values of other keys", ofRedis, nothing, replicaCount, func(n *nemesis) { n.master().Confuse() }, func(*nemesis) {}},
 }
 
 // bucketTrouble makes the bucket do something to every request.
@@ -190,9 +184,11 @@ func (n *nemesis) restart(dir string) {
 }
 
 // redis runs a command on the master.
-func (n *nemesis) redis(args ...string) {
+func (n *nemesis) redis(args ...string) { n.master().Do(args...) }
+
+func (n *nemesis) master() *sharedtest.Redis {
 	m, _ := n.sentinels.Roles()
-	m.Do(args...)
+	return m
 }
 
 // purgeOne purges one of the first modules, by a replica that is not in trouble.
