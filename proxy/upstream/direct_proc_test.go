@@ -282,47 +282,6 @@ func TestDirectVictim(t *testing.T) {
 	t.Error("survived")
 }
 
-// A repository that was killed while it was made, or that a disk has spoilt,
-// does not stand in the way.
-func TestDirectHealsRepositories(t *testing.T) {
-	for name, spoil := range map[string]func(dir string) error{
-		"no remote": func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, "config"), []byte("[core]\n\tbare = true\n"), 0o600)
-		},
-		"no objects": func(dir string) error { return os.RemoveAll(filepath.Join(dir, "objects")) },
-		"no HEAD":    func(dir string) error { return os.Remove(filepath.Join(dir, "HEAD")) },
-		"empty packs": func(dir string) error {
-			packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))
-			if len(packs) == 0 {
-				err = errors.New("no packs")
-			}
-			for _, p := range packs {
-				err = errors.Join(err, os.Chmod(p, 0o600), os.Truncate(p, 0))
-			}
-			return err
-		},
-		"garbage packs": func(dir string) error {
-			packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))
-			for _, p := range packs {
-				err = errors.Join(err, os.Chmod(p, 0o600), os.WriteFile(p, bytes.Repeat([]byte("x"), 5000), 0o600))
-			}
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newGitWorld(t, nil)
-			w.repo(lib, tagged("v1.0.0"), tagged("v1.1.0"))
-			must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
-			dir := w.direct.kept(&place{seen: "https://" + lib + ".git"})
-			if err := spoil(dir); err != nil {
-				t.Fatal(err)
-			}
-			must[[]byte](t)(w.read(lib, "v1.0.0", "zip"))
-			must[[]byte](t)(w.read(lib, "v1.1.0", "zip"))
-		})
-	}
-}
-
 // A helper that is not asked for does nothing, and one with a broken
 // environment says so.
 func TestHelper(t *testing.T) {

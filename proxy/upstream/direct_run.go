@@ -234,6 +234,9 @@ func (d *Direct) childEnv(w *work, j *job, pidFile string) []string {
 		{"protocol.ext.allow", "never"},
 		{"gc.auto", "0"}, // a child that outlives git
 		{"maintenance.auto", "false"},
+		// What is kept can be fetched again. To wait for the disk at each fetch
+		// costs more than that, when a power failure has spoilt it.
+		{"core.fsync", "none"},
 		// One pack instead of a file for each object.
 		{"transfer.unpackLimit", "1"},
 		{"submodule.recurse", "false"},
