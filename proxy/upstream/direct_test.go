@@ -134,9 +134,10 @@ func TestDirectKnowsWhatIsNoModule(t *testing.T) {
 // is made by the go command, which refuses.
 func TestDirectModuleForALaterGo(t *testing.T) {
 	w := newGitWorld(t, nil)
-	w.repo(lib, gittest.Commit{Files: map[string]string{"go.mod": "module " + lib + "\n\ngo 1.99\n"}, Tags: []string{"v1.0.0"}})
+	w.repo(lib, gittest.Commit{Files: map[string]string{"go.mod": "module " + lib + "\n\ngo 1.99\n"}, Tags: []string{"v1.0.0"}}, gittest.Commit{Files: map[string]string{"a.go": "package lib\n"}})
 	must[[]byte](t)(w.direct.Info(t.Context(), lib, "v1.0.0"))
 	must[[]byte](t)(w.direct.Info(t.Context(), lib, "latest"))
+	must[[]byte](t)(w.direct.Info(t.Context(), lib, "main"))
 	must[[]byte](t)(w.read(lib, "v1.0.0", "mod"))
 	_, err := w.read(lib, "v1.0.0", "zip")
 	wantReason(t, "zip", err, oldGo, "wants go 1.99")
