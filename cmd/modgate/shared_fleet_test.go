@@ -151,6 +151,29 @@ var errWrongBytes = errors.New("WRONG BYTES")
 func TestFleetFetchesOnce(t *testing.T) {
 	// A busy machine is no Redis in trouble.
 	f := newSharingFleet(t, "--cache-redis-timeout=5s", "--cache-s3-timeout=10s")
+	f.fetchOnce()
+}
+
+// The same while Redis does not answer for longer than its time-out.
+func TestFleetFetchesOnceWhileRedisHangs(t *testing.T) {
+	f := newSharingFleet(t, "--cache-s3-timeout=10s")
+	f.redis.Hang()
+	resume := time.AfterFunc(700*time.Millisecond, f.redis.Resume)
+	defer resume.Stop()
+	f.fetchOnce()
+	var troubles float64
+	for _, r := range f.replicas {
+		troubles += r.metric(t, "modgate_redis_errors_total ")
+	}
+	if troubles == 0 {
+		t.Error("no replica has noticed")
+	}
+}
+
+// fetchOnce lets cold clients work and wants each object to have been fetched once.
+func (f *sharingFleet) fetchOnce() {
+	t := f.t
+	t.Helper()
 	var clients sync.WaitGroup
 	for c := range 6 {
 		clients.Go(func() {
