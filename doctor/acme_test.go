@@ -32,6 +32,7 @@ func TestACMEHealthy(t *testing.T) {
 				a.called(test.name)
 			}
 			staging := tlstest.StartPebble(t, a.pki, tlstest.PebbleConfig{HTTPAddr: a.ca.HTTPAddr, TLSAddr: a.ca.TLSAddr})
+			sent := a.watch()
 			a.start()
 			r := a.want("")
 			says(t, r, "certificate and key belong together")
@@ -39,15 +40,31 @@ func TestACMEHealthy(t *testing.T) {
 			says(t, r, ": valid")
 			says(t, r, "to be renewed from")
 			says(t, r, map[string]string{tlsmgr.HTTP01: "this server answers there", tlsmgr.TLSALPN01: "acme-tls/1 is known there"}[challenge])
-			before := files(t, a.dir)
+			sent.again()
+			before := state(t, a.dir)
+			a.want("")
+			if after := state(t, a.dir); after != before {
+				t.Errorf("the storage was\n%s\nand is\n%s", before, after)
+			}
+			sent.changedNothing(t)
 			a.server.ACME.Probe, a.server.ACME.Staging = true, staging.Directory
 			says(t, a.want(""), "the answer arrives in")
 			a.stop()
 			a.run, a.server.Certificates, a.server.Down = nil, nil, errors.New("connection refused")
+			sent.again()
+			a.server.ACME.Probe, a.server.ACME.Staging = false, ""
+			before = state(t, a.dir)
+			a.want("")
+			if after := state(t, a.dir); after != before {
+				t.Errorf("without a server the storage was\n%s\nand is\n%s", before, after)
+			}
+			sent.changedNothing(t)
+			a.server.ACME.Probe, a.server.ACME.Staging = true, staging.Directory
+			before = filesIn(before)
 			r = a.want("")
 			says(t, r, "no server listens there; doctor did, for a moment")
 			says(t, r, "a certificate came in")
-			if after := files(t, a.dir); after != before {
+			if after := filesIn(state(t, a.dir)); after != before {
 				t.Errorf("the storage was\n%s\nand is\n%s", before, after)
 			}
 			if n := a.ca.Orders(); n != 1 {
@@ -55,22 +72,6 @@ func TestACMEHealthy(t *testing.T) {
 			}
 		})
 	}
-}
-
-// files returns the names of all files below dir.
-func files(t *testing.T, dir string) string {
-	t.Helper()
-	var names []string
-	err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && !strings.Contains(name, "renewal") {
-			names = append(names, name)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Join(names, "\n")
 }
 
 // Each thing that can be wrong between a CA and a server is found, and nothing

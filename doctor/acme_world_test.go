@@ -24,14 +24,15 @@ import (
 // CA.
 type acmeWorld struct {
 	*world
-	ca     *tlstest.Pebble
-	keeper tlsmgr.Config // of the server
-	dir    string        // of the storage
-	name   string        // for which it has certificates
-	server *doctor.ServerConfig
-	mute   bool            // where the CA looks for challenges, nobody listens
-	run    *tlsmgr.Manager // nil: the server does not run
-	stop   func()
+	ca      *tlstest.Pebble
+	keeper  tlsmgr.Config // of the server
+	dir     string        // of the storage
+	name    string        // for which it has certificates
+	server  *doctor.ServerConfig
+	watched bool            // what is sent to the CA is remembered
+	mute    bool            // where the CA looks for challenges, nobody listens
+	run     *tlsmgr.Manager // nil: the server does not run
+	stop    func()
 }
 
 // newACMEWorld makes one for one name. The server does not run.
@@ -116,7 +117,7 @@ func (a *acmeWorld) start() {
 			ready = ready && (s.Problem != nil || s.Serial != "" && !s.NextAttempt.IsZero() && s.Failures == 0)
 		}
 		// Stored, too, and the CA has said when it wants to be asked again, if it does.
-		if renewal := a.keeper.Storage.Exists(ctx, "modgate/renewal") || a.keeper.ACME.CA != a.ca.Directory; ready && renewal || failed {
+		if renewal := a.keeper.Storage.Exists(ctx, "modgate/renewal") || !a.watched && a.keeper.ACME.CA != a.ca.Directory; ready && renewal || failed {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

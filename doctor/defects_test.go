@@ -448,10 +448,10 @@ func TestDefects(t *testing.T) {
 				if w.config.URL = test.start(w); w.config.URL != "" {
 					w.set("GOPROXY", w.config.URL)
 				}
-				start, before := time.Now(), files(t, w.home)
+				start, before := time.Now(), state(t, w.home)
 				r := examine(t, w.config)
 				quick(t, time.Since(start))
-				if after := files(t, w.home); after != before {
+				if after := state(t, w.home); after != before {
 					t.Errorf("there was\n%s\nand is\n%s", before, after)
 				}
 				want := strings.Fields(test.want)
