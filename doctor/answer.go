@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,22 @@ type answer struct {
 	total  time.Duration
 	offset *time.Duration // of the server's clock
 	err    error
+
+	patience time.Duration // how long its beginning was waited for
+}
+
+// quickPatience is how long the beginning of an answer is waited for that no proxy
+// needs long for, so that a silent one is told in less than 10 s.
+const quickPatience = 7 * time.Second
+
+// patience returns how long the beginning of an answer is waited for. Of a module
+// that was named, info, mod and zip may have to be made first.
+func (d *Doctor) patience(address string) time.Duration {
+	slow := strings.HasSuffix(address, ".info") || strings.HasSuffix(address, ".mod") || strings.HasSuffix(address, ".zip")
+	if slow && d.cfg.Module != wellKnown() {
+		return d.cfg.Patience
+	}
+	return min(d.cfg.Patience, quickPatience)
 }
 
 // maxKept is how much of a body is kept.
@@ -46,7 +63,7 @@ func (d *Doctor) fetch(ctx context.Context, path string, also io.Writer) *answer
 }
 
 func (d *Doctor) get(ctx context.Context, address string, also io.Writer) *answer {
-	a := new(answer)
+	a := &answer{patience: d.patience(address)}
 	// A body may take longer than its header, but not for ever.
 	ctx, cancel := context.WithTimeout(ctx, 2*d.cfg.Patience)
 	defer cancel()
@@ -61,6 +78,7 @@ func (d *Doctor) get(ctx context.Context, address string, also io.Writer) *answe
 		req.SetBasicAuth(user, password)
 	}
 	t := d.transport()
+	t.ResponseHeaderTimeout = a.patience
 	defer t.CloseIdleConnections()
 	client := &http.Client{Transport: t, CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		a.url = r.URL
@@ -147,10 +165,10 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 	case a.status == http.StatusOK, a.status == http.StatusNotFound, a.status == http.StatusGone:
 		return true
 	case a.status == http.StatusUnauthorized:
-		d.found(s, Unauthorized, a.line()+d.sent(), "where", d.target.Scheme)
+		d.unauthorized(s, a)
 		d.report.blame(NetrcPort)
 	case a.status == http.StatusForbidden, a.status == http.StatusUnavailableForLegalReasons:
-		d.found(s, Forbidden, a.line(), "value", a.line(), "advice", a.advice())
+		d.found(s, Forbidden, a.line(), "value", a.line(), "advice", a.advice(), "host", a.url.Hostname())
 	case a.status == http.StatusProxyAuthRequired:
 		via, _ := d.via(d.target)
 		value := host
@@ -163,17 +181,36 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 	case a.status == http.StatusBadRequest && d.target.Scheme == "http" && d.speaksTLS(ctx):
 		d.found(s, HTTPToTLS, a.line())
 	case a.status >= 500:
-		d.found(s, ServerError, a.line(), "value", a.line())
+		d.found(s, ServerError, a.line(), "value", a.line(), "host", a.url.Hostname())
 	default:
-		d.found(s, UnexpectedStatus, a.line(), "value", a.text)
+		d.found(s, UnexpectedStatus, a.line(), "value", a.text, "host", a.url.Hostname())
 	}
 	return false
+}
+
+// unauthorized notes that credentials are wanted, or that those that were sent are
+// not accepted.
+func (d *Doctor) unauthorized(s *Step, a *answer) {
+	words := []string{"where", d.target.Scheme}
+	if _, _, ok := d.credentials(); ok && a.url.Host == d.target.Host {
+		file, _ := d.netrcFile()
+		if d.target.User != nil {
+			file = "the URL"
+		}
+		words = []string{"where", "sent", "file", file}
+	} else if a.url.Host != d.target.Host {
+		words = append(words, "host", a.url.Hostname())
+	}
+	d.found(s, Unauthorized, a.line()+d.sent(), words...)
 }
 
 // sent says whether credentials were sent, not which.
 func (d *Doctor) sent() string {
 	if _, _, ok := d.credentials(); ok {
 		return "; a user and a password were sent"
+	}
+	if d.netrcDefault {
+		return "; none were sent: the go command passes over \"default\" in netrc, which curl takes"
 	}
 	if d.target.Scheme == "http" && (d.target.User != nil || len(d.netrc) > 0) {
 		return "; none were sent, because the URL begins with http://"
@@ -188,11 +225,14 @@ func (d *Doctor) failed(ctx context.Context, s *Step, a *answer) {
 	moved := a.url != nil && a.url.Host != d.target.Host
 	var op *net.OpError
 	var dns *net.DNSError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, errLoop):
 		d.found(s, RedirectLoop, seen)
 	case errors.Is(err, errPlain):
 		d.found(s, RedirectPlain, seen, "value", plainURL(a.url))
+	case moved && errors.As(err, &certificate):
+		d.found(s, RedirectTrust, seen, "value", a.url.Host)
 	case moved:
 		d.found(s, RedirectBlocked, seen, "value", a.url.Host)
 	case strings.Contains(seen, "Proxy Authentication Required"):
@@ -200,7 +240,7 @@ func (d *Doctor) failed(ctx context.Context, s *Step, a *answer) {
 	case d.target.Scheme == "http" && d.speaksTLS(ctx):
 		d.found(s, HTTPToTLS, seen)
 	case isTimeout(err) || strings.Contains(seen, "timeout awaiting response headers"):
-		d.found(s, AnswerSilent, seen, "value", d.cfg.Patience.String())
+		d.found(s, AnswerSilent, seen, "value", a.patience.String())
 	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial":
 		d.connectFailed(s, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), strings.Contains(seen, "stream error"), strings.Contains(seen, "server sent GOAWAY"):
@@ -210,8 +250,11 @@ func (d *Doctor) failed(ctx context.Context, s *Step, a *answer) {
 	}
 }
 
-// speaksTLS reports whether the port answers a handshake.
+// speaksTLS reports whether the port answers a handshake, which is quick where it
+// answers at all.
 func (d *Doctor) speaksTLS(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	via, err := d.via(d.target)
 	return err == nil && via == nil && d.shake(ctx, shake{}).err == nil
 }

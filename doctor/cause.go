@@ -29,12 +29,12 @@ func CauseOf(err error) Code {
 	switch {
 	case err == nil:
 		return ""
+	case errors.As(err, &dial) && dial.Op == "proxyconnect":
+		return proxyFailure(dial.Err)
 	case errors.As(err, &certificate):
 		return certificateCause(certificate)
 	case errors.As(err, &proxy):
 		return proxyCause(proxy.ProxyStatus())
-	case errors.As(err, &dial) && dial.Op == "proxyconnect":
-		return ProxyDown
 	case errors.As(err, &name):
 		return nameCause(name)
 	case errors.Is(err, http.ErrSchemeMismatch):
@@ -72,7 +72,7 @@ func certificateCause(err *tls.CertificateVerificationError) Code {
 		return Expired
 	case errors.As(err.Err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
 		return KeyUsage
-	case !errors.As(err.Err, &unknown) || insecureSignature(err.Err):
+	case !errors.As(err.Err, &unknown) || badSignature(err.Err):
 		return InvalidCertificate
 	case knownProduct(chain) != "":
 		return Middlebox
@@ -82,9 +82,13 @@ func certificateCause(err *tls.CertificateVerificationError) Code {
 	return UnknownAuthority
 }
 
-// insecureSignature reports whether an authority is "unknown" only because its
-// signature is of a kind that Go no longer takes. The text is all there is.
-func insecureSignature(err error) bool { return strings.Contains(err.Error(), "insecure algorithm") }
+// badSignature reports whether an authority is "unknown" only because its
+// signature is of a kind that Go no longer takes, or because it may not sign. The
+// text is all there is.
+func badSignature(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "insecure algorithm") || strings.Contains(text, "parent certificate cannot sign")
+}
 
 // hostCause says how a certificate is not for a host.
 func hostCause(err x509.HostnameError) Code {
@@ -140,12 +144,39 @@ func proxyCause(status int) Code {
 	return ProxyDenied
 }
 
+// proxyFailure says why there is no talking to an HTTP proxy.
+func proxyFailure(err error) Code {
+	var (
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		name        *net.DNSError
+		dial        *net.OpError
+	)
+	switch {
+	case errors.As(err, &certificate):
+		return ProxyCertificate
+	case errors.As(err, &record):
+		return ProxyPlain
+	case errors.As(err, &name):
+		return ProxyDown
+	}
+	for errors.As(err, &dial) { // that of SOCKS has one inside
+		if dial.Op == "dial" {
+			return ProxyDown
+		}
+		err = dial.Err
+	}
+	return ProxyCut
+}
+
 // answerCause says why there is no answer over a connection, or half of one.
 func answerCause(err error) Code {
 	text := err.Error()
 	switch code := alertCause(text); {
 	case code != "":
 		return code
+	case strings.Contains(text, unparsable):
+		return MalformedCertificate
 	case strings.Contains(text, "TLS handshake timeout"):
 		return HandshakeSilent
 	case isTimeout(err) && !errors.Is(err, context.Canceled), strings.Contains(text, "timeout awaiting response headers"):
@@ -156,6 +187,9 @@ func answerCause(err error) Code {
 	}
 	return ""
 }
+
+// unparsable is how crypto/tls begins to say that it cannot read a certificate.
+const unparsable = "tls: failed to parse certificate from server: "
 
 // alertCause returns the code for an alert of TLS in the text of an error. The
 // text is all there is: crypto/tls does not export alerts (RFC 8446, section

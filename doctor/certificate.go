@@ -49,7 +49,7 @@ func (d *Doctor) judge(ctx context.Context, state tls.ConnectionState) bool {
 	at := d.judgeTime(ctx, s, chain[0], p)
 	d.judgeTrust(ctx, s, chain, p, at)
 	d.judgeName(s, chain[0])
-	d.judgeUsage(s, chain)
+	d.judgeUsage(s, chain, at)
 	if s.Verdict == OK { // else something else must be mended first
 		d.judgeRevocation(ctx, s, chain, state.OCSPResponse)
 	}
@@ -65,6 +65,11 @@ func validAt(c *x509.Certificate, at time.Time) bool {
 // it hangs on is judged at that time all the same, because an authority may be
 // younger than a certificate of the same key that has expired.
 func (d *Doctor) verify(chain []*x509.Certificate, at time.Time, more ...*x509.Certificate) error {
+	return d.verifyFor(x509.ExtKeyUsageAny, chain, at, more...)
+}
+
+// verifyFor is verify for one use.
+func (d *Doctor) verifyFor(use x509.ExtKeyUsage, chain []*x509.Certificate, at time.Time, more ...*x509.Certificate) error {
 	between := x509.NewCertPool()
 	for _, c := range append(chain[1:len(chain):len(chain)], more...) {
 		between.AddCert(c)
@@ -74,15 +79,16 @@ func (d *Doctor) verify(chain []*x509.Certificate, at time.Time, more ...*x509.C
 		first.NotBefore, first.NotAfter = at, at
 	}
 	_, err := first.Verify(x509.VerifyOptions{
-		Roots: d.roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		Roots: d.roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{use},
 	})
 	return err
 }
 
-// issuerIn returns where in the chain the issuer of c is, by name; -1: nowhere.
+// issuerIn returns where in the chain the issuer of c is; -1: nowhere.
 func issuerIn(chain []*x509.Certificate, c *x509.Certificate) int {
 	return slices.IndexFunc(chain, func(other *x509.Certificate) bool {
-		return other != c && bytes.Equal(other.RawSubject, c.RawIssuer)
+		return other != c && bytes.Equal(other.RawSubject, c.RawIssuer) &&
+			other.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 	})
 }
 
@@ -101,7 +107,7 @@ func (d *Doctor) judgeTrust(ctx context.Context, s *Step, chain []*x509.Certific
 		return // judgeTime has told it; the stores of macOS and Windows read the dates from the bytes
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && at.After(invalid.Cert.NotAfter):
 		d.found(s, IssuerExpired, err.Error(), "value", invalid.Cert.Subject.String()+", "+day(invalid.Cert.NotAfter))
-	case errors.As(err, &unknown) && !insecureSignature(err):
+	case errors.As(err, &unknown) && !badSignature(err):
 		d.judgeUnknown(ctx, s, unknownChain{chain, at, err}, p)
 	default:
 		d.found(s, InvalidCertificate, err.Error(), "value", err.Error())
@@ -119,6 +125,9 @@ type unknownChain struct {
 // authority" in all cases.
 func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, u unknownChain, p peeked) {
 	chain, leaf, top := u.certs, u.certs[0], top(u.certs)
+	if d.distrust(s, top, p) {
+		return
+	}
 	if product := knownProduct(chain); p.differs(leaf) || product != "" {
 		seen := "issued by " + leaf.Issuer.String()
 		if p.differs(leaf) {
@@ -139,6 +148,10 @@ func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, u unknownChain, p pe
 		issuers := d.fetchIssuers(ctx, s, top)
 		if len(issuers) > 0 && d.verify(chain, u.at, issuers...) == nil {
 			d.found(s, MissingIntermediate, "with "+issuers[0].Subject.String()+", fetched from where the certificate says it is, the chain is complete")
+			return
+		}
+		if root := d.relative(top); root != nil && len(issuers) == 0 {
+			d.found(s, MissingIntermediate, "nothing that is sent leads from "+top.Issuer.String()+" to "+root.Subject.String()+", which is trusted here and of the same house by its name; the certificate does not say where that of its issuer can be had, which would prove it")
 			return
 		}
 		if len(chain) == 1 && len(issuers) == 0 {
@@ -234,9 +247,18 @@ func (d *Doctor) judgeName(s *Step, leaf *x509.Certificate) {
 	}
 }
 
-func (d *Doctor) judgeUsage(s *Step, chain []*x509.Certificate) {
+func (d *Doctor) judgeUsage(s *Step, chain []*x509.Certificate, at time.Time) {
 	leaf := chain[0]
+	err := d.verifyFor(x509.ExtKeyUsageServerAuth, chain, at)
+	var invalid x509.CertificateInvalidError
 	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 {
+		if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
+			d.found(s, KeyUsage, "an authority in the chain may not sign for servers")
+		}
+		return
+	}
+	if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage && slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
+		d.found(s, KeyUsage, "it has serverAuth, but an authority in the chain has an extended key usage without it, and so may not sign for servers")
 		return
 	}
 	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"go/version"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -32,7 +33,7 @@ func (d *Doctor) checkSettings() {
 	s.saw("GOSUMDB=%s (%s)", hidePasswords(sumdb.Value), sumdb.From)
 	if sumdb.Value == "off" {
 		d.found(s, SumdbOff, "GOSUMDB=off ("+sumdb.From+")", "from", sumdb.From)
-	} else if !validSumdb(sumdb.Value) {
+	} else if !validSumdb(sumdb.Value) || !validSumdbURL(sumdb.Value) {
 		d.found(s, SumdbInvalid, "GOSUMDB="+hidePasswords(sumdb.Value)+" ("+sumdb.From+")", "from", sumdb.From)
 	}
 	d.checkPatterns(s)
@@ -40,6 +41,9 @@ func (d *Doctor) checkSettings() {
 	d.checkDebug(s)
 	tc := d.settings.get("GOTOOLCHAIN")
 	s.saw("GOTOOLCHAIN=%s (%s)", tc.Value, tc.From)
+	if name, ok := d.toolchainMissing(tc.Value); ok {
+		d.found(s, ToolchainMissing, "GOTOOLCHAIN="+tc.Value+" ("+tc.From+")", "value", name, "from", tc.From)
+	}
 	if !validToolchain(tc.Value) {
 		d.found(s, ToolchainInvalid, "GOTOOLCHAIN="+tc.Value+" ("+tc.From+")", "value", tc.Value, "from", tc.From)
 	}
@@ -58,6 +62,17 @@ func validSumdb(value string) bool {
 	return err == nil
 }
 
+// validSumdbURL reports whether the address in a value of GOSUMDB, if it has one, is
+// a URL.
+func validSumdbURL(value string) bool {
+	fields := strings.Fields(value)
+	if len(fields) < 2 {
+		return true
+	}
+	u, err := url.Parse(fields[1])
+	return err == nil && (u.Scheme == "" || u.Scheme == "http" || u.Scheme == "https")
+}
+
 // validToolchain reports whether the go command would take a value of
 // GOTOOLCHAIN.
 func validToolchain(value string) bool {
@@ -73,6 +88,16 @@ func validToolchain(value string) bool {
 		name = "go" + after
 	}
 	return version.IsValid(name)
+}
+
+// toolchainMissing returns the toolchain that a value of GOTOOLCHAIN demands from the
+// PATH, where it is not there.
+func (d *Doctor) toolchainMissing(value string) (name string, missing bool) {
+	name, suffix, _ := strings.Cut(value, "+")
+	if suffix != "path" || !version.IsValid(name) || d.settings.version == "" || name == d.settings.version {
+		return "", false
+	}
+	return name, !d.isCommand(name)
 }
 
 func (d *Doctor) checkPatterns(s *Step) {
@@ -179,6 +204,7 @@ func (d *Doctor) checkCredentials() {
 		d.found(s, NetrcMissing, err.Error(), "file", file)
 	}
 	d.netrc = parseNetrc(string(data))
+	d.netrcDefault = slices.Contains(strings.Fields(string(data)), "default")
 	for _, e := range d.netrc {
 		d.secrets = append(d.secrets, e.password)
 	}
@@ -188,6 +214,9 @@ func (d *Doctor) checkCredentials() {
 		s.saw("%s has %d machines", file, len(d.netrc))
 	}
 	d.checkAuth(s, auth)
+	if info, serr := os.Stat(d.cfg.file(file)); err == nil && serr == nil && len(d.netrc) > 0 && d.cfg.OS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		d.found(s, NetrcReadable, fmt.Sprintf("%s has mode %04o", file, info.Mode().Perm()), "file", file)
+	}
 	if d.target != nil && len(d.netrc) > 0 {
 		d.checkNetrc(s, file, auth)
 	}

@@ -46,7 +46,7 @@ func sumdbOf(value string) (name, address string) {
 		return "sum.golang.org", "https://sum.golang.google.cn"
 	}
 	fields := strings.Fields(value)
-	if len(fields) == 0 || !validSumdb(value) {
+	if len(fields) == 0 || !validSumdb(value) || !validSumdbURL(value) {
 		return "", ""
 	}
 	if len(fields) == 2 {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -33,9 +34,15 @@ func (d *Doctor) offset(ctx context.Context, s *Step, target *time.Duration) (of
 		s.saw("its clock is %s", ahead(*target))
 		all = append(all, *target)
 	}
-	for _, address := range d.cfg.ClockURLs {
-		if o := d.askTime(ctx, address); o != nil {
-			u, _ := url.Parse(address)
+	others := make([]*time.Duration, len(d.cfg.ClockURLs)) // asked all at once: some may be silent
+	var asked sync.WaitGroup
+	for i, address := range d.cfg.ClockURLs {
+		asked.Go(func() { others[i] = d.askTime(ctx, address) })
+	}
+	asked.Wait()
+	for i, o := range others {
+		if o != nil {
+			u, _ := url.Parse(d.cfg.ClockURLs[i])
 			s.saw("the clock of %s is %s", u.Host, ahead(*o))
 			all = append(all, *o)
 		}

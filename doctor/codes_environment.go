@@ -15,6 +15,8 @@ const (
 	ModulesOff       Code = "env-go111module-off"
 	FlagsInsecure    Code = "env-goflags-insecure"
 	FlagsVendor      Code = "env-goflags-vendor"
+	FlagsInvalid     Code = "env-goflags-invalid"
+	GoproxyFile      Code = "env-goproxy-file"
 	VariableShadowed Code = "env-shadowed"
 	VariableUnknown  Code = "env-unknown-variable"
 	GoMissing        Code = "env-go-missing"
@@ -38,8 +40,8 @@ var environmentTable = []Entry{
 		"GOPROXY is a list of URLs and of the words direct and off. Recipes with insecure as an entry are wrong: there is no such word, and no switch that makes the go command trust a bad certificate of a proxy.",
 		append(fitted("take {value} out of GOPROXY"), Remedy{Do: "if a certificate is the trouble, run modgate doctor with the URL of the proxy"})},
 	{GoproxyInvalid, Fail, "GOPROXY has an entry that is no URL: {value}", "",
-		"Entries are URLs that begin with https://, http:// or file:///, or host names.",
-		setTo("GOPROXY", "https://your-proxy.example")},
+		"Entries are URLs that begin with https://, http:// or file:///, or host names, with commas between them.",
+		fitted("correct {value} in GOPROXY")},
 	{GoproxyEmpty, Fail, "GOPROXY has separators, but no entry", "GOPROXY list is not the empty string, but contains no entries",
 		"The value is made of commas or spaces alone, often because a variable in it was empty.",
 		setTo("GOPROXY", "https://your-proxy.example")},
@@ -58,6 +60,12 @@ var environmentTable = []Entry{
 	{FlagsInsecure, Fail, "GOFLAGS has -insecure: go get refuses it, and no other command knows it", "-insecure flag is no longer supported; use GOINSECURE instead",
 		"go get -insecure was removed in Go 1.17. GOINSECURE replaced it for repositories; for a proxy there is no such switch.",
 		fitted("take -insecure out of GOFLAGS")},
+	{FlagsInvalid, Fail, "GOFLAGS has what no go command can read: {value}", "go: parsing $GOFLAGS: ",
+		"Each word is a flag that begins with -, as in -mod=mod; one with blanks stands in quotes as a whole.",
+		append(unset("GOFLAGS"), Remedy{Do: "or correct it"})},
+	{GoproxyFile, Fail, "GOPROXY names a directory that is not there: {file}", "no such file or directory",
+		"With file:// the go command reads modules from a directory laid out like the paths of a proxy, as GOMODCACHE/cache/download is.",
+		[]Remedy{{Do: "ls -ld {file}"}, {Fitted, "{command}"}}},
 	{FlagsVendor, Note, "GOFLAGS has -mod=vendor: builds ask no proxy", "",
 		"With -mod=vendor everything comes from the vendor directory.", nil},
 	{VariableShadowed, Note, "{variable} was set with go env -w, but the environment has another value, which wins", "",

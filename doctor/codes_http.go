@@ -12,6 +12,7 @@ const (
 	RedirectLoop     Code = "http-redirect-loop"
 	RedirectBlocked  Code = "http-redirect-blocked"
 	RedirectPlain    Code = "http-redirect-plain"
+	RedirectTrust    Code = "http-redirect-certificate"
 	AnswerCut        Code = "http-cut"
 	AnswerSilent     Code = "http-silent"
 	UnexpectedStatus Code = "http-status"
@@ -24,6 +25,7 @@ var httpTable = []Entry{
 	{Unauthorized, Fail, "{host} wants credentials", "401 Unauthorized",
 		"The go command has none for it, or the wrong ones. It takes them from netrc, from GOAUTH, or from the URL, over https alone.",
 		[]Remedy{
+			{of("sent"), "those of {machine} in {file} are not accepted: have a new token made, and put it in their place"},
 			{of("http"), "let the server speak TLS (of modgate: tls.mode) and use https:// in GOPROXY: over http:// the go command sends no credentials, whatever netrc says"},
 			{Linux, "add to ~/.netrc (mode 0600): machine {machine} login USER password TOKEN"},
 			{MacOS, "add to ~/.netrc (mode 0600): machine {machine} login USER password TOKEN"},
@@ -55,6 +57,9 @@ var httpTable = []Entry{
 	{RedirectBlocked, Fail, "{host} redirects to {value}, which cannot be reached from here", "",
 		"The proxy sends clients to another host, a bucket often, that a firewall does not allow.",
 		[]Remedy{{Do: "allow {value} in the firewall, or let the proxy deliver the file itself"}}},
+	{RedirectTrust, Fail, "{host} redirects to {value}, whose certificate is not accepted here", "tls: failed to verify certificate: x509",
+		"The proxy sends clients to another host, and each host has a certificate of its own.",
+		[]Remedy{{Do: "modgate doctor https://{value}   (says why, and what mends it)"}, {Do: "or let the proxy deliver the file itself"}}},
 	{RedirectPlain, Fail, "{host} redirects from https to plain http: {value}", "redirected from secure URL {url} to insecure URL {value}",
 		"The go command does not follow that.",
 		[]Remedy{{Do: "let the load balancer say that the client came by TLS (X-Forwarded-Proto: https), or correct the redirect"}}},

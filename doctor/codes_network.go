@@ -16,6 +16,11 @@ const (
 	ProxyAuth     Code = "http-proxy-auth"
 	ProxyDenied   Code = "http-proxy-denied"
 	ProxyCannot   Code = "http-proxy-cannot"
+
+	ProxyPlain       Code = "http-proxy-plain"
+	ProxySecure      Code = "http-proxy-tls"
+	ProxyCertificate Code = "http-proxy-certificate"
+	ProxyCut         Code = "http-proxy-cut"
 )
 
 var networkTable = []Entry{
@@ -46,19 +51,31 @@ var networkTable = []Entry{
 		[]Remedy{{Do: "compare the port {port} with what the server says when it starts"}, {Do: "on the server: modgate config | grep listen; ss -ltn"}}},
 	{TCPFiltered, Fail, "{host} does not answer on port {port}: packets are dropped", "i/o timeout",
 		"A firewall or a security group drops them, or the machine is off. A server that is only down would refuse.",
-		[]Remedy{{Do: "open port {port} of {host} for this machine in the firewall"}, {Do: "if this network reaches others only through an HTTP proxy: export HTTPS_PROXY=http://proxy.example:3128"}}},
+		[]Remedy{{Do: "open port {port} of {host} for this machine in the firewall"}, {of("without"), "if this network reaches others only through an HTTP proxy: export HTTPS_PROXY=http://proxy.example:3128"}, {of("NO_PROXY"), "if it is to be reached through {value}: take {host} out of NO_PROXY"}}},
 	{TCPNoRoute, Fail, "There is no way to {host} from here", "connect: network is unreachable",
 		"This machine has no route to that address: no VPN, no IPv6, or no network at all.",
-		[]Remedy{{Linux, "ip route get {host}"}, {Do: "connect the VPN, or mend the address in DNS"}}},
+		[]Remedy{{of("IPv6"), "{host} has IPv6 addresses alone: give it an A record as well, or give this machine (its container, its VPN) IPv6"}, {Linux, "ip route get {host}"}, {Do: "connect the VPN, or mend the address in DNS"}}},
 	{TCPOneAddress, Warn, "{value} of {host} does not answer, others do", "",
 		"Each connection may try that address first and wait. Often an IPv6 address (AAAA) that nothing listens on.",
 		[]Remedy{{Do: "take the address out of DNS, or let the server listen on it"}}},
 	{ProxyDown, Fail, "The HTTP proxy {value} cannot be reached", "proxyconnect tcp",
 		"{variable} applies to {host}, and that proxy does not answer.",
 		[]Remedy{{Do: "correct {variable}: export {variable}=http://proxy.example:3128"}, {Do: "if {host} is reached without it: export NO_PROXY={bypass}"}}},
+	{ProxyPlain, Fail, "The HTTP proxy {value} speaks plain HTTP, but {variable} begins with https://", "proxyconnect tcp: tls: first record does not look like a TLS handshake",
+		"With https:// the connection to the proxy itself is by TLS, which few proxies speak. The connection through it is by TLS in either case.",
+		[]Remedy{{Do: "export {variable}=http://{value}"}}},
+	{ProxySecure, Fail, "The HTTP proxy {value} speaks TLS, but {variable} begins with http://", "EOF",
+		"The proxy waits for a handshake, and ends the connection when something else comes.",
+		[]Remedy{{Do: "export {variable}=https://{value}"}}},
+	{ProxyCertificate, Fail, "The certificate of the HTTP proxy {value} is not accepted", "proxyconnect tcp: tls: failed to verify certificate: x509",
+		"{variable} begins with https://: the connection to the proxy itself is by TLS, and its certificate is verified like any other.",
+		append([]Remedy{{Do: "get the root certificate of that proxy from your IT department as corporate-root.pem"}}, append(installRoot[:len(installRoot):len(installRoot)], Remedy{Do: "where the proxy speaks plain HTTP as well: export {variable}=http://{value}"})...)},
+	{ProxyCut, Fail, "The HTTP proxy {value} takes the connection, but gives no answer", "EOF",
+		"What listens there is no HTTP proxy, or one that hangs or ends connections that it does not want.",
+		[]Remedy{{Do: "correct {variable}: export {variable}=http://proxy.example:3128"}, {Do: "if {host} is reached without it: export NO_PROXY={bypass}"}}},
 	{ProxyAuth, Fail, "The HTTP proxy {value} wants a user and a password", "Proxy Authentication Required",
 		"The go command sends those in the URL of the proxy, as Basic. It cannot do NTLM or Kerberos.",
-		[]Remedy{{Do: "export {variable}=http://USER:PASSWORD@{value}"}, {Do: "if {host} is reached without it: export NO_PROXY={bypass}"}, {Do: "for NTLM or Kerberos: run cntlm or px on this machine and name that as the proxy"}}},
+		[]Remedy{{of("sent"), "{variable} has a user and a password, which the proxy does not accept: correct them (with %40 for @, %3A for :, %2F for /)"}, {Do: "export {variable}=http://USER:PASSWORD@{value}"}, {Do: "if {host} is reached without it: export NO_PROXY={bypass}"}, {Do: "for NTLM or Kerberos: run cntlm or px on this machine and name that as the proxy"}}},
 	{ProxyDenied, Fail, "The HTTP proxy {value} does not let us through to {host}:{port}", "Forbidden",
 		"It answers CONNECT with an error: the host or the port is not allowed, or it cannot reach it.",
 		[]Remedy{{Do: "have {host}:{port} allowed by who runs the proxy"}, {Do: "if {host} is reached without it: export NO_PROXY={bypass}"}}},

@@ -23,6 +23,8 @@ const (
 	HTTPProxySelf    Code = "env-http-proxy-self"
 	PatternUseless   Code = "env-private-pattern"
 	AllProxyUnread   Code = "env-all-proxy"
+	NetrcReadable    Code = "env-netrc-mode"
+	ToolchainMissing Code = "env-gotoolchain-missing"
 )
 
 var settingsTable = []Entry{
@@ -32,7 +34,7 @@ var settingsTable = []Entry{
 	{SumdbOff, Warn, "GOSUMDB is off: what is downloaded for the first time is not compared with the checksum database", "",
 		"Only go.sum protects then, and a new line in it is believed without proof.",
 		also(setTo("GOSUMDB", "sum.golang.org"), Remedy{Do: "for private modules alone: {nosumdb}"})},
-	{SumdbInvalid, Fail, "GOSUMDB is not the name of a checksum database that the go command knows, and has no key", "invalid GOSUMDB: malformed verifier id",
+	{SumdbInvalid, Fail, "GOSUMDB is not the name of a checksum database that the go command knows, and has no key", "invalid GOSUMDB",
 		"GOSUMDB is a name that the go command knows (sum.golang.org), or name+key, or name+key and a URL.",
 		setTo("GOSUMDB", "sum.golang.org")},
 	{NosumdbWide, Warn, "{variable} covers every module: no checksum is compared with the checksum database", "",
@@ -50,7 +52,7 @@ var settingsTable = []Entry{
 	{AuthOff, Warn, "GOAUTH is off, though netrc has credentials for {host}", "",
 		"With GOAUTH=off the go command reads no netrc.",
 		setTo("GOAUTH", "netrc")},
-	{AuthInvalid, Fail, "GOAUTH has a value that ends every go command", "go: GOAUTH={value}",
+	{AuthInvalid, Fail, "GOAUTH has a value that ends every go command", "go: GOAUTH",
 		"off stands alone, and git needs the absolute path of a directory that exists.",
 		setTo("GOAUTH", "netrc")},
 	{AuthCommand, Warn, "GOAUTH names a command that is not there: {value}", "",
@@ -86,6 +88,12 @@ var settingsTable = []Entry{
 	{PatternUseless, Warn, "{variable} has a pattern that can match no module: {value}", "",
 		"Patterns are beginnings of module paths with * and ?, separated by commas alone. Blanks, https://, ports, /... and line ends of Windows (CR) are taken for a part of the path, and then nothing is private: the names are told to the proxy and to the checksum database.",
 		fitted("write {variable} anew: a beginning of module paths, as git.corp.example/team")},
+	{NetrcReadable, Warn, "{file} can be read by other users of this machine", "",
+		"It holds passwords. The go command takes them all the same.",
+		[]Remedy{{Do: "chmod 600 {file}"}}},
+	{ToolchainMissing, Fail, "GOTOOLCHAIN demands {value} from the PATH, where it is not", "go: cannot find \"{value}\" in PATH",
+		"With +path nothing is downloaded: the toolchain has to be a command of that name.",
+		setTo("GOTOOLCHAIN", "auto")},
 	{AllProxyUnread, Note, "{variable} is set, which curl obeys and the go command does not", "",
 		"The go command reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY alone.",
 		[]Remedy{{Do: "if it is needed to reach {host}: export HTTPS_PROXY=\"${variable}\""}}},

@@ -17,6 +17,8 @@ const (
 	InvalidCertificate  Code = "tls-invalid"
 	Revoked             Code = "tls-revoked"
 	RevokedUnknown      Code = "tls-revocation-unknown"
+
+	MalformedCertificate Code = "tls-malformed"
 )
 
 const unknownText = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
@@ -26,7 +28,7 @@ var tlsTable = []Entry{
 		"The chain is complete; its root is not among the roots of this machine. So it is with a company's own authority, and with one that modgate runs itself. GOINSECURE and GONOSUMDB change nothing here.",
 		trustRoot()},
 	{MissingIntermediate, Fail, "{host} does not send its intermediate certificate", unknownText,
-		"This machine trusts the root, but the server sends its own certificate alone, so nothing leads there. Browsers hide it: they fetch or remember intermediates; Go does not. The mistake is on the server.",
+		"This machine trusts the root, but the server does not send the certificate between it and its own (or another than the right one), so nothing leads there. Browsers hide it: they fetch or remember intermediates; Go does not. The mistake is on the server.",
 		[]Remedy{{Do: "on the server: cat server.crt intermediate.crt > fullchain.crt, and serve fullchain.crt"}, {Do: "with modgate: tls.files: fullchain.crt:server.key (it is read again within seconds)"}, {Do: "with certbot: use fullchain.pem, not cert.pem"}}},
 	{SelfSigned, Fail, "{host} has a self-signed certificate", unknownText,
 		"It was signed by nobody but itself. It can be trusted as it is, like a root, on every client; an authority for all servers is less work.",
@@ -56,11 +58,14 @@ var tlsTable = []Entry{
 		"The URL has an address where the certificate has names.",
 		[]Remedy{{Do: "use a name of the certificate in GOPROXY: {value}"}, {Do: "or issue it for the address too: subjectAltName=IP:{host}"}}},
 	{KeyUsage, Fail, "The certificate of {host} is not for servers", "tls: failed to verify certificate: x509: certificate specifies an incompatible key usage",
-		"Its extended key usage lacks serverAuth: it was made for a client, for mail or for code.",
+		"Its extended key usage, or that of an authority in the chain, lacks serverAuth: it was made for a client, for mail or for code.",
 		[]Remedy{{Do: "issue it anew from the authority's template for servers (extendedKeyUsage=serverAuth)"}}},
 	{InvalidCertificate, Fail, "The certificate chain of {host} cannot be verified: {value}", "tls: failed to verify certificate: x509",
 		"Go refuses it for the reason that it gives. Old signatures (SHA-1), names outside an authority's constraints and authorities without CA:TRUE are like that.",
 		[]Remedy{{Do: "issue the certificate anew"}}},
+	{MalformedCertificate, Fail, "The certificate of {host} cannot be read: {value}", "tls: failed to parse certificate from server: x509: {value}",
+		"Go reads certificates more strictly than others (RFC 5280): serial numbers below zero, broken names and dates that are none end the handshake. Old appliances and home-made authorities issue such.",
+		[]Remedy{{Do: "issue the certificate anew with a current tool (openssl 3, step, modgate)"}, {Do: "openssl s_client -connect {host}:{port} -servername {host} </dev/null | openssl x509 -noout -text"}}},
 	{Revoked, Fail, "The certificate of {host} was revoked on {value}", "",
 		"Its authority has taken it back: the key was lost, or another certificate replaces it. The go command does not ask, and downloads all the same; curl, browsers and security products may refuse it.",
 		[]Remedy{{Do: "issue a certificate with a new key, and install it on the server"}, {Do: "ask who runs the authority why it was revoked"}}},

@@ -54,8 +54,9 @@ type Config struct {
 	// Timeout is how long one step on the network may take: name, connection,
 	// handshake. Default 5 s.
 	Timeout time.Duration
-	// Patience is how long an answer over HTTP may take, as a cold module does.
-	// Default 30 s.
+	// Patience is how long an answer over HTTP may take, as a cold module does that
+	// was named. Where none was, and for what a proxy has at hand, it is less than
+	// 10 s in any case. Default 30 s.
 	Patience time.Duration
 }
 

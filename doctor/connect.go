@@ -114,7 +114,16 @@ func shortError(err error) string {
 	return hidePasswords(err.Error())
 }
 
-func (d *Doctor) connectFailed(s *Step, err error) { d.found(s, dialCause(err), err.Error()) }
+func (d *Doctor) connectFailed(s *Step, err error) {
+	code, words := dialCause(err), []string{"where", "without"}
+	switch {
+	case code == TCPNoRoute && len(d.addrs) > 0 && !slices.ContainsFunc(d.addrs, netip.Addr.Is4):
+		words = []string{"where", "IPv6"}
+	case d.excepted != "":
+		words = []string{"where", "NO_PROXY", "value", d.excepted}
+	}
+	d.found(s, code, err.Error(), words...)
+}
 
 // proxyRefusal is the answer of an HTTP proxy to CONNECT, if it is not yes.
 type proxyRefusal struct {
@@ -140,11 +149,45 @@ func (d *Doctor) connectThrough(ctx context.Context, via *url.URL) bool {
 	}
 	var r *proxyRefusal
 	if errors.As(err, &r) {
-		d.found(s, proxyCause(r.status), r.Error(), "value", via.Host)
+		where := ""
+		if via.User != nil {
+			where = "sent"
+		}
+		d.found(s, proxyCause(r.status), r.Error(), "value", via.Host, "where", where)
 	} else {
-		d.found(s, ProxyDown, hidePasswords(err.Error()), "value", via.Host)
+		d.found(s, d.proxyTrouble(ctx, via, err), hidePasswords(err.Error()), "value", via.Host)
 	}
 	return false
+}
+
+// proxyTrouble says why there is no talking to an HTTP proxy, and tries the other
+// way of talking to it.
+func (d *Doctor) proxyTrouble(ctx context.Context, via *url.URL, err error) Code {
+	code := proxyFailure(err)
+	if code == ProxyDown || code == ProxyCertificate || isTimeout(err) || strings.HasPrefix(via.Scheme, "socks5") {
+		return code
+	}
+	ctx, cancel := d.within(ctx)
+	defer cancel()
+	conn, err := d.dial(ctx, "tcp", net.JoinHostPort(via.Hostname(), portOf(via)))
+	if err != nil {
+		return ProxyDown
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(deadline)
+	}
+	var r *proxyRefusal
+	switch {
+	case via.Scheme == "http" && tls.Client(conn, &tls.Config{ServerName: via.Hostname(), InsecureSkipVerify: true, Time: d.cfg.Now}).HandshakeContext(ctx) == nil:
+		return ProxySecure
+	case via.Scheme == "https":
+		// Without user and password: they were meant for TLS.
+		if err := askForTunnel(conn, &url.URL{}, hostPort(d.target)); err == nil || errors.As(err, &r) {
+			return ProxyPlain
+		}
+	}
+	return code
 }
 
 // open opens a connection to the target: directly, or through the HTTP proxy

@@ -25,14 +25,17 @@ type Doctor struct {
 	target        *url.URL // nil if there is none
 	secrets       []string // that must not be printed
 	netrc         []netrcEntry
+	netrcDefault  bool                             // it has an entry for all machines, which the go command passes over
 	via           func(*url.URL) (*url.URL, error) // the HTTP proxy that applies
 	proxyVariable string                           // that names it
+	excepted      string                           // the HTTP proxy that would apply, were it not for NO_PROXY
 
 	unannounced []string // patterns of modules that are private at the proxy, and not here
 
 	bySystem bool // names are looked up by the system
 	roots    *x509.CertPool
-	addrs    []netip.Addr // of the target, those that answer first
+	named    []*x509.Certificate // those of roots that somebody has named, or put there by hand
+	addrs    []netip.Addr        // of the target, those that answer first
 	speed    speed
 }
 
@@ -59,6 +62,7 @@ func (d *Doctor) Examine(ctx context.Context) *Report {
 	d.checkCredentials()
 	d.checkHTTPProxy()
 	d.loadRoots()
+	d.checkDirectories()
 	if d.target != nil && d.reach(ctx) {
 		d.examineHTTP(ctx)
 	}

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"cmp"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -38,6 +37,9 @@ func splitGoproxy(list string) []proxyEntry {
 // proxyURL returns the URL that the go command makes of an entry of GOPROXY,
 // which may be a host alone; nil if it would refuse it.
 func proxyURL(text string) *url.URL {
+	if slip.MatchString(text) {
+		return nil // taken for a host of the name http
+	}
 	if strings.ContainsAny(text, ".:/") && !strings.Contains(text, ":/") && !strings.HasPrefix(text, "/") && !filepath.IsAbs(text) {
 		text = "https://" + text
 	}
@@ -133,7 +135,7 @@ func (d *Doctor) checkEntries(s *Step, g setting, entries []proxyEntry) {
 		case word:
 			d.found(s, GoproxyWord, seen, append([]string{"value", e.text}, d.fitProxies(entries, i)...)...)
 		case u == nil:
-			d.found(s, GoproxyInvalid, seen, "value", hidePasswords(e.text), "from", g.From)
+			d.found(s, GoproxyInvalid, seen, append([]string{"value", hidePasswords(e.text), "from", g.From}, d.fitCorrected(g.Value)...)...)
 		default:
 			own = own || u.Hostname() != publicMirror
 			if e.next == '|' && i+1 < len(entries) && u.Hostname() != publicMirror {
@@ -153,23 +155,6 @@ func (d *Doctor) checkEntries(s *Step, g setting, entries []proxyEntry) {
 // firstEntry returns the first entry of GOPROXY, fit to be printed in a command.
 func (d *Doctor) firstEntry(entries []proxyEntry) string {
 	return userinfo.ReplaceAllString(entries[0].text, "${1}USER:PASSWORD@")
-}
-
-// fitProxies returns the words for a remedy that leaves the proxies of a list, without
-// the entry at i. Where that is direct or off, the proxies behind it are meant.
-func (d *Doctor) fitProxies(entries []proxyEntry, i int) []string {
-	list, shown := "", true
-	for j, e := range entries {
-		u := proxyURL(e.text)
-		if j == i || u == nil && e.text != "direct" && e.text != "off" || u == nil && (entries[i].text == "direct" || entries[i].text == "off") {
-			continue
-		}
-		if list != "" {
-			list += ","
-		}
-		list, shown = list+e.text, shown && (u == nil || u.User == nil)
-	}
-	return d.fit("GOPROXY", cmp.Or(list, "https://your-proxy.example"), shown)
 }
 
 // checkBypass says which modules the go command fetches around the proxy.
@@ -193,6 +178,9 @@ func (d *Doctor) checkModulesOn(s *Step) {
 		return
 	}
 	s.saw("GOFLAGS=%s (%s)", flagsShown(g.Value), g.From)
+	if text := flagsMistake(g.Value); text != "" {
+		d.found(s, FlagsInvalid, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")", "value", text, "from", g.From)
+	}
 	flags := strings.Fields(g.Value)
 	for _, flag := range flags {
 		name := strings.TrimPrefix(strings.TrimPrefix(flag, "-"), "-")
@@ -204,23 +192,6 @@ func (d *Doctor) checkModulesOn(s *Step) {
 			d.found(s, FlagsVendor, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")")
 		}
 	}
-}
-
-// flagsShown leaves out the values of flags, which may be secrets (-ldflags), but
-// for those that matter here.
-func flagsShown(value string) string {
-	var shown []string
-	for _, flag := range strings.Fields(value) {
-		name, _, has := strings.Cut(flag, "=")
-		switch {
-		case !strings.HasPrefix(flag, "-"):
-			continue // a part of a value in quotes
-		case has && !strings.HasSuffix(name, "-mod"):
-			flag = name + "=…"
-		}
-		shown = append(shown, flag)
-	}
-	return strings.Join(shown, " ")
 }
 
 // checkShadowed finds values of go env -w that have no effect.

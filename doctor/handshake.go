@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -109,6 +110,8 @@ func (d *Doctor) handshakeFailed(ctx context.Context, s *Step, out shaken) {
 		} else {
 			d.found(s, HandshakeRefused, seen, "value", "what answers there is not TLS")
 		}
+	case strings.HasPrefix(seen, unparsable):
+		d.found(s, MalformedCertificate, seen, "value", strings.TrimPrefix(seen, unparsable+"x509: "))
 	case code == OldVersion:
 		d.oldVersion(ctx, s, seen)
 	case out.wanted:
@@ -121,6 +124,8 @@ func (d *Doctor) handshakeFailed(ctx context.Context, s *Step, out shaken) {
 		d.noCipher(ctx, s, seen)
 	case isTimeout(out.err):
 		d.found(s, HandshakeSilent, fmt.Sprintf("nothing for %v", d.cfg.Timeout))
+	case code == "" && strings.HasPrefix(seen, "tls: "): // said by this side
+		d.found(s, HandshakeRefused, seen, "value", seen)
 	case errors.Is(out.err, io.EOF) || failure(out.err) == otherFailure && code == "":
 		d.cut(ctx, s, seen)
 	default:

@@ -53,7 +53,7 @@ func (d *Doctor) checkHTTPProxy() {
 		d.proxyVariable = strings.ToLower(name)
 	}
 	switch via, err := d.via(d.target); {
-	case err != nil || via != nil && !usable(via):
+	case err != nil || via != nil && !usable(via, value(name)):
 		d.found(s, HTTPProxyInvalid, d.proxyVariable+"="+hidePasswords(value(name)))
 		d.via = func(*url.URL) (*url.URL, error) { return nil, errNoProxy }
 	case via != nil && hostPort(via) == hostPort(d.target):
@@ -63,7 +63,12 @@ func (d *Doctor) checkHTTPProxy() {
 	case via != nil:
 		s.saw("%s is reached through %s", d.target.Hostname(), via.Host)
 	default:
-		s.saw("%s is reached without one", d.target.Hostname())
+		text := ""
+		if other, err := (&httpproxy.Config{HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, CGI: c.CGI}).ProxyFunc()(d.target); err == nil && other != nil {
+			d.excepted = other.Host
+			text = ": NO_PROXY has it"
+		}
+		s.saw("%s is reached without one%s", d.target.Hostname(), text)
 	}
 }
 
@@ -71,9 +76,12 @@ func (d *Doctor) checkHTTPProxy() {
 var errNoProxy = errors.New("the HTTP proxy that applies has no valid URL")
 
 // usable reports whether a URL can be one of an HTTP proxy. A value that is no
-// URL is taken for a host and a port, which can make a strange one.
-func usable(via *url.URL) bool {
-	return via.Hostname() != "" && (via.Path == "" || via.Path == "/")
+// URL is taken for a host and a port, which can make a strange one. A path is
+// passed over, but a file with settings for browsers is no proxy.
+func usable(via *url.URL, value string) bool {
+	u, err := url.Parse(value)
+	isURL := err == nil && u.Host == via.Host
+	return via.Hostname() != "" && (via.Path == "" || via.Path == "/" || isURL && !strings.HasSuffix(via.Path, ".pac"))
 }
 
 // checkProxyURL remembers the password in the URL of an HTTP proxy.

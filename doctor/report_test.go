@@ -40,7 +40,11 @@ func machine(t *testing.T, environ []string, files ...string) doctor.Config {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(name, []byte(files[i+1]), 0o644); err != nil {
+		mode := os.FileMode(0o644)
+		if strings.HasSuffix(name, "netrc") {
+			mode = 0o600
+		}
+		if err := os.WriteFile(name, []byte(files[i+1]), mode); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -58,6 +58,10 @@ func (d *Doctor) systemRoots(s *Step) {
 	}
 }
 
+// fewRoots is how many certificates a file that somebody has made by hand has at
+// most; one with more is that of a system, with or without one more.
+const fewRoots = 20
+
 type rootLoader struct {
 	d    *Doctor
 	step *Step
@@ -79,7 +83,11 @@ func (l *rootLoader) files() {
 			}
 			continue
 		}
+		known := len(l.seen)
 		n := l.add(data)
+		if from := l.d.cfg.env("SSL_CERT_FILE"); from != "" && len(l.seen)-known <= fewRoots {
+			l.d.named = append(l.d.named, anyCertificates(data)...)
+		}
 		from := ""
 		if given != "" {
 			from = " (SSL_CERT_FILE)"

@@ -29,6 +29,7 @@ func (l *rootLoader) byHand() {
 				case err != nil:
 				case l.seen[string(cert.Raw)]:
 					l.step.saw("added by hand: %s", subject)
+					l.d.named = append(l.d.named, cert)
 				case l.d.cfg.env("SSL_CERT_FILE") != "" || l.d.cfg.env("SSL_CERT_DIR") != "":
 					l.step.saw("added by hand, but not trusted, as SSL_CERT_FILE or SSL_CERT_DIR name others: %s", subject)
 				default:

@@ -162,6 +162,7 @@ func (s *Server) trust(files []string) {
 		data, err := s.base.cfg.readFile(name)
 		if err == nil {
 			s.base.roots.AppendCertsFromPEM(data)
+			s.base.named = append(s.base.named, anyCertificates(data)...)
 		}
 	}
 }
@@ -172,7 +173,7 @@ func (s *Server) toward(about, address string) (*Doctor, error) {
 	if err != nil || u.Hostname() == "" {
 		return nil, fmt.Errorf("%q is no URL with a host", hidePasswords(address))
 	}
-	d := &Doctor{cfg: s.base.cfg, report: s.base.report, places: s.base.places, settings: s.base.settings, roots: s.base.roots, about: about}
+	d := &Doctor{cfg: s.base.cfg, report: s.base.report, places: s.base.places, settings: s.base.settings, roots: s.base.roots, named: s.base.named, about: about}
 	d.hide(u)
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	d.target = u
@@ -296,13 +297,14 @@ func (s *Server) clocks() []string {
 	return all
 }
 
-// rootsOf returns a pool of the certificates in files alone.
-func (s *Server) rootsOf(files []string) *x509.CertPool {
-	pool := x509.NewCertPool()
+// rootsOf returns the certificates in files alone.
+func (s *Server) rootsOf(files []string) (pool *x509.CertPool, named []*x509.Certificate) {
+	pool = x509.NewCertPool()
 	for _, name := range files {
 		if data, err := s.base.cfg.readFile(name); err == nil {
 			pool.AppendCertsFromPEM(data)
+			named = append(named, anyCertificates(data)...)
 		}
 	}
-	return pool
+	return pool, named
 }

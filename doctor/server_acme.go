@@ -38,7 +38,7 @@ func (s *Server) checkDirectory(ctx context.Context) bool {
 	}
 	defer s.leave(d)
 	if len(a.Roots) > 0 {
-		d.roots = s.rootsOf(a.Roots)
+		d.roots, d.named = s.rootsOf(a.Roots)
 	}
 	there := false
 	s.checkWay(func() { there = d.reach(ctx) }, Fail, func(step *Step, f Finding) {
