@@ -79,15 +79,15 @@ func TestDoctorOnShared(t *testing.T) {
 		flags      []string
 		says       string
 	}{
-		{"healthy", "", slices.Concat([]string{"--cache-redis-addr=" + cache.Addr, "--cache-redis-timeout=3s"}, s3(), storage(keep.Addr)), "every change is written to disk"},
+		{"healthy", "", slices.Concat([]string{"--cache-redis-addr=" + cache.Addr, "--cache-redis-timeout=20s"}, s3(), storage(keep.Addr)), "every change is written to disk"},
 		{"a bucket that is not there", "server-shared", s3("--cache-s3-bucket=nowhere"), "NoSuchBucket"},
 		{"a secret key that is not right", "server-shared", s3("--cache-s3-secret-key=wrong-hunter2"), "SignatureDoesNotMatch"},
 		{"a wrong password", "server-shared", []string{"--cache-redis-addr=" + locked.Addr, "--cache-redis-password=hunter2"}, "WRONGPASS"},
 		{"full without eviction", "server-redis-full", []string{"--cache-redis-addr=" + full.Addr}, "noeviction"},
 		{"certificates may be evicted, and are lost", "server-redis-evicts server-redis-forgets", storage(forgetful.Addr), "allkeys-lru"},
-		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr}, "rdb_last_bgsave_status"},
+		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr, "--cache-redis-timeout=20s"}, "rdb_last_bgsave_status"},
 		{"nobody listens", "server-shared-down", []string{"--cache-redis-addr=127.0.0.1:1"}, "connection refused"},
-		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 800*time.Millisecond), "--cache-redis-timeout=1500ms"}, "given up after 1.5s"},
+		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 3*time.Second), "--cache-redis-timeout=5s"}, "given up after 5s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...)
