@@ -84,7 +84,7 @@ func (r *rule) shadows(other *rule) bool {
 	if len(r.Groups) > 0 && (len(other.Groups) == 0 || !subset(other.Groups, r.Groups)) {
 		return false
 	}
-	if len(r.Versions) > 0 && (len(other.Versions) == 0 || !subset(other.Versions, r.Versions)) {
+	if len(r.ranges) > 0 && (len(other.ranges) == 0 || !covered(other.ranges, r.ranges)) {
 		return false
 	}
 	if len(r.Modules) == 0 {
@@ -117,6 +117,13 @@ func (r *rule) wider(wide, narrow string) bool {
 		}
 	}
 	return true
+}
+
+// covered reports whether each of narrow surely lies in one of wide.
+func covered(narrow, wide []Range) bool {
+	return !slices.ContainsFunc(narrow, func(n Range) bool {
+		return !slices.ContainsFunc(wide, func(w Range) bool { return n.within(w) })
+	})
 }
 
 func subset(a, b []string) bool {

@@ -83,7 +83,7 @@ func (r *rule) explain(q *question, f finding) (why, change string) {
 	case otherModule:
 		return "for other modules: " + listWords(r.Modules), ""
 	case otherGroup:
-		return "for the groups " + listWords(r.Groups) + "; the caller is in " + listWords(q.caller.Groups), "a caller in one of them"
+		return "for the groups " + listWords(r.Groups) + "; the caller is in " + groupWords(q.caller.Groups), "a caller in one of them"
 	case otherVersion:
 		return f.by + " is not in " + rangeWords(r.ranges), "a version in that range"
 	case exempted:
@@ -111,7 +111,7 @@ func (r *rule) holds(q *question, f finding) string {
 		parts = append(parts, f.by+" in "+rangeWords(r.ranges))
 	}
 	if len(r.Groups) > 0 {
-		parts = append(parts, "caller in "+listWords(q.caller.Groups))
+		parts = append(parts, "caller in "+groupWords(q.caller.Groups))
 	}
 	if r.onlyNew {
 		parts = append(parts, "new here")
@@ -140,6 +140,13 @@ func (r *rule) wayOut(q *question, f finding) string {
 		ways = append(ways, "if it were otherwise than "+c.words())
 	}
 	return strings.Join(ways, ", or ")
+}
+
+func groupWords(groups []string) string {
+	if len(groups) == 0 {
+		return "none"
+	}
+	return listWords(groups)
 }
 
 func listWords(words []string) string {

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/module"
+	"pgregory.net/rapid"
+
 	"github.com/modgate/modgate/policy"
 )
 
@@ -54,6 +57,7 @@ func TestDoubts(t *testing.T) {
 	audit := func(r *policy.Rule) { r.Action = "audit" }
 	old := func(r *policy.Rule) { r.Versions = []string{"<v1.0.0"} }
 	ci := func(r *policy.Rule) { r.Groups = []string{"ci"} }
+	in := func(ranges ...string) func(*policy.Rule) { return func(r *policy.Rule) { r.Versions = ranges } }
 	expired := func(r *policy.Rule) {
 		r.Exemptions = []policy.Exemption{{Line: 99, Reason: "r", Approver: "a", Expires: "2026-11-21"}}
 	}
@@ -70,6 +74,8 @@ func TestDoubts(t *testing.T) {
 		{"not deciding", []policy.Rule{deny(1, "example.com/a", audit), deny(2, "example.com/a")}, ""},
 		{"some versions", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a")}, ""},
 		{"the same versions", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a", old)}, "2 rules[1]: the rule line2 never decides"},
+		{"a version among them", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a", in("v0.9.0", ">=v0.1.0 <=v0.2.0"))}, "2 rules[1]: the rule line2 never decides"},
+		{"a version beside them", []policy.Rule{deny(1, "example.com/a", old), deny(2, "example.com/a", in("v0.9.0", ">=v0.1.0"))}, ""},
 		{"some callers", []policy.Rule{deny(1, "example.com/a", ci), deny(2, "example.com/a")}, ""},
 		{"expired", []policy.Rule{deny(1, "example.com/a", expired)}, "99 rules[0].exemptions[0]: the exemption from line1 expired 2026-11-21"},
 		{"unseen", []policy.Rule{deny(1, "example.com/z Github.com/y")}, "1 rules[0].modules[0]: example.com/z matches none of the 2 modules seen here"},
@@ -87,6 +93,40 @@ func TestDoubts(t *testing.T) {
 		if test.want == "" != (got == "") || !strings.HasPrefix(got, test.want) || strings.Count(got, "\n") > 1 {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+// TestNeverDecides: of a rule that is said never to decide, that is true.
+func TestNeverDecides(t *testing.T) {
+	t.Parallel()
+	versions := []string{"v0.1.0", "v1.0.0-rc.1", "v1.0.0", "v1.0.1", "v1.1.0", "v2.0.0", "v2.0.0+incompatible", "v1.0.1-0.20260101000000-abcdefabcdef", "v0.0.0-20260101000000-abcdefabcdef"}
+	term := rapid.Custom(func(t *rapid.T) string {
+		if rapid.IntRange(0, 5).Draw(t, "word") == 0 {
+			return rapid.SampledFrom([]string{"pseudo", "prerelease", "incompatible"}).Draw(t, "kind")
+		}
+		return rapid.SampledFrom([]string{"", "<", "<=", ">", ">="}).Draw(t, "op") + rapid.SampledFrom(versions).Draw(t, "version")
+	})
+	ranges := rapid.Custom(func(t *rapid.T) string { return strings.Join(rapid.SliceOfN(term, 1, 2).Draw(t, "terms"), " ") })
+	said := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var all []policy.Rule
+		for i := range 2 {
+			all = append(all, policy.Rule{Name: fmt.Sprintf("r%d", i), Action: "deny", Reason: "because", Versions: rapid.SliceOfN(ranges, 0, 2).Draw(t, "versions")})
+		}
+		p, err := policy.New(policy.Config{Rules: policy.Rules{Rules: all}})
+		if err != nil || len(p.Doubts(now, nil, nil)) == 0 {
+			return // some range is empty, or nothing is said
+		}
+		said++
+		for _, v := range versions {
+			facts := policy.Facts{Now: now, Known: policy.FactTags, Tags: rapid.SliceOfN(rapid.SampledFrom(versions[:7]), 0, 1).Draw(t, "tags")}
+			if got := p.Decide(policy.Caller{}, module.Version{Path: "example.com/a", Version: v}, facts); got.Rule == "r1" {
+				t.Fatalf("%v never decides, and does about %s", all, v)
+			}
+		}
+	})
+	if said == 0 {
+		t.Error("nothing was said of any rule")
 	}
 }
 

@@ -174,6 +174,34 @@ func (t term) holds(v string, compare func(v, w string) int) bool {
 	return c < 0 && t.op[0] == '<' || c > 0 && t.op[0] == '>' || c == 0 && len(t.op) == 2
 }
 
+// within reports whether all versions in r are surely in wide.
+func (r Range) within(wide Range) bool {
+	return !slices.ContainsFunc(wide.terms, func(w term) bool {
+		return !slices.ContainsFunc(r.terms, func(t term) bool { return t.implies(w) })
+	})
+}
+
+// implies reports whether all versions for which t holds surely are such for which
+// w holds. Of a pseudo-version, another name of its commit may be meant.
+func (t term) implies(w term) bool {
+	if t == w {
+		return true
+	}
+	if t.version == "" || w.version == "" || t.rev != "" || w.rev != "" {
+		return false
+	}
+	c := semver.Compare(t.version, w.version)
+	switch {
+	case t.op == "=":
+		return w.holds(t.version, semver.Compare)
+	case w.op == "=" || t.op[0] != w.op[0]:
+		return false
+	case t.op[0] == '<':
+		return c < 0 || c == 0 && t.op == "<"
+	}
+	return c > 0 || c == 0 && t.op == ">"
+}
+
 // tagged reports whether r can contain a tagged version, whose commit has other
 // names.
 func (r Range) tagged() bool {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ func (s *Server) mayRead(w http.ResponseWriter, r *http.Request, caller policy.C
 	req.rules = s.inForce()
 	now := policy.Facts{Now: time.Now()}
 	v := req.rules.Decide(caller, module.Version{Path: req.mod.Path}, now)
-	if !v.Deny || s.readsAbove(r, caller, req) {
+	if !v.Deny || s.readsAbove(r.Context(), caller, req, !cacheOnly(r)) {
 		return true
 	}
 	if req.immutable() {
@@ -29,8 +30,8 @@ func (s *Server) mayRead(w http.ResponseWriter, r *http.Request, caller policy.C
 // readsAbove reports whether the path of req lies below a module that caller may read.
 // Its repository tells what is in it anyway, and what is no module must be absent there
 // as it is elsewhere: the go command asks for the path of every package as if it were a
-// module, and fails if that is refused.
-func (s *Server) readsAbove(r *http.Request, caller policy.Caller, req request) bool {
+// module, and fails if that is refused. fetch says whether the source may be asked.
+func (s *Server) readsAbove(ctx context.Context, caller policy.Caller, req request, fetch bool) bool {
 	for path := parentOf(req.mod.Path); path != "" && s.cfg.Policy.Route(caller, path).Place == policy.Private; path = parentOf(path) {
 		if req.rules.Decide(caller, module.Version{Path: path}, policy.Facts{Now: time.Now()}).Deny {
 			continue
@@ -44,7 +45,7 @@ func (s *Server) readsAbove(r *http.Request, caller policy.Caller, req request) 
 			return false
 		}
 		list.from = req.from
-		if s.isModule(r, list) {
+		if s.isModule(ctx, list, fetch) {
 			return true
 		}
 	}
@@ -52,12 +53,12 @@ func (s *Server) readsAbove(r *http.Request, caller policy.Caller, req request) 
 }
 
 // isModule reports whether there is a module that list is the request for.
-func (s *Server) isModule(r *http.Request, list request) bool {
-	if cacheOnly(r) {
-		_, have := s.load(r.Context(), list)
+func (s *Server) isModule(ctx context.Context, list request, fetch bool) bool {
+	if !fetch {
+		_, have := s.load(ctx, list)
 		return have
 	}
-	_, err := s.current(r.Context(), list)
+	_, err := s.current(ctx, list)
 	return err == nil
 }
 

@@ -74,6 +74,12 @@ func TestWithheldIsNotLookedUp(t *testing.T) {
 			}
 		}
 	}
+	for query, version := range map[string]string{"v1.0.0": "v1.0.0", "main": "", "": "", "v0.9.9": "v0.9.9"} {
+		e, err := w.server.Explain(t.Context(), policy.Caller{Groups: []string{"dev"}}, "git.corp.example/team/secret", query)
+		if err != nil || !e.Verdict.Deny || e.Version != version || e.Rule != "not-yours" {
+			t.Errorf("explained of %q: %+v, %v", query, e, err)
+		}
+	}
 	if asked := source.Requests()[before:]; len(asked) > 0 {
 		t.Errorf("the source was asked for %v", asked)
 	}

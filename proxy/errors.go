@@ -172,7 +172,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, req request, err e
 	if what := req.what(); what != "" && !verdict && !strings.HasPrefix(text, what+": ") {
 		text = what + ": " + text
 	}
-	if line := rec.CodeLine(); line != "" {
+	if line := rec.CodeLine(); line != "" && !(verdict && !denied.unsure()) { // a rule has not said no because of that
 		tail = "\n" + line
 	}
 	if id := rec.ID(); id != "" && a.status != http.StatusNotFound && !verdict {

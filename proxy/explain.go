@@ -36,6 +36,12 @@ func (s *Server) Explain(ctx context.Context, caller policy.Caller, path, query 
 	}
 	req.rules = s.inForce()
 	facts := policy.Facts{Now: time.Now()}
+	if req.from == s.private && req.rules.Decide(caller, module.Version{Path: path}, facts).Deny && !s.readsAbove(ctx, caller, req, true) {
+		if !req.immutable() {
+			req.mod.Version = "" // what it leads to is not looked up
+		}
+		return req.rules.Explain(caller, req.mod, facts), nil
+	}
 	if req, err = s.resolve(ctx, caller, req, &facts); err != nil {
 		return policy.Explanation{}, err
 	}

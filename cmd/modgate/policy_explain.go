@@ -192,7 +192,7 @@ func printExplanation(w io.Writer, e *policy.Explanation, all bool) {
 	case e.Verdict.Deny:
 		answer = "is refused"
 	}
-	fmt.Fprintf(w, "%s@%s %s", e.Module, e.Version, answer)
+	fmt.Fprintf(w, "%s %s", strings.TrimSuffix(e.Module+"@"+e.Version, "@"), answer)
 	if len(e.Groups) > 0 {
 		fmt.Fprintf(w, " for the groups %s", strings.Join(e.Groups, ", "))
 	}
