@@ -31,7 +31,7 @@ require (
 	go.uber.org/zap v1.28.0 // certmagic's log lines, into ours
 	golang.org/x/crypto v0.58.0 // ssh to private repositories: host keys and refusals as values, not as the text of a child; ocsp for doctor
 	golang.org/x/mod v0.42.0 // names, versions, zips, hashes, checksum database
-	golang.org/x/net v0.60.0 // doctor: which HTTP proxy applies, by the rules of net/http; messages of DNS
+	golang.org/x/net v0.60.0 // doctor: which HTTP proxy applies, by the rules of net/http; messages of DNS; tlsmgr: how DNS writes a name
 	golang.org/x/sync v0.24.0 // errgroup for the parts of serve
 	golang.org/x/sys v0.49.0 // openat2, byte-range locks and statfs of the disk cache
 	pgregory.net/rapid v1.3.0 // tests: properties

@@ -206,13 +206,14 @@ func (s *acmeSource) run(ctx context.Context) error {
 }
 
 // renew replaces the certificate of name now.
-func (s *acmeSource) renew(ctx context.Context, name string) error {
+func (s *acmeSource) renew(ctx context.Context, word string) error {
+	name, _ := ParseDomain(word)
 	for _, n := range s.names {
 		if n.name == name {
 			return n.renewNow(ctx)
 		}
 	}
-	return fmt.Errorf("%w: %s is not among tls.domains", ErrUnknownName, name)
+	return unknownName(word, s.m.cfg.Domains)
 }
 
 // challenge returns the certificate that answers a challenge; ok is false if

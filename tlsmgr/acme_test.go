@@ -192,11 +192,12 @@ func TestObtain(t *testing.T) {
 	}
 }
 
-// fileMode checks that keys are for us alone.
+// Keys are for us alone.
 func TestKeysArePrivate(t *testing.T) {
 	pki, dir := tlstest.New(t), t.TempDir()
 	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
-	startReplica(t, p, pki, options{domains: []string{"a.test"}, storage: &certmagic.FileStorage{Path: dir}}).awaitAll(t)
+	r := startReplica(t, p, pki, options{domains: []string{"a.test"}, storage: &certmagic.FileStorage{Path: dir}})
+	r.await(t, "it is stored", func() bool { return !r.Status()[0].NextAttempt.IsZero() && r.Status()[0].Failures == 0 })
 	keys := 0
 	filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
 		if strings.HasSuffix(name, ".key") {
@@ -245,7 +246,7 @@ func TestBackoffOutlivesRestarts(t *testing.T) {
 		r := startReplica(t, p, pki, o)
 		r.await(t, "an attempt has failed", func() bool { s := r.Status()[0]; return s.Failures == n+1 && s.Problem != nil })
 		s := r.Status()[0]
-		if wait := s.NextAttempt.Sub(s.LastAttempt); wait < least*4/5 || wait > least*6/5 {
+		if wait := s.NextAttempt.Sub(s.LastAttempt); wait < least*4/5 || wait > least*6/5+30*time.Second { // which the attempt itself may take
 			t.Errorf("%v after failure %d, want %v", wait, n+1, least)
 		}
 		r.stop()

@@ -60,11 +60,11 @@ func (n *managed) attemptLocked(ctx context.Context, forced bool) error {
 		return nil
 	}
 	if errors.Is(missing, errSpoilt) {
-		if err := n.putAside(ctx); err != nil {
+		if err := n.putAside(ctx, n.name, n.certName(), n.keyName(), n.metaName()); err != nil {
 			n.storageTrouble(err)
 			return err
 		}
-		n.m.cfg.Logger.Error("a stored certificate cannot be used; it was put aside, and another is obtained", "name", n.name, "error", missing, "aside", "modgate/spoilt")
+		n.m.cfg.Logger.Error("a stored certificate cannot be used; it was put aside, and another is obtained", "name", n.name, "error", missing, "aside", spoiltDir)
 	}
 	// Written before the order: a process that dies in the middle has tried.
 	r.Failures++
@@ -123,6 +123,9 @@ func (n *managed) order(ctx context.Context) (*obtained, error) {
 			return nil, err
 		}
 	}
+	if err := n.mendAccount(ctx); err != nil {
+		return nil, err
+	}
 	issued, err := n.issuer.Issue(ctx, csr)
 	if err != nil && strings.Contains(err.Error(), "no certificate chains") {
 		// What certmagic says when the CA has forgotten our account. It has
@@ -143,6 +146,9 @@ func (n *managed) failed(ctx context.Context, r record, err error) error {
 	}
 	r.Problem = n.explain(ctx, err)
 	n.failedAt = r.LastAttempt
+	// What took long is not begun anew at once: others, who may be able to, wait
+	// for the lock.
+	r.NextAttempt = n.m.now().Add(r.NextAttempt.Sub(r.LastAttempt)).UTC()
 	if until := r.Problem.retryAfter(n.m.now()); until.After(r.NextAttempt) {
 		r.NextAttempt, r.NotBefore = until.UTC(), until.UTC()
 	}

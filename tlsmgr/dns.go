@@ -1,10 +1,12 @@
 package tlsmgr
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 
@@ -84,6 +86,27 @@ func dnsProviders() map[string]dnsProvider {
 // DNSProviders returns the names of the providers that this program has.
 func DNSProviders() []string { return slices.Sorted(maps.Keys(dnsProviders())) }
 
+// tsigAlgorithms are those that the library can sign with.
+func tsigAlgorithms() []string {
+	return []string{"hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512"}
+}
+
+// checkRFC2136 looks at what the library would find out in the middle of an
+// order alone. Its errors show no key.
+func checkRFC2136(settings map[string]string) error {
+	var errs []error
+	if host, port, err := net.SplitHostPort(settings["server"]); err != nil || host == "" || port == "" {
+		errs = append(errs, fmt.Errorf("the setting server of rfc2136 is %q, and not host:port", settings["server"]))
+	}
+	if _, err := base64.StdEncoding.DecodeString(settings["key"]); err != nil {
+		errs = append(errs, errors.New("the setting key of rfc2136 is not base64, as tsig-keygen prints it"))
+	}
+	if a := settings["key_alg"]; a != "" && !slices.Contains(tsigAlgorithms(), strings.ToLower(strings.TrimSuffix(a, "."))) {
+		errs = append(errs, fmt.Errorf("the setting key_alg of rfc2136 is %q, and not one of %s", a, strings.Join(tsigAlgorithms(), ", ")))
+	}
+	return errors.Join(errs...)
+}
+
 // NewDNS returns what makes the records of the challenge dns-01. It checks the
 // names of the settings, and asks nobody.
 func NewDNS(c DNSConfig) (acmez.Solver, error) {
@@ -109,11 +132,14 @@ func NewDNS(c DNSConfig) (acmez.Solver, error) {
 			errs = append(errs, fmt.Errorf("the DNS provider %s needs the setting %s", c.Provider, name))
 		}
 	}
+	if c.Provider == "rfc2136" && len(errs) == 0 {
+		errs = append(errs, checkRFC2136(c.Settings))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	if c.Provider == execProvider {
-		return &execSolver{command: c.Settings["command"]}, nil
+		return &execSolver{c.Settings["command"], execPatience, execCleanup}, nil
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

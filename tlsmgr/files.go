@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"os"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type watchedPair struct {
 	slot   *slot
 	digest [sha256.Size]byte // of what is served
 	told   string            // the last error that was logged
+	why    string            // clients may refuse what is served, as it was logged last
 }
 
 // newFiles reads all pairs. Each must be good: there is no older one to keep.
@@ -70,10 +72,7 @@ func (f *files) run(ctx context.Context) error {
 func (f *files) reload(w *watchedPair) {
 	cert, err := w.pair.load()
 	if err == nil && digestOf(cert) == w.digest {
-		if w.told != "" { // the old files are back
-			w.told = ""
-			f.m.update(w.slot, func(s *Status) { s.Defect, s.Alarm = chainTrouble(cert, f.m.cfg.Roots) })
-		}
+		f.judge(w, cert) // the old files may be back, and time goes on
 		return
 	}
 	if old := f.m.served(w.slot); err == nil && time.Now().After(cert.Leaf.NotAfter) && time.Now().Before(old.Leaf.NotAfter) {
@@ -101,13 +100,28 @@ func (f *files) reload(w *watchedPair) {
 
 // install serves cert as that of w.
 func (f *files) install(w *watchedPair, cert *tls.Certificate) {
-	w.digest, w.told = digestOf(cert), ""
+	w.digest, w.told, w.why = digestOf(cert), "", ""
 	f.m.install(w.slot, cert)
+	f.m.update(w.slot, func(s *Status) { s.LastAttempt, s.Defect, s.Alarm = time.Now().UTC(), "", "" })
+	f.judge(w, cert)
+	if info, err := os.Stat(w.pair.Key); err == nil && info.Mode().Perm()&0o007 != 0 {
+		f.m.cfg.Logger.Warn("everybody on this machine may read a private key: chmod 600, and give it to the user of this server", "file", w.pair.Key, "mode", info.Mode().Perm())
+	}
+}
+
+// judge tells what clients will not like about cert, which is served for w, if
+// that is not told yet. It changes with time: a certificate becomes valid, and
+// expires.
+func (f *files) judge(w *watchedPair, cert *tls.Certificate) {
 	defect, trouble := chainTrouble(cert, f.m.cfg.Roots)
-	if trouble != "" {
+	if trouble == w.why && w.told == "" {
+		return
+	}
+	if trouble != "" && trouble != w.why {
 		f.m.cfg.Logger.Warn("a certificate that clients may refuse", "file", w.pair.Cert, "why", trouble)
 	}
-	f.m.update(w.slot, func(s *Status) { s.LastAttempt, s.Defect, s.Alarm = time.Now().UTC(), defect, trouble })
+	w.told, w.why = "", trouble
+	f.m.update(w.slot, func(s *Status) { s.Defect, s.Alarm = defect, trouble })
 }
 
 // digestOf tells certificates with their chains apart. The key is that of the

@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/modgate/modgate/tlsmgr/tlstest"
 )
@@ -183,6 +186,60 @@ func TestExpiryIsTold(t *testing.T) {
 		if s.describe(&cert); s.Alarm != want || before == "" && s.Defect != Expired {
 			t.Errorf("after %q: %q, want %q", before, s.Alarm, want)
 		}
+	}
+}
+
+// A certificate that becomes valid, and then expires, while nobody touches its
+// files: the alarm follows, and is counted.
+func TestAlarmsFollowTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pki, dir := tlstest.New(t), t.TempDir()
+		cert, key := pki.Write(dir, "pair", pki.Issue(tlstest.Leaf{From: time.Now().Add(time.Minute), Until: time.Now().Add(3 * time.Minute)}))
+		var log text
+		m, err := New(Config{Mode: Files, Files: []Pair{{cert, key}}, Roots: pki.Pool(), Logger: log.logger()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go m.Run(t.Context())
+		for _, c := range []struct {
+			alarm  string
+			defect Defect
+		}{{"not valid before", NotYetValid}, {"", ""}, {"expired on", Expired}} {
+			synctest.Wait()
+			s, counted := m.Status()[0], testutil.ToFloat64(m.metrics.alarms)
+			if (c.alarm == "") != (s.Alarm == "") || !strings.Contains(s.Alarm, c.alarm) || s.Defect != c.defect || (counted == 1) != (c.alarm != "") {
+				t.Errorf("%+v, %v counted, want %q", s, counted, c.alarm)
+			}
+			time.Sleep(100 * time.Second)
+		}
+		if n := strings.Count(log.String(), "clients may refuse"); n != 2 {
+			t.Errorf("told %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+// A key that everybody may read is told, and what is no file is not waited for.
+func TestKeyOfEverybody(t *testing.T) {
+	pki, dir := tlstest.New(t), t.TempDir()
+	cert, key := pki.Write(dir, "pair", pki.Issue(tlstest.Leaf{}))
+	for mode, want := range map[os.FileMode]int{0o600: 0, 0o640: 0, 0o644: 1} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log text
+		if _, err := New(Config{Mode: Files, Files: []Pair{{cert, key}}, Roots: pki.Pool(), Logger: log.logger()}); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), "may read a private key: chmod 600"); n != want {
+			t.Errorf("mode %o: told %d times:\n%s", mode, n, log.String())
+		}
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{Mode: Files, Files: []Pair{{pipe, key}}}); err == nil || !strings.Contains(err.Error(), pipe+" is not a file") {
+		t.Error(err)
 	}
 }
 

@@ -55,9 +55,9 @@ func (i *internal) run(ctx context.Context) error {
 }
 
 // renew issues another certificate.
-func (i *internal) renew(ctx context.Context, name string) error {
-	if name != i.slot.key && !slices.Contains(i.slot.names, name) {
-		return fmt.Errorf("%w: %s is not among tls.domains", ErrUnknownName, name)
+func (i *internal) renew(ctx context.Context, word string) error {
+	if name, _ := ParseDomain(word); word != i.slot.key && !slices.Contains(i.slot.names, name) {
+		return unknownName(word, i.slot.names)
 	}
 	if !i.try(ctx) {
 		return errors.New("no certificate was issued; the status says why")

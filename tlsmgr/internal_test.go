@@ -368,6 +368,16 @@ func TestParseDomain(t *testing.T) {
 	}
 }
 
+// Letters beyond ASCII are told with how to write them.
+func TestParseDomainInASCII(t *testing.T) {
+	for text, want := range map[string]string{"bücher.example": "xn--bcher-kva.example", "*.Bücher.example": "*.xn--bcher-kva.example", "a_b.example": ""} {
+		_, err := ParseDomain(text)
+		if err == nil || strings.Contains(err.Error(), "in DNS it is "+want+")") != (want != "") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	for n, want := range map[int]time.Duration{0: time.Second, 1: time.Second, 2: 2 * time.Second, 4: 8 * time.Second, 7: time.Minute, 1000: time.Minute} {
 		for range 100 {

@@ -65,8 +65,16 @@ func (p Pair) read() (cert, key []byte, err error) {
 	return cert, key, nil
 }
 
-// readFile reads a file that is no longer than maxPEM.
+// readFile reads a file that is no longer than maxPEM. What is no file, a pipe
+// say, is not opened: that could wait for ever, and be read once alone.
 func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", name)
+	}
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

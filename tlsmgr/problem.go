@@ -177,6 +177,12 @@ func (p *Problem) advise(err error, cfg ACMEConfig, name string) string {
 		return "the CAA record of " + name + " or of a parent forbids this CA: change the record or the CA"
 	case p.Type == "badNonce":
 		return "the CA loses its nonces: something between us and it may answer from a cache, or its replicas share none"
+	case len(p.Challenges) == 0 && p.Type == "unauthorized" && strings.Contains(text, "deactivated"):
+		return "the CA has closed our account: delete acme/ in the storage (tls.storage), and another is registered"
+	case len(p.Challenges) == 0 && p.Type == "malformed" && strings.Contains(text, "JWS verification error"):
+		return "the stored account is not that of its key: delete acme/ in the storage (tls.storage), and another is registered"
+	case strings.Contains(text, "tls.dns_settings command"):
+		return "the program of tls.dns_settings has failed: call it by hand as it was called here, as the user of the server"
 	case strings.Contains(text, "external account binding") || strings.Contains(text, "'kid'"):
 		return "tls.eab_key_id and tls.eab_mac_key must be as the CA gave them out"
 	case strings.Contains(text, "base64-decoding MAC key"):
@@ -193,6 +199,8 @@ func (p *Problem) advise(err error, cfg ACMEConfig, name string) string {
 		return "the DNS provider refused the record _acme-challenge: check the rights of its credentials"
 	case strings.Contains(text, "to fully propagate"):
 		return "the record _acme-challenge was made, but cannot be seen: set tls.dns_resolvers to name servers that see the zone"
+	case strings.Contains(text, "checking DNS propagation"):
+		return "the record _acme-challenge was made, but no name server says so: set tls.dns_resolvers to some that answer, and that see the zone"
 	case strings.Contains(text, "could not determine zone"):
 		return "no resolver knows the zone of " + name + ": set tls.dns_resolvers to name servers that do"
 	}
@@ -229,6 +237,9 @@ func adviseNetwork(err error, cfg ACMEConfig) string {
 
 // adviseChallenge is about the way from the CA to us.
 func (p *Problem) adviseChallenge(cfg ACMEConfig, name, text string) string {
+	if p.Type == "unauthorized" && len(p.Challenges) == 0 {
+		return "" // it is not about a challenge
+	}
 	switch {
 	case p.Type == "dns" || strings.Contains(text, "SERVFAIL") || strings.Contains(text, "NXDOMAIN") || strings.Contains(text, "could not resolve"):
 		return "the CA cannot resolve " + name + ": make a record for it that the CA's resolvers see"

@@ -2,14 +2,9 @@ package tlsmgr
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"path"
 	"regexp"
-	"strings"
 	"time"
 
-	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3/acme"
 )
 
@@ -64,28 +59,4 @@ func (n *managed) readBack(ctx context.Context, orderURL string) ([]ChallengeSta
 		states = append(states, challengeStates(authz)...)
 	}
 	return states, nil
-}
-
-// account loads the ACME account from where certmagic keeps it.
-func (n *managed) account(ctx context.Context) (acme.Account, error) {
-	var account acme.Account
-	users := path.Join("acme", certmagic.StorageKeys.Safe(n.issuer.IssuerKey()), "users")
-	email := strings.ToLower(n.cfg.Email)
-	if email == "" {
-		email = "default"
-	}
-	user, _, _ := strings.Cut(email, "@")
-	base := path.Join(users, certmagic.StorageKeys.Safe(email), certmagic.StorageKeys.Safe(user))
-	data, err := n.storage.Load(ctx, base+".json")
-	if err != nil {
-		return account, fmt.Errorf("account: %w", err)
-	}
-	if err := json.Unmarshal(data, &account); err != nil {
-		return account, fmt.Errorf("account %s: %w", base, err)
-	}
-	if data, err = n.storage.Load(ctx, base+".key"); err != nil {
-		return account, fmt.Errorf("account: %w", err)
-	}
-	account.PrivateKey, err = certmagic.PEMDecodePrivateKey(data)
-	return account, err
 }

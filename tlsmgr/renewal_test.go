@@ -45,7 +45,7 @@ func TestRenewalInfo(t *testing.T) {
 	r.await(t, "an alarm", func() bool {
 		return strings.Contains(r.Status()[0].Alarm, "wants a certificate renewed that it has just given")
 	})
-	if !strings.Contains(r.log.String(), "https://ca.example/incident") {
+	if !strings.Contains(r.log.String(), "https://ca.example/incident") || r.Status()[0].RenewalReason != "https://ca.example/incident" {
 		t.Errorf("why the CA wants it is not told:\n%s", r.log)
 	}
 	r.stop()

@@ -63,6 +63,16 @@ func TestStepCA(t *testing.T) {
 			t.Errorf("%+v", problem)
 		}
 	})
+	t.Run("it has no profiles", func(t *testing.T) {
+		r := startReplica(t, &at, pki, options{domains: []string{"a.test"}, storage: newMemory(), change: func(c *Config) {
+			by("acme")(c)
+			c.ACME.Profile = "shortlived"
+		}})
+		defer r.stop()
+		if problem := r.awaitProblem(t); !strings.Contains(problem.Detail, "does not advertise support for profiles") || !strings.Contains(problem.Advice, "tls.profile") {
+			t.Errorf("%+v", problem)
+		}
+	})
 	t.Run("there is no such provisioner", func(t *testing.T) {
 		r := startReplica(t, &at, pki, options{domains: []string{"a.test"}, storage: newMemory(), change: by("nope")})
 		if problem := r.awaitProblem(t); !strings.Contains(problem.Detail, "HTTP 404") || !strings.Contains(problem.Advice, "URL of the ACME directory") {

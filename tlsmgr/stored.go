@@ -108,22 +108,25 @@ func (n *managed) store(ctx context.Context, o *obtained) error {
 	return errors.Join(n.storage.Store(ctx, n.keyName(), key), n.storage.Store(ctx, n.metaName(), meta), n.storage.Store(ctx, n.certName(), o.chain))
 }
 
-// putAside moves what is stored out of the way, to where a person can look at
-// it. The caller holds the lock of the name: without it, another replica might
-// be in the middle of storing.
-func (n *managed) putAside(ctx context.Context) error {
-	aside := path.Join("modgate", "spoilt", certmagic.StorageKeys.Safe(n.name), time.Now().UTC().Format("20060102T150405"))
+// spoiltDir is where what cannot be used is moved to.
+const spoiltDir = "modgate/spoilt"
+
+// putAside moves what is stored under names out of the way, to where a person
+// can look at it. The caller holds the lock of what it is: without it, another
+// replica might be in the middle of storing.
+func (s *acmeSource) putAside(ctx context.Context, what string, names ...string) error {
+	aside := path.Join(spoiltDir, certmagic.StorageKeys.Safe(what), time.Now().UTC().Format("20060102T150405"))
 	var errs []error
-	for _, name := range []string{n.certName(), n.keyName(), n.metaName()} {
-		data, err := n.storage.Load(ctx, name)
+	for _, name := range names {
+		data, err := s.storage.Load(ctx, name)
 		if err == nil {
-			err = n.storage.Store(ctx, path.Join(aside, path.Base(name)), data)
+			err = s.storage.Store(ctx, path.Join(aside, path.Base(name)), data)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, n.storage.Delete(ctx, name))
+		errs = append(errs, s.storage.Delete(ctx, name))
 	}
 	return errors.Join(errs...)
 }

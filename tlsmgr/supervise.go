@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,14 @@ import (
 
 // ErrUnknownName is returned for a name that we keep no certificate for.
 var ErrUnknownName = errors.New("unknown name")
+
+// unknownName returns the error for a name that is none of names.
+func unknownName(word string, names []string) error {
+	if len(names) > 10 {
+		names = append(names[:10:10], "…")
+	}
+	return fmt.Errorf("%w: %q is not among tls.domains (%s)", ErrUnknownName, word, strings.Join(names, ", "))
+}
 
 const (
 	// lookEvery is how often the storage is asked whether another replica has

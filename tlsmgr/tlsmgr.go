@@ -24,6 +24,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3"
+	"golang.org/x/net/idna"
 )
 
 // Mode says where certificates come from.
@@ -122,7 +123,8 @@ func (c *Config) checkDomains() error {
 }
 
 // ParseDomain returns the form in which a host name, a wildcard ("*.a.example")
-// or an IP address is used, or what is wrong with it.
+// or an IP address is used, or what is wrong with it. A name with letters beyond
+// ASCII is wrong: certificates have the form in which DNS has it (RFC 5890).
 func ParseDomain(text string) (string, error) {
 	if ip := net.ParseIP(strings.Trim(text, "[]")); ip != nil {
 		return ip.String(), nil
@@ -131,13 +133,22 @@ func ParseDomain(text string) (string, error) {
 	plain := strings.TrimPrefix(name, "*.")
 	for label := range strings.SplitSeq(plain, ".") {
 		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || label[0] == '-' || label[len(label)-1] == '-' {
-			return name, fmt.Errorf("%q is neither a host name nor an IP address", text)
+			return name, fmt.Errorf("%q is neither a host name nor an IP address%s", text, inASCII(name))
 		}
 	}
 	if len(name) > 253 {
 		return name, fmt.Errorf("%q is too long for a host name", text)
 	}
 	return name, nil
+}
+
+// inASCII returns a hint how DNS writes a name with letters beyond ASCII, or "".
+func inASCII(name string) string {
+	plain := strings.TrimPrefix(name, "*.")
+	if ascii, err := idna.Lookup.ToASCII(plain); err == nil && ascii != plain {
+		return " (in DNS it is " + strings.TrimSuffix(name, plain) + ascii + ")"
+	}
+	return ""
 }
 
 // source is where certificates come from. It puts them into the Manager's

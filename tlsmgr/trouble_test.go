@@ -197,6 +197,70 @@ func TestSpoiltStorage(t *testing.T) {
 	}
 }
 
+// A stored account that cannot be used is put aside, and another is registered;
+// one that the CA has closed, or whose key is another's, is told with what to do.
+func TestSpoiltAccount(t *testing.T) {
+	pki := tlstest.New(t)
+	p := tlstest.StartPebble(t, pki, tlstest.PebbleConfig{})
+	storage := newMemory()
+	r := startReplica(t, p, pki, options{domains: []string{"a.test"}, storage: storage, email: "Ops@example.com"})
+	r.awaitAll(t)
+	s := r.source.(*acmeSource)
+	name := s.accountName()
+	otherKey := tlstest.KeyPEM(t, pki.Issue(tlstest.Leaf{}))
+	aside := func() (n int) {
+		for key := range keys(t, storage) {
+			if strings.HasPrefix(key, spoiltDir+"/account/") {
+				n++
+			}
+		}
+		return n
+	}
+	for _, c := range []struct {
+		name, key string
+		value     []byte
+		advice    string // empty: healed
+	}{
+		{"cut off", name + ".json", []byte(`{"status": "val`), ""},
+		{"empty", name + ".json", nil, ""},
+		{"key is junk", name + ".key", []byte("junk"), ""},
+		{"key of another", name + ".key", otherKey, "not that of its key"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := storage.Store(t.Context(), c.key, c.value); err != nil {
+				t.Fatal(err)
+			}
+			err := r.Renew(t.Context(), "a.test")
+			if told := (*Problem)(nil); c.advice != "" && (!errors.As(err, &told) || !strings.Contains(told.Advice, c.advice)) {
+				t.Errorf("%v, want %q", err, c.advice)
+			}
+			if c.advice == "" && (err != nil || aside() == 0 || !strings.Contains(r.log.String(), "another is registered")) {
+				t.Errorf("%v, %d put aside\n%s", err, aside(), r.log)
+			}
+			if err := storage.Delete(t.Context(), spoiltDir); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if err := storage.Delete(t.Context(), "acme"); err != nil { // as the advice says
+		t.Fatal(err)
+	}
+	if err := r.Renew(t.Context(), "A.test."); err != nil {
+		t.Error(err)
+	}
+	account, err := s.account(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	account.Status = "deactivated"
+	if _, err := s.client.UpdateAccount(t.Context(), account); err != nil {
+		t.Fatal(err)
+	}
+	if told := (*Problem)(nil); !errors.As(r.Renew(t.Context(), "a.test"), &told) || !strings.Contains(told.Advice, "closed our account") {
+		t.Errorf("%+v", told)
+	}
+}
+
 // A storage that is down at the start delays, and no more. One that fails when
 // the certificate comes does not lose it.
 func TestStorageTrouble(t *testing.T) {

@@ -198,8 +198,8 @@ func (v *service) adminAddress() string {
 // hostName returns the first name that is one host's: of those configured, else
 // of the certificates; or "".
 func (s *settings) hostName(certificates *tlsmgr.Manager) string {
-	for _, name := range s.TLS.Domains {
-		if !strings.HasPrefix(name, "*.") {
+	for _, word := range s.TLS.Domains {
+		if name, err := tlsmgr.ParseDomain(word); err == nil && !strings.HasPrefix(name, "*.") {
 			return name
 		}
 	}

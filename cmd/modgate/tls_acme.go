@@ -62,7 +62,12 @@ func (s *settings) checkACMEDomains() error {
 		}
 		if err := tlsmgr.CheckACMEName(s.TLS.directory(), s.TLS.Challenge, s.TLS.Profile, name); err != nil {
 			problem, advice, _ := strings.Cut(err.Error(), ": ")
-			if advice == "" {
+			switch {
+			case advice == "" && strings.HasPrefix(name, "*."):
+				advice = "set tls.challenge to dns-01, or name each host"
+			case advice == "" && strings.HasSuffix(problem, "at Let's Encrypt"):
+				advice = "set tls.profile to shortlived, or leave the address out"
+			case advice == "":
 				advice = "change the name, or what does not go with it"
 			}
 			errs = append(errs, remedied("does not go with the other keys: "+problem, advice))
@@ -144,6 +149,9 @@ func (t *TLS) dns(log *slog.Logger) (tlsmgr.DNSConfig, error) {
 		value, err := dereference(value)
 		if err != nil {
 			return c, fmt.Errorf("setting %s: %w", name, err)
+		}
+		if _, twice := c.Settings[name]; twice {
+			return c, fmt.Errorf("setting %s is there twice", name)
 		}
 		c.Settings[name] = value
 	}

@@ -78,10 +78,15 @@ func (s *settings) checkDomains() error {
 		return err
 	}
 	var errs []error
+	seen := map[string]bool{}
 	for _, word := range s.TLS.Domains {
-		if _, err := tlsmgr.ParseDomain(word); err != nil {
+		name, err := tlsmgr.ParseDomain(word)
+		if err != nil {
 			errs = append(errs, remedied("is not a list of names: "+err.Error(), "write host names and IP addresses, without https:// and without a port"))
+		} else if seen[name] {
+			errs = append(errs, remedied("names "+name+" twice", "leave one out: letters may be large or small"))
 		}
+		seen[name] = true
 	}
 	return errors.Join(errs...)
 }

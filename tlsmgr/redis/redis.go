@@ -186,16 +186,18 @@ func below(dir string) (from, to string) {
 	return "[" + dir + "/", "(" + dir + "0"
 }
 
+// storeValue is a script and no transaction, because of one that is aborted
+// Redis does not say why.
+var storeValue = goredis.NewScript(`
+redis.call('HSET', KEYS[1], 'v', ARGV[1], 'm', ARGV[2])
+redis.call('ZADD', KEYS[2], 0, ARGV[3])
+return 1`)
+
 // Store puts value at key, whole or not at all.
 func (s *Store) Store(ctx context.Context, key string, value []byte) error {
 	key = clean(key)
-	sealed := seal(s.sealer, key, value)
-	_, err := s.client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
-		p.HSet(ctx, s.value(key), "v", sealed, "m", strconv.FormatInt(time.Now().UnixNano(), 10))
-		p.ZAdd(ctx, s.index(), goredis.Z{Member: key})
-		return nil
-	})
-	return wrap("store", key, err)
+	now := strconv.FormatInt(time.Now().UnixNano(), 10)
+	return wrap("store", key, storeValue.Run(ctx, s.client, []string{s.value(key), s.index()}, seal(s.sealer, key, value), now, key).Err())
 }
 
 // Load returns the value at key; fs.ErrNotExist if there is none, and only
@@ -299,7 +301,29 @@ func wrap(op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if remedy := remedyFor(err.Error()); remedy != "" {
+		return fmt.Errorf("redis: %s %s: %w → %s", op, key, err, remedy)
+	}
 	return fmt.Errorf("redis: %s %s: %w", op, key, err)
+}
+
+// remedyFor says what to do about what a Redis answers, by the first word of
+// that, which is all that tells its errors apart.
+func remedyFor(text string) string {
+	for _, c := range []struct{ words, remedy string }{
+		{"WRONGPASS NOAUTH", "put the user and the password that it knows into the URL (tls.storage)"},
+		{"NOPERM", "let its user (ACL) read and write keys of the namespace, and run scripts (EVAL, EVALSHA)"},
+		{"OOM", "raise its maxmemory, or use another Redis: this one must not evict, and has no room"},
+		{"READONLY", "name its master in tls.storage, or its Sentinels"},
+		{"MISCONF", "look why it cannot write its own file (its log says it)"},
+	} {
+		for word := range strings.FieldsSeq(c.words) {
+			if strings.HasPrefix(text, word+" ") || strings.Contains(text, " "+word+" ") {
+				return c.remedy
+			}
+		}
+	}
+	return ""
 }
 
 var _ certmagic.Storage = (*Store)(nil)

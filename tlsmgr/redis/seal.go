@@ -39,7 +39,7 @@ func seal(a cipher.AEAD, name string, value []byte) []byte {
 	return a.Seal(out, nonce, value, []byte(name))
 }
 
-var errSealed = errors.New("the value cannot be decrypted: it was stored with another secret (tls.storage_key), under another name, or has been tampered with")
+var errSealed = errors.New("the value cannot be decrypted: it was stored with another secret (tls.storage_key), under another name, or has been tampered with → give all replicas the tls.storage_key that it was stored with; with another namespace in tls.storage all is obtained anew")
 
 func unseal(a cipher.AEAD, name string, sealed []byte) ([]byte, error) {
 	rest, ok := bytes.CutPrefix(sealed, sealedPrefix)
