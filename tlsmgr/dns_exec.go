@@ -57,7 +57,8 @@ func (s *execSolver) run(ctx context.Context, patience time.Duration, verb strin
 	defer cancel()
 	begin := time.Now()
 	cmd := exec.CommandContext(ctx, s.command, verb, c.DNS01TXTRecordName(), c.DNS01KeyAuthorization())
-	inGroup(cmd)
+	cmd.SysProcAttr = ownGroup()
+	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	cmd.WaitDelay = 5 * time.Second // for children that keep the output open
 	var out bytes.Buffer
 	w := &limited{&out, 4096}

@@ -2,7 +2,19 @@
 
 package tlsmgr
 
-import "os/exec"
+import (
+	"os"
+	"syscall"
+)
 
-// inGroup does nothing here: what a command has started may outlive its time.
-func inGroup(*exec.Cmd) {}
+// ownGroup does nothing here.
+func ownGroup() *syscall.SysProcAttr { return nil }
+
+// killGroup kills the command alone: what it has started may outlive it.
+func killGroup(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return p.Kill()
+}

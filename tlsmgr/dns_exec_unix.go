@@ -2,13 +2,10 @@
 
 package tlsmgr
 
-import (
-	"os/exec"
-	"syscall"
-)
+import "syscall"
 
-// inGroup makes the end of a command's time also that of what it has started.
-func inGroup(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-}
+// ownGroup makes a command the head of a group of its own.
+func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// killGroup kills a command with all that it has started.
+func killGroup(pid int) error { return syscall.Kill(-pid, syscall.SIGKILL) }
