@@ -44,8 +44,8 @@ type troubledReplica struct {
 // Times of a row with troubles.
 const (
 	troubleLimit = 90 * time.Second // of the whole row
-	troubleLasts = 4 * time.Second
-	troubleFree  = time.Second // between two troubles
+	troubleLasts = 3 * time.Second
+	troubleFree  = 500 * time.Millisecond // between two troubles
 )
 
 // withTroubles starts a fleet whose replicas have disks of so many bytes and fetch
