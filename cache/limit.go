@@ -136,16 +136,22 @@ func (l *Limit) PutSpool(ctx context.Context, name string, f *os.File, opts PutO
 	}
 	t := l.take(ctx, name)
 	t.must = opts.Class == Precious
-	claimed := l.takeSpool(f, t, room(fi.Size()))
-	if err = t.extend(fi.Size()); err != nil {
-		err = t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
-	} else {
-		err = t.settle(room(fi.Size()), l.wrapped.PutSpool(ctx, name, f, opts))
+	claimed, within := l.takeSpool(f, t, room(fi.Size()))
+	if !within && !t.must {
+		err = l.reserve(ctx, amount{})
+		t.refused = err != nil
+	}
+	if err == nil {
+		err = t.extend(fi.Size())
 	}
 	if err != nil {
 		l.keepSpool(f, claimed)
+		return t.settle(amount{}, fmt.Errorf("put %s: %w", name, err))
 	}
-	return err
+	if err = l.wrapped.PutSpool(ctx, name, f, opts); err != nil {
+		l.keepSpool(f, claimed)
+	}
+	return t.settle(room(fi.Size()), err)
 }
 
 // Delete implements Store.

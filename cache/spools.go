@@ -65,9 +65,9 @@ func (l *Limit) GrowSpool(f *os.File, size int64) error {
 	return nil
 }
 
-// DropSpool implements Spooler.
+// DropSpool implements Spooler. The file counts until it is gone.
 func (l *Limit) DropSpool(f *os.File) error {
-	l.forgetSpool(f)
+	defer l.forgetSpool(f)
 	return l.wrapped.DropSpool(f)
 }
 
@@ -77,21 +77,21 @@ func (l *Limit) forgetSpool(f *os.File) {
 	delete(l.spools, f)
 }
 
-// takeSpool lets the room of f be that of an object which takes n, if all is
-// within the bounds: somebody else could take it between two steps. It returns
-// what GrowSpool had taken. mu is not held.
-func (l *Limit) takeSpool(f *os.File, t *taking, n amount) (claimed int64) {
+// takeSpool lets the room of f be that of an object which takes n: it counts all
+// the time, or somebody else could take it between two steps. It returns what
+// GrowSpool had taken, and whether all is within the bounds. mu is not held.
+func (l *Limit) takeSpool(f *os.File, t *taking, n amount) (claimed int64, within bool) {
 	free := l.space()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	within := l.lack(amount{}, 100, free).none()
+	within = l.lack(amount{}, 100, free).none()
 	claimed, ok := l.spools[f]
 	delete(l.spools, f)
-	if ok && within {
+	if ok {
 		l.pending = l.pending.plus(n)
 		t.taken = n
 	}
-	return claimed
+	return claimed, within
 }
 
 // keepSpool counts f again, which could not be published.

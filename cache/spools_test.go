@@ -2,14 +2,17 @@ package cache_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/cache/disk"
 )
 
 func spool(t testing.TB, l *cache.Limit, size int64) *os.File {
@@ -257,5 +260,64 @@ func TestLimitDoesNotRefuseWhatIsPrecious(t *testing.T) {
 	}
 	if got, err := read(l, name); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// slow is a directory that lets others do something while it works.
+type slow struct {
+	*disk.Store
+	listing, dropping func()
+}
+
+func (s *slow) List(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {
+	s.listing()
+	return s.Store.List(ctx, prefix)
+}
+
+func (s *slow) DropSpool(f *os.File) error {
+	s.dropping()
+	return s.Store.DropSpool(f)
+}
+
+// A spool counts while room is made to publish it, and until it is gone: nobody
+// else may take its room while it is on the disk.
+func TestLimitCountsSpoolsOnTheirWay(t *testing.T) {
+	d := &slow{Store: openDisk(t, t.TempDir()), listing: func() {}, dropping: func() {}}
+	l := newLimit(t, d, cache.LimitConfig{MaxBytes: mib})
+	_, err := l.Stat(t.Context())
+	must(t, err)
+	var spools []*os.File
+	for range 4 {
+		spools = append(spools, spool(t, l, 250_000))
+	}
+	put(t, l, "shared/backlog", random(100_000), cache.Precious) // beyond the bound
+	looked := 0
+	look := func() {
+		looked++
+		if got := value(t, l.Collectors(), "modgate_cache_bytes"); got < mib {
+			t.Errorf("%v bytes are counted, and more are there", got)
+		}
+		if f, err := l.NewSpool(); err == nil {
+			t.Error("there is room for another spool")
+			f.Close()
+		}
+	}
+	d.dropping = look
+	if err := l.PutSpool(t.Context(), object(0), spools[0], cache.PutOptions{}); !errors.Is(err, cache.ErrFull) {
+		t.Errorf("PutSpool: %v, want ErrFull", err)
+	}
+	must(t, l.DropSpool(spools[0]))
+	d.dropping = func() {}
+	put(t, l, object(9), random(100_000), cache.Immutable)
+	must(t, spools[2].Truncate(400_000)) // without asking
+	d.listing = func() {
+		looked++
+		if got := value(t, l.Collectors(), "modgate_cache_bytes"); got < 1_000_000 { // what is left when the object has gone
+			t.Errorf("%v bytes are counted while room is made, and more are there", got)
+		}
+	}
+	must(t, l.PutSpool(t.Context(), object(1), spools[1], cache.PutOptions{}))
+	if looked < 2 {
+		t.Errorf("looked %d times", looked)
 	}
 }
