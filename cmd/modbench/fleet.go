@@ -131,8 +131,8 @@ func (f *fleet) Close() error {
 	return errors.Join(errs...)
 }
 
-// said returns the lines that the replicas have logged about name.
-func (f *fleet) said(name string) ([]string, error) {
+// said returns the lines with one of words that the replicas have logged.
+func (f *fleet) said(words ...string) ([]string, error) {
 	var lines []string
 	for i, s := range f.replicas {
 		data, err := os.ReadFile(s.logs.Name())
@@ -140,7 +140,7 @@ func (f *fleet) said(name string) ([]string, error) {
 			return nil, err
 		}
 		for line := range strings.Lines(string(data)) {
-			if strings.Contains(line, name) || strings.Contains(line, "redis is back") || strings.Contains(line, "is in trouble") {
+			if slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) }) {
 				lines = append(lines, fmt.Sprintf("replica %d: %s", i, strings.TrimSpace(line)))
 			}
 		}

@@ -20,11 +20,14 @@ func (b *bench) withFleet(ctx context.Context, r *result, n int, use func(*fleet
 		r.note("NOT MEASURED: %v (make setup installs what a fleet needs)", err)
 		return nil
 	}
-	f, err := b.startFleet(ctx, p, n)
-	if err != nil {
-		return err
+	var f *fleet
+	for range 3 { // a port that was free may be taken meanwhile
+		if f, err = b.startFleet(ctx, p, n); err == nil {
+			return errors.Join(use(f), f.Close())
+		}
+		b.log.Warn("the fleet did not start", "error", err)
 	}
-	return errors.Join(use(f), f.Close())
+	return err
 }
 
 // fleetName is the column of n replicas.
@@ -48,7 +51,7 @@ func fleetCold(ctx context.Context, b *bench) (result, error) {
 			if err := b.fetchTogether(ctx, f.URL, clients, noSum); err != nil {
 				return err
 			}
-			seen := b.counting.requests()
+			took, seen := time.Since(began), b.counting.requests()
 			if err := b.tellAgain(f); err != nil {
 				return err
 			}
@@ -58,8 +61,11 @@ func fleetCold(ctx context.Context, b *bench) (result, error) {
 				}
 			}
 			r.note("%d clients, go.sum %v: %s; the upstream was asked %s", clients, map[bool]string{false: "complete", true: "missing"}[noSum],
-				time.Since(began).Round(100*time.Millisecond), countText(seen))
-			return nil
+				took.Round(100*time.Millisecond), countText(seen))
+			trouble, err1 := f.said(saidTrouble)
+			alone, err2 := f.said(saidAlone)
+			r.note("Redis or the bucket took longer than their time-outs %d times; %d fetches without a lease", len(trouble), len(alone))
+			return errors.Join(err1, err2)
 		})
 		if err != nil {
 			return r, err
@@ -74,6 +80,12 @@ func fleetCold(ctx context.Context, b *bench) (result, error) {
 	r.note("%d objects, %d of them more than once; most often %s", len(worst), repeated, most(worst, 3))
 	return r, nil
 }
+
+// What replicas log.
+const (
+	saidTrouble = "is in trouble; requests go on without it"
+	saidAlone   = "fetching without a lease"
+)
 
 // maxTold is of how many objects tellAgain tells.
 const maxTold = 20
@@ -95,7 +107,7 @@ func (b *bench) tellAgain(f *fleet) error {
 		if !ok {
 			name = strings.TrimPrefix(p, "/")
 		}
-		lines, err := f.said(name)
+		lines, err := f.said(name, saidTrouble, "is back")
 		if err != nil {
 			return err
 		}
