@@ -35,6 +35,7 @@ func BenchmarkDecide(b *testing.B) {
 	for _, m := range []module.Version{
 		{Path: "github.com/prometheus/client_golang", Version: "v1.25.0"}, // no rule is for it
 		{Path: "github.com/org500/repo", Version: "v1.25.0"},              // ranges are looked at
+		{Path: "git.corp.example/org500/repo"},                            // may a private module be read at all
 	} {
 		b.Run(m.Path, func(b *testing.B) {
 			b.ReportAllocs()
@@ -49,8 +50,9 @@ func BenchmarkDecide(b *testing.B) {
 
 func TestDecisionsAllocateNothing(t *testing.T) {
 	p := manyRules(t)
-	m := module.Version{Path: "github.com/org500/repo", Version: "v1.25.0"}
-	if n := testing.AllocsPerRun(100, func() { p.Decide(policy.Caller{}, m, policy.Facts{Now: now}) }); n > 0 {
-		t.Errorf("%v allocations", n)
+	for _, m := range []module.Version{{Path: "github.com/org500/repo", Version: "v1.25.0"}, {Path: "git.corp.example/org500/repo"}} {
+		if n := testing.AllocsPerRun(100, func() { p.Decide(policy.Caller{}, m, policy.Facts{Now: now}) }); n > 0 {
+			t.Errorf("%v: %v allocations", m, n)
+		}
 	}
 }

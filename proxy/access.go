@@ -58,6 +58,8 @@ func (s *Server) isModule(ctx context.Context, list request, fetch bool) bool {
 		_, have := s.load(ctx, list)
 		return have
 	}
+	ctx, cancel := context.WithTimeout(ctx, factPatience)
+	defer cancel()
 	_, err := s.current(ctx, list)
 	return err == nil
 }
