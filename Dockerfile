@@ -2,7 +2,7 @@
 #
 #   docker build --target modgate -t modgate .          serves modules, nothing else in it
 #   docker build --target modgate-vcs -t modgate:vcs .  the same with go and git, which
-#                                                       fetching from repositories will need
+#                                                       fetch private modules
 #
 # Both run as a user without rights and need nothing writable but the volume
 # and, for downloads while that is full, /tmp:

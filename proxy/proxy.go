@@ -198,18 +198,29 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rec.Outcome = access.Invalid
 		refuse(w, r, http.StatusNotFound, "not found: this proxy is served under "+s.base)
 	case strings.HasPrefix(path, "sumdb/"):
-		s.serveSumDB(w, r)
+		s.serveSumDB(w, r, strings.TrimPrefix(path, "sumdb/"))
 	default:
 		s.serveModule(w, r, path)
 	}
 }
 
-func (s *Server) serveSumDB(w http.ResponseWriter, r *http.Request) {
+// serveSumDB answers a request for a checksum database. path is what follows
+// "sumdb/", still percent-encoded, and has to be as plain as that of a module.
+func (s *Server) serveSumDB(w http.ResponseWriter, r *http.Request, path string) {
 	rec := access.From(w)
 	rec.Kind = kindSumDB
 	if s.cfg.SumDB == nil {
 		rec.Outcome = access.Local
 		refuse(w, r, http.StatusNotFound, "no checksum database is mirrored here")
+		return
+	}
+	name, err := unquote(path)
+	if err == nil && (strings.Contains("/"+name, "//") || len(name) > 2*maxPath) {
+		err = fmt.Errorf("%w: it has an empty element, or more than %d bytes", errRequest, 2*maxPath)
+	}
+	if err != nil {
+		rec.Outcome, rec.Err = access.Invalid, err
+		refuse(w, r, http.StatusNotFound, err.Error())
 		return
 	}
 	http.StripPrefix(s.base+"sumdb/", s.cfg.SumDB).ServeHTTP(w, r)

@@ -86,7 +86,7 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, caller poli
 	if obj.Body != nil {
 		setHeader(w, req.kind, req.from.forever, obj.Attrs.SHA256)
 		sent := sending{ResponseWriter: w, ctx: r.Context()}
-		http.ServeContent(&sent, r, "", time.Time{}, obj.Body)
+		http.ServeContent(&sent, inBytes(r), "", time.Time{}, obj.Body)
 		if err := sent.unread(r, obj.Attrs.Size); err != nil {
 			s.unreadable(req.name, access.From(w), err)
 		} else if errors.Is(sent.err, os.ErrDeadlineExceeded) {

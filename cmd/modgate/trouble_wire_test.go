@@ -64,6 +64,8 @@ func hostileTargets(secret string) []string {
 		"http://169.254.169.254/latest/meta-data", "http://example.org/example.com/greet/@v/../../x", "https://x:y@example.org/", "file:///etc/passwd",
 		"*", "example.com:443", "/sumdb/../../" + secret, "/sumdb/sum.example.com/%2e%2e/" + secret, "/sumdb/169.254.169.254/latest",
 		"/sumdb/sum.example.com/tile/8/0/../../../../" + secret, "/sumdb/sum.example.com/lookup/" + strings.Repeat("x", 10<<10) + "@v1.0.0",
+		"/sumdb/sum.example.com/lookup/" + strings.Repeat("x", 4<<10) + ".com/x@v1.0.0", "/sumdb/sum.example.com/lookup/example.com%2fgreet@v1.0.0",
+		"/sumdb//sum.example.com/supported", "/sumdb/sum%2eexample.com/supported", "/sumdb/sum.example.com//latest",
 		"/example.com/greet/@v/v1.0.0.mod?x=../../" + secret + "/@v/list#", "/example.com/greet/@v/list/../../../../" + secret,
 		"/@v/list", "/@latest", "/example.com/@v/@v/list", "/example.com/greet/@v/list/@latest", "/!!/@v/list", "/example.com/!/@v/list",
 		"/-/status", "/-/pprof/heap", "/debug/pprof/", "/metrics",
