@@ -33,6 +33,7 @@ type acmeWorld struct {
 	mute    bool            // where the CA looks for challenges, nobody listens
 	run     *tlsmgr.Manager // nil: the server does not run
 	stop    func()
+	https   string // where the server is
 }
 
 // newACMEWorld makes one for one name. The server does not run.
@@ -89,6 +90,7 @@ func (a *acmeWorld) start() {
 		l, err := net.Listen("tcp", address)
 		a.check(err)
 		if i == 1 {
+			a.https = "https://" + net.JoinHostPort(a.name, portOf(l))
 			l = tls.NewListener(l, m.TLSConfig())
 		}
 		go func() { servers[i].Serve(l); ended <- struct{}{} }()

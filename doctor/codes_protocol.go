@@ -11,6 +11,8 @@ const (
 	SumdbUnreachable Code = "sumdb-unreachable"
 	SumdbMismatch    Code = "sumdb-mismatch"
 	SumdbBehind      Code = "sumdb-behind"
+	SumdbForged      Code = "sumdb-forged"
+	SumdbUntrusted   Code = "sumdb-untrusted"
 	Slow             Code = "speed-slow"
 )
 
@@ -38,6 +40,12 @@ var protocolTable = []Entry{
 	{SumdbMismatch, Fail, "What the proxy serves is not what the checksum database has: {value}", "checksum mismatch",
 		"The proxy, or something between, has changed the module, or the version was tagged anew after it had been published.",
 		[]Remedy{{Do: "do not use it; tell who runs the proxy"}}},
+	{SumdbForged, Fail, "An answer of the checksum database failed its proof, twice: {value}", "502 Bad Gateway",
+		"Somebody between this server and the checksum database changes what it says, or the database is broken. Nothing of it is served.",
+		[]Remedy{{Do: "look at what is kept as evidence: the cache has it, under the name that the text of the answer says"}, {Do: "compare over another network: curl -s https://sum.golang.org/latest"}, {Do: "tell security@golang.org if it is the database itself"}}},
+	{SumdbUntrusted, Fail, "The checksum database has contradicted itself, and is not asked any more: {value}", "503 Service Unavailable",
+		"It has signed two histories that cannot both be true. What was proven before is still served; nothing new is accepted.",
+		[]Remedy{{Do: "look at the evidence in the cache, whose name the text says"}, {Do: "remove that file once it is understood, and restart the server"}}},
 	{Slow, Note, "{value}", "",
 		"Nothing is broken, but builds will feel it.", nil},
 	{SumdbBehind, Warn, "The checksum database that the proxy mirrors is many days old: {value}", "",

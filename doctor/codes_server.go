@@ -150,14 +150,18 @@ var serverTable = []Entry{
 		[]Remedy{{Do: "compare credentials in direct.file with what the host has given out; docs/private.md has the rules"}, {Do: "then with a module of that host: modgate doctor --server MODULE"}}},
 }
 
+// noCertificateText is what the go command says to a server that has no certificate
+// yet, whatever the CA has against it.
+const noCertificateText = "remote error: tls: internal error"
+
 var acmeTable = []Entry{
-	{ACMEProblem, Fail, "The CA has given no certificate for {host}: {value}", "",
+	{ACMEProblem, Fail, "The CA has given no certificate for {host}: {value}", noCertificateText,
 		"The last attempt failed. It is repeated by itself, with growing pauses.",
 		[]Remedy{{AsTold, "{advice}"}, {Do: "mend what the text says, then: modgate tls renew {host}"}, {Do: "after many failures, try with the staging CA first, whose limits are wide: tls.ca: letsencrypt-staging"}}},
-	{ACMEDown, Fail, "The CA ({url}) cannot be reached from here: {value}", "",
+	{ACMEDown, Fail, "The CA ({url}) cannot be reached from here: {value}", noCertificateText,
 		"No certificate can be ordered or renewed. What is served goes on being served.",
 		[]Remedy{{Do: "tls.ca: letsencrypt, or the URL of the directory as the CA gives it; a CA of your own must run there"}, {Do: "open the way to {host}, port {port}, for this machine; where it goes through an HTTP proxy, set HTTPS_PROXY for modgate"}}},
-	{ACMEDirectory, Fail, "{url} is no ACME directory: {value}", "",
+	{ACMEDirectory, Fail, "{url} is no ACME directory: {value}", noCertificateText,
 		"The URL is wrong, or something between answers.",
 		[]Remedy{{Do: "tls.ca: letsencrypt, or the URL of the directory as the CA gives it"}}},
 	{ACMENoName, Fail, "{host} has no address in DNS", "",
@@ -181,13 +185,13 @@ var acmeTable = []Entry{
 	{ACMEAccount, Warn, "The CA does not take the account that is stored: {value}", "",
 		"The CA was rebuilt, or the account was deactivated. The server registers another with its next order, unless the CA wants to know it beforehand.",
 		[]Remedy{{Do: "modgate tls renew NAME, and look at what it says; tls.eab_key_id and tls.eab_mac_key are for CAs that want them"}}},
-	{ACMELimited, Fail, "The CA refuses orders for {host} until {value}", "",
+	{ACMELimited, Fail, "The CA refuses orders for {host} until {value}", noCertificateText,
 		"Too many orders or failures: a limit of the CA. More attempts make it last longer, and modgate makes none before that time.",
 		[]Remedy{{Do: "wait until {value}; then: modgate tls renew {host}"}, {Do: "meanwhile find out with a CA for trials: modgate doctor --server --staging"}}},
 	{ACMEAttempts, Note, "{host} was tried {value} times in the last hour, and failed", "",
 		"Let's Encrypt lets five validations of a name fail in an hour, and signs the same names five times in a week.",
 		[]Remedy{{Do: "mend what the other findings say before the next attempt: modgate doctor --server --staging shows whether it helps"}}},
-	{CAAForbids, Fail, "The CAA records at {value} do not let the CA sign for {host}", "",
+	{CAAForbids, Fail, "The CAA records at {value} do not let the CA sign for {host}", noCertificateText,
 		"A CA looks at them before it signs (RFC 8659): the nearest name with any counts, and one of its records must name the CA.",
 		[]Remedy{{Do: "add to the zone: {value}. CAA 0 issue \"{url}\"   (issuewild for wildcards)"}, {Do: "or take a CA that the records name: tls.ca"}}},
 	{CAAFails, Warn, "The CAA records of {host} cannot be looked up at {value}", "",

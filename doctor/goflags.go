@@ -1,6 +1,12 @@
 package doctor
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// usualFlags are names that a flag without its dash is told by.
+const usualFlags = "mod modfile modcacherw insecure tags trimpath buildvcs ldflags gcflags race v x p count overlay"
 
 // flagsMistake says what the go command cannot read in GOFLAGS: words are split at
 // blanks, outside of quotes, and each is a flag. "" if it can.
@@ -20,6 +26,9 @@ func flagsMistake(value string) string {
 		}
 		if !strings.HasPrefix(word, "-") || word == "-" || word == "--" || strings.HasPrefix(word, "---") {
 			name, _, _ := strings.Cut(word, "=")
+			if !slices.Contains(strings.Fields(usualFlags), name) {
+				name = "a word" // that may be a secret
+			}
 			return name + " is no flag, which begins with -"
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 // recent is how long what has happened to a request is told as present. That a
 // client refuses the certificate is told for longer: its next build may be
-// tomorrow's.
+// tomorrow's. So is that a proof has failed: that is no passing trouble.
 const (
 	recent        = 10 * time.Minute
 	recentRefusal = 24 * time.Hour
@@ -71,7 +71,7 @@ func (l *Live) Findings(machine Config) []Finding {
 	now := machine.Now()
 	step := d.step("requests", "")
 	for _, t := range l.Troubles {
-		if now.Sub(t.Last) > recent {
+		if age := now.Sub(t.Last); age > recentRefusal || age > recent && t.Code != SumdbForged && t.Code != SumdbUntrusted {
 			continue
 		}
 		d.target = nil

@@ -14,6 +14,7 @@ import (
 	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/internal/breaker"
 	"github.com/modgate/modgate/proxy/upstream"
+	"github.com/modgate/modgate/sumdb"
 )
 
 // codeOf is the one place that turns the error of a request into a code of
@@ -23,6 +24,12 @@ func codeOf(err error) doctor.Code {
 		up     *upstream.Error
 		direct *upstream.DirectError
 	)
+	switch {
+	case errors.Is(err, sumdb.ErrUntrusted): // before what has come of it on the network
+		return doctor.SumdbUntrusted
+	case errors.Is(err, sumdb.ErrForged):
+		return doctor.SumdbForged
+	}
 	if code := doctor.CauseOf(err); code != "" {
 		return code
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/modgate/modgate/doctor"
 	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/proxy/upstream"
+	"github.com/modgate/modgate/sumdb"
 	"github.com/modgate/modgate/tlsmgr/tlstest"
 )
 
@@ -308,6 +309,8 @@ func TestCodes(t *testing.T) {
 		{&upstream.DirectError{Reason: "unreachable", Err: &net.DNSError{IsNotFound: true}}, doctor.DNSNotFound},
 		{&fs.PathError{Op: "write", Err: errors.New("input/output error")}, doctor.CacheBroken},
 		{&fs.PathError{Op: "write", Err: fs.ErrPermission}, doctor.DirUnwritable},
+		{fmt.Errorf("%w: %w", sumdb.ErrForged, os.ErrDeadlineExceeded), doctor.SumdbForged},
+		{sumdb.ErrUntrusted, doctor.SumdbUntrusted},
 		{errors.New("something"), ""},
 	} {
 		if got := codeOf(fmt.Errorf("about: %w", test.err)); got != test.want {

@@ -30,6 +30,7 @@ func TestDoctorOnNameServers(t *testing.T) {
 		{"it refuses", "https://go.corp.example", 5, "server misbehaving", "dns-failure"},
 		{"it is silent", "https://go.corp.example", -1, "i/o timeout", "dns-silent"},
 		{"no route", "https://192.0.2.9", 3, "network is unreachable", "tcp-no-route"},
+		{"IPv6 alone", "https://go.corp.example", answerIPv6, "network is unreachable", "tcp-no-route"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			answerAll(t, test.code)
@@ -50,6 +51,26 @@ func TestDoctorOnNameServers(t *testing.T) {
 	}
 }
 
+// answerIPv6 stands for answers with an IPv6 address alone.
+const answerIPv6 = 100
+
+// ipv6Answer answers a question: with an address if that is for AAAA, else with none.
+func ipv6Answer(question []byte) []byte {
+	end := 12
+	for end < len(question) && question[end] != 0 {
+		end += int(question[end]) + 1
+	}
+	answer := append([]byte(nil), question[:end+5]...)
+	answer[2], answer[3] = answer[2]|0x80, 0x80 // an answer, recursion available
+	clear(answer[6:12])
+	if answer[end+2] == 28 { // AAAA (RFC 3596)
+		answer[7] = 1
+		answer = append(answer, 0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16)
+		answer = append(answer, net.ParseIP("2001:db8::1")...)
+	}
+	return answer
+}
+
 // answerAll answers every question at 127.0.0.1:53 with a code.
 func answerAll(t *testing.T, code int) {
 	t.Helper()
@@ -66,7 +87,10 @@ func answerAll(t *testing.T, code int) {
 			if err != nil {
 				return
 			}
-			if code >= 0 && n > 3 {
+			switch {
+			case code == answerIPv6 && n > 12:
+				conn.WriteTo(ipv6Answer(buf[:n]), from)
+			case code >= 0 && n > 3:
 				buf[2], buf[3] = buf[2]|0x80, 0x80|byte(code) // an answer, recursion available
 				conn.WriteTo(buf[:n], from)
 			}

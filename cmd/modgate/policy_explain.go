@@ -84,10 +84,10 @@ func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask ask
 			return nil, nil, err
 		}
 		caller := policy.Caller{Groups: *groups}
-		if len(*groups) > 0 && s.Auth.File == "" {
-			fmt.Fprintln(p.stderr, "modgate: warning: the configuration that was read here has no auth.file: on a server without one no caller is in a group, whatever --as says")
-		}
 		if cmd.Flags().Changed("policy-file") {
+			if len(*groups) > 0 && s.Auth.File == "" { // a server says it of itself
+				fmt.Fprintln(p.stderr, "modgate: warning: the configuration that was read here has no auth.file: on a server without one no caller is in a group, whatever --as says")
+			}
 			explain, done, err := localExplainer(ctx, s)
 			ask := func(ctx context.Context, path, query string) (policy.Explanation, error) {
 				return explain(ctx, caller, path, query)
@@ -167,7 +167,11 @@ func (a *admin) explained(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusBadRequest, err.Error()+"\n")
 		return
 	}
-	e, err := a.explain(r.Context(), policy.Caller{Groups: r.URL.Query()["as"]}, path, query)
+	caller := policy.Caller{Groups: r.URL.Query()["as"]}
+	e, err := a.explain(r.Context(), caller, path, query)
+	if len(caller.Groups) > 0 && a.settings.Auth.File == "" {
+		e.Facts = append(e.Facts, "this server has no auth.file: no caller is in a group, whatever --as says")
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		plain(w, http.StatusNotFound, "there is no "+r.PathValue("question")+"\n")
