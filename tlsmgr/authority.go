@@ -150,8 +150,13 @@ func renewAuthority(ctx context.Context, storage certmagic.Storage) (*authority,
 		return a, nil // another replica was faster
 	}
 	root, rootKey, err := loadSigner(ctx, storage, rootCertKey, rootKeyKey)
-	isNew := errors.Is(err, fs.ErrNotExist) && !storage.Exists(ctx, rootCertKey)
+	// Only a certificate that is known not to be there is made: Exists would also
+	// be false of a storage that does not answer.
+	_, rerr := storage.Load(ctx, rootCertKey)
+	isNew := errors.Is(err, fs.ErrNotExist) && errors.Is(rerr, fs.ErrNotExist)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && !isNew:
+		err = fmt.Errorf("%w: %s", errors.Join(err, rerr), restore(rootKeyKey))
 	case isNew:
 		if root, rootKey, err = newRoot(); err == nil {
 			err = storeKey(ctx, storage, rootKeyKey, rootKey)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
@@ -267,92 +266,6 @@ func TestInternalStorageDown(t *testing.T) {
 			t.Error(s.Alarm)
 		}
 	})
-}
-
-// A crash at any write leaves what the next start mends, and a root that was
-// once given out stays.
-func TestInternalCrash(t *testing.T) {
-	ctx := t.Context()
-	for old := range 2 {
-		for n := 0; ; n++ {
-			storage := newMemory()
-			var root []byte
-			if old == 1 { // an authority whose intermediate is due
-				if _, err := openAuthority(ctx, storage); err != nil {
-					t.Fatal(err)
-				}
-				root, _ = storage.Load(ctx, rootCertKey)
-				storage.Delete(ctx, intermediateKeyKey)
-			}
-			writes, crash := 0, errors.New("crash")
-			storage.fail = func(op, _ string) error {
-				if op != "store" && op != "delete" {
-					return nil
-				}
-				if writes++; writes > n {
-					return crash
-				}
-				return nil
-			}
-			_, err := openAuthority(ctx, storage)
-			storage.fail = nil
-			a, again := openAuthority(ctx, storage)
-			if again != nil {
-				t.Fatalf("after a crash at write %d: %v", n, again)
-			}
-			if root != nil && !bytes.Equal(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root.Raw}), root) {
-				t.Errorf("after a crash at write %d there is another root", n)
-			}
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, crash) {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
-// What is spoilt is told and never replaced: clients trust the root.
-func TestInternalSpoilt(t *testing.T) {
-	ctx := t.Context()
-	other := newMemory()
-	if _, err := openAuthority(ctx, other); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]string{
-		rootCertKey:         "is not signed by",
-		intermediateCertKey: "is not the key of",
-		intermediateKeyKey:  "is not the key of",
-	} {
-		storage := newMemory()
-		if _, err := openAuthority(ctx, storage); err != nil {
-			t.Fatal(err)
-		}
-		storage.files[name] = other.files[name]
-		if _, err := openAuthority(ctx, storage); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "backup") {
-			t.Errorf("%s of another authority: %v", name, err)
-		}
-		storage.files[name] = []byte("junk")
-		if _, err := openAuthority(ctx, storage); err == nil || !strings.Contains(err.Error(), "backup") {
-			t.Errorf("%s is junk: %v", name, err)
-		}
-	}
-	// The intermediate may be deleted, as the error says.
-	storage := newMemory()
-	before, err := openAuthority(ctx, storage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	delete(storage.files, intermediateCertKey)
-	delete(storage.files, intermediateKeyKey)
-	after, err := openAuthority(ctx, storage)
-	if err != nil || !after.root.Equal(before.root) || after.intermediate.Equal(before.intermediate) {
-		t.Errorf("after the intermediate was deleted: %v", err)
-	}
-	if _, err := RootPEM(ctx, newMemory()); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
 }
 
 func TestParseDomain(t *testing.T) {

@@ -59,6 +59,11 @@ func TestHandshakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := serving(t, m, m.TLSConfig())
+	strict, err := New(Config{Mode: Files, Files: []Pair{{cert, key}}, MinVersion: tls.VersionTLS13, Logger: log.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := serving(t, m, strict.TLSConfig())
 	mutual := serving(t, m, m.MutualTLSConfig(pki.Pool()))
 	client := pki.Issue(tlstest.Leaf{Client: true, Hosts: []string{"operator"}})
 	stranger := tlstest.New(t).Issue(tlstest.Leaf{Client: true})
@@ -74,6 +79,8 @@ func TestHandshakes(t *testing.T) {
 		{"HTTP/1.1", plain, &tls.Config{RootCAs: pki.Pool()}, false, "HTTP/1.1", ""},
 		{"TLS 1.2", plain, &tls.Config{RootCAs: pki.Pool(), MaxVersion: tls.VersionTLS12}, true, "HTTP/2.0", ""},
 		{"TLS 1.1", plain, &tls.Config{RootCAs: pki.Pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false, "protocol version not supported", "version"},
+		{"TLS 1.2 where 1.3 is asked for", newest, &tls.Config{RootCAs: pki.Pool(), MaxVersion: tls.VersionTLS12}, true, "protocol version not supported", "version"},
+		{"TLS 1.3", newest, &tls.Config{RootCAs: pki.Pool()}, true, "HTTP/2.0", ""},
 		{"no common protocol", plain, &tls.Config{RootCAs: pki.Pool(), NextProtos: []string{"spdy/3"}}, false, "no application protocol", "protocol"},
 		{"unknown authority", plain, &tls.Config{RootCAs: x509.NewCertPool()}, true, "unknown authority", "refused"},
 		{"another name", plain, &tls.Config{RootCAs: pki.Pool(), ServerName: "other.example"}, true, "valid for localhost, not other.example", "refused"},

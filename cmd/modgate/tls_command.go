@@ -78,6 +78,11 @@ func fingerprint(data []byte) string {
 func trustLines(c *Config) []clientLine {
 	switch c.TLS.Mode {
 	case "internal":
+	case "acme":
+		if c.TLS.CA == "letsencrypt" || c.TLS.CA == "zerossl" {
+			return nil // every system knows them
+		}
+		fallthrough
 	case "files":
 		return []clientLine{{why: "If no public authority has signed the certificate of this server, each machine has to trust the one that has: in its system, or on Linux by SSL_CERT_FILE."}}
 	default:
