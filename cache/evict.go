@@ -92,6 +92,9 @@ func (l *Limit) startWalk() {
 	defer l.mu.Unlock()
 	l.found, l.grown = l.found.plus(l.grown), amount{}
 	l.walking = true
+	for _, t := range l.changing {
+		t.before = t.had
+	}
 }
 
 // endWalk keeps what the walk has found if it is complete, and otherwise what
@@ -121,7 +124,7 @@ func (l *Limit) had(e Entry) amount {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t := l.changing[e.Name]; t != nil {
-		return t.had
+		return t.before
 	}
 	return room(e.Size)
 }

@@ -184,6 +184,9 @@ type taking struct {
 	name  string
 	had   amount // what the name took before
 	taken amount // for what it will take
+	// before is what the name took before the first of its changes that a walk
+	// must not count: had, unless it changed more than once. Guarded by l.mu.
+	before amount
 	// must says that it takes room that is not there: what is Precious is little,
 	// and lost if it is refused.
 	must bool
@@ -197,6 +200,10 @@ func (l *Limit) take(ctx context.Context, name string) *taking {
 	t := &taking{l: l, ctx: ctx, name: name, had: l.has(ctx, name)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	t.before = t.had
+	if earlier := l.changing[name]; earlier != nil {
+		t.before = earlier.before
+	}
 	l.changing[name] = t
 	return t
 }
@@ -225,7 +232,7 @@ func (t *taking) settle(now amount, err error) error {
 	defer l.mu.Unlock()
 	l.pending = l.pending.minus(t.taken)
 	t.done = true
-	if l.changing[t.name] == t && (!l.walking || err != nil) {
+	if l.changing[t.name] == t && !l.walking {
 		delete(l.changing, t.name)
 	}
 	switch {

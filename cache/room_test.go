@@ -241,6 +241,10 @@ func TestLimitCountsChangesDuringAWalkOnce(t *testing.T) {
 			for i := range 20 {
 				put(t, l, object(i), make([]byte, 100_000), cache.Mutable)
 				put(t, l, object(100+i), make([]byte, 10_000), cache.Mutable)
+				put(t, l, object(i), make([]byte, 50_000), cache.Mutable) // more than once
+				if err := l.Put(t.Context(), object(i), &broken{bytes.NewReader(nil)}, cache.PutOptions{Class: cache.Mutable}); !errors.Is(err, cache.ErrCorrupt) {
+					t.Errorf("Put of what breaks off: %v", err)
+				}
 			}
 		}
 	}
