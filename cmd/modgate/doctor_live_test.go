@@ -43,7 +43,9 @@ func (i *instance) liveFindings(t *testing.T) []string {
 		if f.Title == "" || strings.ContainsAny(f.Title, "{}") || strings.Contains(body, "s3cret") {
 			t.Errorf("%+v", f)
 		}
-		codes = append(codes, f.Code)
+		if f.Code != string(doctor.DiskLow) { // the disk of this machine may be low
+			codes = append(codes, f.Code)
+		}
 	}
 	return codes
 }
