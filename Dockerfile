@@ -1,8 +1,8 @@
 # Two images:
 #
 #   docker build --target modgate -t modgate .          serves modules, nothing else in it
-#   docker build --target modgate-vcs -t modgate:vcs .  the same with go and git, which
-#                                                       fetch private modules
+#   docker build --target modgate-vcs -t modgate:vcs .  the same with go, git, ssh and hg,
+#                                                       which fetch private modules
 #
 # Both run as a user without rights and need nothing writable but the volume
 # and, for downloads while that is full, /tmp:
@@ -39,7 +39,7 @@ ENTRYPOINT ["/usr/bin/modgate"]
 CMD ["serve"]
 
 FROM golang:1.26.8-alpine AS modgate-vcs
-RUN apk add --no-cache ca-certificates git openssh-client
+RUN apk add --no-cache ca-certificates git mercurial openssh-client
 COPY --from=build /out/modgate /usr/bin/modgate
 COPY --from=build --chown=65532:65532 /out/cache /var/cache/modgate
 # The image that the go command stands in must never fetch another one.

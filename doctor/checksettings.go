@@ -211,7 +211,7 @@ func (d *Doctor) checkCredentials() {
 	auth := d.settings.get("GOAUTH")
 	s.saw("GOAUTH=%s (%s)", firstWords(auth.Value), auth.From)
 	if err == nil {
-		s.saw("%s has %d machines", file, len(d.netrc))
+		s.saw("%s has %s", file, counted(len(d.netrc), "machine"))
 	}
 	d.checkAuth(s, auth)
 	if info, serr := os.Stat(d.cfg.file(file)); err == nil && serr == nil && len(d.netrc) > 0 && d.cfg.OS != "windows" && info.Mode().Perm()&0o077 != 0 {

@@ -198,7 +198,11 @@ func (f Facts) words(version string) []string {
 		return all
 	}
 	if f.Known&FactVersions != 0 {
-		all = append(all, fmt.Sprintf("%d tagged versions exist, the newest is %s", len(f.Module.Versions), Newest(f.Module.Versions)))
+		exist := "tagged versions exist"
+		if len(f.Module.Versions) == 1 {
+			exist = "tagged version exists"
+		}
+		all = append(all, fmt.Sprintf("%d %s, the newest is %s", len(f.Module.Versions), exist, Newest(f.Module.Versions)))
 	}
 	if f.Known&FactNewest != 0 {
 		m := module.Version{Version: version}

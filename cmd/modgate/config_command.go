@@ -108,10 +108,11 @@ Every key can be set in a YAML file, by an environment variable and by a flag
 of `+"`modgate serve`"+`. Flags beat the environment, which beats the file. The
 file is named by `+"`--config`"+` or `+"`MODGATE_CONFIG`"+`; otherwise it is
 `+"`modgate/modgate.yaml`"+` in `+"`$XDG_CONFIG_HOME`"+` (`+"`~/.config`"+`), if that exists;
-`+"`off`"+` reads none. A key that does not exist is an error, and all mistakes are
-reported at once, by `+"`modgate config --check`"+` too. `+"`modgate config`"+` prints the
-values in force and where each comes from. A change needs a restart, but for the
-files that it names, which are read again.
+`+"`off`"+` reads none. A key that does not exist is an error. All mistakes in
+keys and values are reported at once, by `+"`modgate config --check`"+` too; those of
+the files that they name come after these, perhaps one file in a run.
+`+"`modgate config`"+` prints the values in force and where each comes from. A change
+needs a restart, but for the files that it names, which are read again.
 
 Sizes are written `+"`50GiB`"+`, durations `+"`90s`"+`; lists are YAML sequences in the
 file and comma-separated elsewhere. Where a value may hold credentials, it can
