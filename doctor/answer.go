@@ -191,15 +191,18 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 // unauthorized notes that credentials are wanted, or that those that were sent are
 // not accepted.
 func (d *Doctor) unauthorized(s *Step, a *answer) {
-	words := []string{"where", d.target.Scheme}
-	if _, _, ok := d.credentials(); ok && a.url.Host == d.target.Host {
-		file, _ := d.netrcFile()
-		if d.target.User != nil {
-			file = "the URL"
-		}
-		words = []string{"where", "sent", "file", file}
-	} else if a.url.Host != d.target.Host {
+	file, _ := d.netrcFile()
+	words := []string{"where", d.target.Scheme, "file", file}
+	_, _, sent := d.credentials()
+	switch {
+	case d.applies(OnServer):
+		words = nil // the server reads no netrc
+	case a.url.Host != d.target.Host:
 		words = append(words, "host", a.url.Hostname())
+	case sent && d.target.User != nil:
+		words[1] = sentByURL
+	case sent:
+		words[1] = sentByNetrc
 	}
 	d.found(s, Unauthorized, a.line()+d.sent(), words...)
 }

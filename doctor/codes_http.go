@@ -18,6 +18,12 @@ const (
 	UnexpectedStatus Code = "http-status"
 )
 
+// Where the credentials are from that a proxy does not accept.
+const (
+	sentByNetrc = "credentials of netrc that were sent"
+	sentByURL   = "credentials of the URL that were sent"
+)
+
 var httpTable = []Entry{
 	{HTTPToTLS, Fail, "Port {port} of {host} speaks TLS, but the URL begins with http://", "400 Bad Request",
 		"The server expects https://.",
@@ -25,11 +31,12 @@ var httpTable = []Entry{
 	{Unauthorized, Fail, "{host} wants credentials", "401 Unauthorized",
 		"The go command has none for it, or the wrong ones. It takes them from netrc, from GOAUTH, or from the URL, over https alone.",
 		[]Remedy{
-			{of("sent"), "those of {machine} in {file} are not accepted: have a new token made, and put it in their place"},
+			{of(sentByNetrc), "change the line \"machine {machine}\" in {file}, whose token is not accepted: put a new one in its place (a second line changes nothing, the first one counts)"},
+			{of(sentByURL), "change user and password in the URL, which are not accepted: https://USER:TOKEN@{machine} in GOPROXY, or better a line of netrc"},
 			{of("http"), "let the server speak TLS (of modgate: tls.mode) and use https:// in GOPROXY: over http:// the go command sends no credentials, whatever netrc says"},
-			{Linux, "add to ~/.netrc (mode 0600): machine {machine} login USER password TOKEN"},
-			{MacOS, "add to ~/.netrc (mode 0600): machine {machine} login USER password TOKEN"},
-			{Windows, "add to %USERPROFILE%\\_netrc: machine {machine} login USER password TOKEN"},
+			{of("http"), "then add to {file} (mode 0600): machine {machine} login USER password TOKEN"},
+			{of("https"), "add to {file} (mode 0600): machine {machine} login USER password TOKEN"},
+			{OnServer, "upstream: https://USER:PASSWORD@{machine}   (in the configuration of the server, or MODGATE_UPSTREAM)"},
 			{GitHub, "a step before the build: echo \"machine {machine} login ci password ${{ secrets.TOKEN }}\" > ~/.netrc"},
 		}},
 	{Forbidden, Fail, "{host} refuses: {value}", "403 Forbidden",

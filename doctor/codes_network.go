@@ -23,6 +23,12 @@ const (
 	ProxyCut         Code = "http-proxy-cut"
 )
 
+// Whose way to another ends.
+const (
+	atClient = "the way to a proxy"
+	atServer = "the way from a server to another"
+)
+
 var networkTable = []Entry{
 	{DNSNotFound, Fail, "The name {host} does not exist, says the name server", "no such host",
 		"A slip in the name, a name that only the company's own name servers know (VPN, split DNS), or a container that does not ask them.",
@@ -48,7 +54,12 @@ var networkTable = []Entry{
 		[]Remedy{{Linux, "cat /etc/resolv.conf   (put the server that answers first)"}}},
 	{TCPRefused, Fail, "{host} refuses connections on port {port}: nothing listens there", "connect: connection refused",
 		"The machine is there, but no program listens on that port: the server is down, listens on another port or on loopback alone, or a firewall answers in its name.",
-		[]Remedy{{Do: "compare the port {port} with what the server says when it starts"}, {Do: "on the server: modgate config | grep listen; ss -ltn"}}},
+		[]Remedy{
+			{of(atClient), "compare the port {port} with what the server says when it starts"},
+			{of(atClient), "on the server: modgate config | grep listen; ss -ltn"},
+			{of(atServer), "on {host}: see that its service runs and listens on port {port} (ss -ltn), and that no firewall refuses this machine"},
+			{of(atServer), "or correct what names it: upstream, or repositories in direct.file; if it is reached through an HTTP proxy alone, HTTPS_PROXY of the server"},
+		}},
 	{TCPFiltered, Fail, "{host} does not answer on port {port}: packets are dropped", "i/o timeout",
 		"A firewall or a security group drops them, or the machine is off. A server that is only down would refuse.",
 		[]Remedy{{Do: "open port {port} of {host} for this machine in the firewall"}, {of("without"), "if this network reaches others only through an HTTP proxy: export HTTPS_PROXY=http://proxy.example:3128"}, {of("NO_PROXY"), "if it is to be reached through {value}: take {host} out of NO_PROXY"}}},

@@ -60,6 +60,13 @@ const (
 	StagingFails  Code = "acme-staging"
 )
 
+// Why a private module cannot be had.
+const (
+	unmatched  = "a module that no pattern under private matches"
+	notFetched = "a server with direct.go off"
+	notGiven   = "a repository that does not give it"
+)
+
 var serverTable = []Entry{
 	{ConfigMistake, Fail, "The configuration has a mistake: {value}", "",
 		"modgate serve does not start with it.",
@@ -92,14 +99,18 @@ var serverTable = []Entry{
 		"Old releases of go and git run code of a repository while they clone it (git: CVE-2024-32002, CVE-2025-48384; go: CVE-2025-68119), and old go commands can be fooled by a forged checksum database (CVE-2026-56865).",
 		[]Remedy{{Do: "install Go 1.26.6 or newer, and git 2.50.1 or newer, or the security update of your distribution"}}},
 	{NotRunning, Note, "No server answers on the admin listener", "",
-		"What only the server itself knows could not be asked: certificates, their problems, clients that refuse them.",
+		"What only the server itself knows could not be asked: what requests have met, certificates and their problems, clients that refuse them.",
 		[]Remedy{{Do: "start it (modgate serve), then run modgate doctor --server again"}}},
 	{UpstreamDirect, Warn, "upstream has an entry that modgate does not use: {value}", "",
 		"Public modules come from module proxies alone.",
 		[]Remedy{{Do: "take it out of upstream; private modules belong under private"}}},
 	{PrivateFails, Fail, "The private module {value} cannot be had from its repository", "",
 		"The text says why: credentials, trust, network, or no such repository.",
-		[]Remedy{{Do: "docs/private.md has the rules of direct.file: which credentials are used for which repository"}}},
+		[]Remedy{
+			{of(unmatched), "add {setting} to private   (MODGATE_PRIVATE, or private: in the configuration file), and start the server again"},
+			{of(notFetched), "direct.go: go   (or leave private modules to the clients: GONOPROXY={value} there)"},
+			{of(notGiven), "docs/private.md has the rules of direct.file: which credentials are used for which repository"},
+		}},
 	{CertificateAlarm, Warn, "The certificate for {host} has an alarm: {value}", "",
 		"Clients fail now, or will.",
 		slices.Concat([]Remedy{{AsTold, "{advice}"}}, pairRemedies, chainRemedies, []Remedy{{Do: "modgate tls status   (shows the state; what is mended is noticed within seconds)"}})},

@@ -74,13 +74,13 @@ func (c *Config) check() error {
 	}
 	if c.URL != "" {
 		if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-			errs = append(errs, fmt.Errorf("%q is not the URL of a proxy: write https://host or http://host:port", hidePasswords(c.URL)))
+			errs = append(errs, fmt.Errorf("%q is not the URL of a proxy\n  → write https://host or http://host:port", hidePasswords(c.URL)))
 		}
 	}
 	if c.Module == (module.Version{}) {
 		c.Module = wellKnown()
 	} else if err := module.Check(c.Module.Path, c.Module.Version); err != nil {
-		errs = append(errs, fmt.Errorf("write the module as path@version with a full version, as in golang.org/x/sync@v0.1.0: %w", err))
+		errs = append(errs, fmt.Errorf("%w\n  → write the module as path@version with a full version, as in golang.org/x/sync@v0.1.0", err))
 	}
 	if c.ClockURLs == nil {
 		c.ClockURLs = []string{"https://sum.golang.org/latest", "https://proxy.golang.org/"}

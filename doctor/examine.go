@@ -106,6 +106,12 @@ func (d *Doctor) found(s *Step, code Code, seen string, with ...string) {
 	for i := 0; i+1 < len(with); i += 2 {
 		words[with[i]] = with[i+1]
 	}
+	if words["where"] == "" && code == TCPRefused {
+		words["where"] = atClient
+		if d.applies(OnServer) {
+			words["where"] = atServer
+		}
+	}
 	words["nosumdb"], words["noproxy"] = d.change("GONOSUMDB", "your-private-pattern"), d.change("GONOPROXY", "none")
 	words["variable"] = cmp.Or(words["variable"], d.proxyVariable, "HTTPS_PROXY")
 	words["bypass"] = d.bypass(cmp.Or(words["host"], "HOST"))

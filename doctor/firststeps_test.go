@@ -52,7 +52,15 @@ func TestFirstRemedy(t *testing.T) {
 			w.netrc("machine localhost login me password t0ken\n")
 			return w.answers(deny)
 		}},
-		{"401", "add to ~/.netrc (mode 0600): machine localhost:", func(w *world) string { return w.answers(deny) }},
+		{"401", "/.netrc (mode 0600): machine localhost:", func(w *world) string { return w.answers(deny) }},
+		{"a token that is not accepted", "change the line \"machine localhost:", func(w *world) string {
+			url := w.answers(deny)
+			w.netrc("machine " + strings.TrimPrefix(url, "https://") + " login me password t0ken\n")
+			return url
+		}},
+		{"a password in the URL that is not accepted", "change user and password in the URL", func(w *world) string {
+			return strings.Replace(w.answers(deny), "https://", "https://me:t0ken@", 1)
+		}},
 		{"TLS on the port of http://", "export GOPROXY=https://localhost:", func(w *world) string { return strings.Replace(w.secure(w.good()), "https:", "http:", 1) }},
 		{"plain HTTP on the port of https://", "export GOPROXY=http://", func(w *world) string {
 			return strings.Replace(w.plain(http.NotFoundHandler()), "http:", "https:", 1)

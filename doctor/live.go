@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"time"
@@ -74,12 +75,23 @@ func (l *Live) Findings(machine Config) []Finding {
 		if age := now.Sub(t.Last); age > recentRefusal || age > recent && t.Code != SumdbForged && t.Code != SumdbUntrusted {
 			continue
 		}
+		host := cmp.Or(t.Host, unresolvedHost(t.Err), dialled(t.Err), refusedName(t.Err))
 		d.target = nil
-		if host := cmp.Or(t.Host, unresolvedHost(t.Err)); host != "" {
+		if host != "" {
 			d.target = &url.URL{Scheme: "https", Host: host}
 		}
 		seen := fmt.Sprintf("%s, last at %s: %s", counted(t.Count, "time"), day(t.Last), oneLine(t.Err.Error()))
-		d.found(step, t.Code, hidePasswords(seen), "value", hidePasswords(causeValue(t)), "file", resolvConf)
+		words := []string{"value", hidePasswords(causeValue(t)), "file", resolvConf}
+		if host == "" {
+			words = append(words, "host", unknownHost(t), "port", "443", "machine", unknownHost(t), "url", unknownHost(t))
+		}
+		switch {
+		case t.Code == PrivateFails:
+			words = append(words, "where", notGiven)
+		case (t.Code == DirUnwritable || t.Code == DiskLow) && len(l.Dirs) > 0:
+			words = append(words, "file", l.Dirs[0].Path, "variable", l.Dirs[0].Key)
+		}
+		d.found(step, t.Code, hidePasswords(seen), words...)
 	}
 	d.target = nil
 	for _, t := range l.Shared {
@@ -107,6 +119,33 @@ func unresolvedHost(err error) string {
 		return m[1]
 	}
 	return ""
+}
+
+// dialled returns the address, with its port, to which err says there is no
+// connection; "" if it is about something else.
+func dialled(err error) string {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" && dial.Addr != nil {
+		return dial.Addr.String()
+	}
+	return ""
+}
+
+// refusedName returns the host whose certificate err is about; else "".
+func refusedName(err error) string {
+	var name x509.HostnameError
+	if errors.As(err, &name) {
+		return name.Host
+	}
+	return ""
+}
+
+// unknownHost is what stands for a host that the trouble does not name.
+func unknownHost(t Trouble) string {
+	if t.Module != "" {
+		return "the host of " + t.Module
+	}
+	return "the host that was asked"
 }
 
 // causeValue returns what belongs into the title of a trouble.

@@ -38,9 +38,9 @@ and its limits are not touched.
 
 | exit status | meaning |
 | --- | --- |
-| 0 | all is well |
+| 0 | all is well; with ` + "`--server`" + ` and no server running: all that could be checked |
 | 1 | it works, but something is not as you may believe |
-| 2 | modules cannot be had, or not safely |
+| 2 | modules cannot be had, or not safely; or the command line has a mistake |
 
 ` + "`--json`" + ` prints the same for scripts; the codes below stay. ` + "`--bundle FILE`" + ` writes an
 archive for a ticket, with the certificates that were sent.
@@ -48,7 +48,8 @@ archive for a ticket, with the certificates that were sent.
 A running server finds things by itself, and names them by the same codes: at
 the end of a 5xx (` + "`cause: …`" + `), in its log (` + "`code=…`" + `, with the first handshake of each
 client that fails for a reason), and in ` + "`/-/status`" + ` of the admin listener, whose
-` + "`findings`" + ` are what is not as it should be now.
+` + "`findings`" + ` are what is not as it should be now, or was in the last ten minutes: doctor
+` + "`--server`" + ` takes them into its report.
 
 A command is printed for where the value is from (environment, go env -w, GOROOT/go.env)
 and for the shell of the system, made of what is set there.

@@ -49,6 +49,8 @@ type ServerConfig struct {
 	Module string
 	// Fetch lists the versions of a private module, as the server does it.
 	Fetch func(ctx context.Context, path string) ([]string, error)
+	// Running is what a running server has found by itself.
+	Running []Finding
 	// Certificates is what the server says of its certificates.
 	Certificates []tlsmgr.Status
 	// Down is why the server could not be asked; nil: it was.
@@ -128,6 +130,7 @@ func (s *Server) Examine(ctx context.Context) *Report {
 	}
 	s.checkCredentials(ctx)
 	s.checkPrivate(ctx)
+	s.checkRunning()
 	s.loadStored(ctx)
 	s.checkCertificates()
 	s.checkRevocation(ctx)
@@ -230,26 +233,6 @@ func (s *Server) checkHost(ctx context.Context, address string) {
 		s.unreachable[hostOf(address)] = true
 	}
 	s.leave(d)
-}
-
-// checkPrivate lets the server's own code find a private module.
-func (s *Server) checkPrivate(ctx context.Context) {
-	if s.cfg.Module == "" {
-		return
-	}
-	step := s.base.step("private module", "the versions of "+s.cfg.Module+", as the server finds them")
-	if s.cfg.Fetch == nil || !module.MatchPrefixPatterns(s.cfg.Private, s.cfg.Module) {
-		s.base.found(step, PrivateFails, "no pattern under private matches it, or direct.go is off", "value", s.cfg.Module)
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*s.base.cfg.Patience)
-	defer cancel()
-	versions, err := s.cfg.Fetch(ctx, s.cfg.Module)
-	if err != nil {
-		s.base.found(step, PrivateFails, hidePasswords(err.Error()), "value", s.cfg.Module)
-		return
-	}
-	step.saw("%s", counted(len(versions), "version"))
 }
 
 // maxClocks bounds how many hosts are asked for the time.

@@ -14,6 +14,24 @@ import (
 	"github.com/modgate/modgate/tlsmgr"
 )
 
+// checkRunning takes over what a running server has found by itself.
+func (s *Server) checkRunning() {
+	step := s.base.step("running server", "what it has found by itself: findings in /-/status of its admin listener")
+	switch {
+	case s.cfg.Down != nil:
+		s.base.found(step, NotRunning, oneLine(s.cfg.Down.Error()))
+	case len(s.cfg.Running) == 0:
+		step.saw("nothing is wrong, it says")
+	}
+	for _, f := range s.cfg.Running {
+		if rank(f.Severity) < 0 {
+			f.Severity = Warn // of another release
+		}
+		f.Seen = "by the running server: " + f.Seen
+		s.base.report.add(step, f)
+	}
+}
+
 // loadStored reads the files or the storage of certificates. What is there is
 // told in place of a server that does not run.
 func (s *Server) loadStored(ctx context.Context) {
@@ -64,9 +82,6 @@ func (s *Server) readStorage(ctx context.Context) {
 // what is stored.
 func (s *Server) checkCertificates() {
 	step := s.base.step("certificates", "how long they are good, and the last problem of each")
-	if s.cfg.Down != nil {
-		s.base.found(step, NotRunning, oneLine(s.cfg.Down.Error()))
-	}
 	for _, c := range s.cfg.Certificates {
 		if !c.NotAfter.IsZero() {
 			step.saw("%s: until %s, issued by %s%s", c.Name, day(c.NotAfter), c.Issuer, renewal(c))

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -73,6 +74,12 @@ func (p *printer) sign(s Severity) string {
 
 // first says the one thing to do first.
 func (p *printer) first(r *Report) {
+	if r.ExitStatus() == 0 && slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == NotRunning }) {
+		p.line("%s Nothing is wrong in what was checked: configuration, files, and the hosts below.", p.sign(OK))
+		p.line("%s The running server was not asked: none answers.", p.sign(Note))
+		p.line("")
+		return
+	}
 	if r.ExitStatus() == 0 {
 		p.line("%s All is well.", p.sign(OK))
 		p.line("")

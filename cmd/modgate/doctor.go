@@ -23,12 +23,33 @@ type exitStatus int
 
 func (e exitStatus) Error() string { return "reported" }
 
+// cannotExamine is why doctor examines nothing, or cannot say what it has found.
+// Status 1 is kept for what works.
+type cannotExamine struct{ error }
+
+func (e cannotExamine) Unwrap() error { return e.error }
+
+// undoctored makes any error of doctor that is no outcome of a report one for
+// status 2.
+func undoctored(err error) error {
+	var status exitStatus
+	if errors.As(err, &status) {
+		return err
+	}
+	return cannotExamine{err}
+}
+
 // statusOf returns the status that err ends the process with.
 func statusOf(err error) int {
-	var status exitStatus
+	var (
+		status exitStatus
+		cannot cannotExamine
+	)
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &cannot):
+		return 2
 	case errors.As(err, &status):
 		return int(status)
 	default:
@@ -59,7 +80,7 @@ have made. Without them it changes nothing. It prints no secret, and names no
 private module to a host that the go command would not name it to.
 
 The status is 0 if all is well, 1 if something is not as you may believe, and 2
-if modules cannot be had. docs/doctor.md has an entry for each code.`,
+if modules cannot be had, or the command line has a mistake. docs/doctor.md has an entry for each code.`,
 		Args: cobra.MaximumNArgs(2),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON.")
@@ -80,7 +101,7 @@ if modules cannot be had. docs/doctor.md has an entry for each code.`,
 			return p.report(report, asJSON, bundle)
 		}
 		if flag := onlyServers(cmd); flag != "" {
-			return fmt.Errorf("--%s goes with --server", flag)
+			return fmt.Errorf("--%s goes with --server\n  → modgate doctor --server --%s …, on the machine of the server", flag, flag)
 		}
 		c := doctorConfig(p)
 		if err := doctorArgs(&c, args); err != nil {
@@ -138,7 +159,7 @@ func doctorArgs(c *doctor.Config, args []string) error {
 		case !isModule && i == 0:
 			c.URL = arg
 		default:
-			return errors.New("write the URL of the proxy first, then the module: modgate doctor https://modgate.corp.example example.com/m@v1.2.3")
+			return errors.New("the URL of a proxy comes first, then a module with its version\n  → modgate doctor https://modgate.corp.example example.com/m@v1.2.3")
 		}
 	}
 	return nil
@@ -155,7 +176,7 @@ func (p *process) report(r *doctor.Report, asJSON bool, bundle string) error {
 	}
 	if bundle != "" {
 		if err := writeBundle(r, bundle); err != nil {
-			return fmt.Errorf("--bundle: %w", err)
+			return fmt.Errorf("--bundle: %w\n  → name a new file in a directory that can be written", err)
 		}
 		fmt.Fprintf(p.stderr, "doctor: the archive for a ticket is %s\n", bundle)
 	}

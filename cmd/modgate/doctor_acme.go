@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -42,19 +43,19 @@ func (r *rehearsal) check(s *settings, mistakes error) error {
 	case mistakes != nil:
 		return nil // told by the report, which then has no rehearsal
 	case s.TLS.Mode != "acme":
-		return fmt.Errorf("--probe and --staging need tls.mode acme, and it is %s", s.TLS.Mode)
+		return fmt.Errorf("--probe and --staging need tls.mode acme, and it is %s\n  → leave them out: the rest is examined without them", s.TLS.Mode)
 	case r.staging == "":
 		return nil
 	}
 	if r.staging == byName {
 		if s.TLS.CA != "letsencrypt" && s.TLS.CA != "letsencrypt-staging" {
-			return errors.New("only Let's Encrypt has a CA for trials that is known here: name the directory of one, --staging=https://ca.corp.example/acme/trial/directory")
+			return errors.New("only Let's Encrypt has a CA for trials that is known here\n  → name the directory of one: --staging=https://ca.corp.example/acme/trial/directory")
 		}
 		r.staging = "letsencrypt-staging"
 	}
 	trial := TLS{CA: r.staging}
 	if r.staging = trial.directory(); !strings.HasPrefix(r.staging, "https://") {
-		return fmt.Errorf("--staging=%s is neither the name of a CA nor an https:// URL of an ACME directory", r.staging)
+		return fmt.Errorf("--staging=%s is neither the name of a CA nor an https:// URL of an ACME directory\n  → --staging alone takes that of Let's Encrypt", r.staging)
 	}
 	return nil
 }
@@ -98,15 +99,27 @@ func (s *settings) doctorACME(r rehearsal) *doctor.ACME {
 	return a
 }
 
-// tls asks the running server what it says of its certificates.
-func (r *remote) tls(ctx context.Context, s *settings) (tlsStatus, error) {
+// statusPatience bounds how long a server may take to say how it is.
+const statusPatience = 20 * time.Second
+
+// status asks the running server what it says of itself. TLS of what it returns
+// is never nil.
+func (r *remote) status(ctx context.Context, s *settings) (status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	st := status{TLS: &tlsStatus{}}
 	body, err := r.do(ctx, s, http.MethodGet, "/-/status")
 	if err != nil {
-		return tlsStatus{}, err
+		return st, err
 	}
-	var st status
-	if err := json.Unmarshal(body, &st); err != nil || st.TLS == nil {
-		return tlsStatus{}, err
+	if err := json.Unmarshal(body, &st); err != nil {
+		return status{TLS: &tlsStatus{}}, fmt.Errorf("%s is no admin listener of modgate: %w", r.address, err)
 	}
-	return *st.TLS, nil
+	if st.TLS == nil {
+		st.TLS = &tlsStatus{}
+	}
+	if st.Version == "" {
+		return st, fmt.Errorf("%s is no admin listener of modgate: its status names no version", r.address)
+	}
+	return st, nil
 }

@@ -246,6 +246,10 @@ func TestStatusShowsFindings(t *testing.T) {
 	if !slices.Equal(codes, []string{"server-reload", "tls-client-refuses"}) {
 		t.Errorf("%q", codes)
 	}
+	told, report := examineMachine(t, []string{"--admin=" + i.admin}, append(w.flags(), "--tls-mode=files", "--tls-files="+cert+":"+key)...)
+	if !slices.Contains(told, "server-reload") || !slices.Contains(told, "tls-client-refuses") {
+		t.Errorf("doctor --server shows %q of what the server has found\n%s", told, report)
+	}
 	for _, want := range []string{"cause=refused code=tls-client-refuses", "cause=version code=tls-old-version"} {
 		i.await(t, want)
 	}

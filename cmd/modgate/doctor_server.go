@@ -18,7 +18,7 @@ import (
 // examineServer examines the machine of a server.
 func examineServer(ctx context.Context, p *process, s *settings, mistakes error, r *remote, rehearsal rehearsal, args []string) (report *doctor.Report, err error) {
 	if len(args) > 1 {
-		return nil, errors.New("--server takes one private module at most")
+		return nil, errors.New("--server takes one private module at most\n  → modgate doctor --server git.corp.example/team/repo")
 	}
 	if err := rehearsal.check(s, mistakes); err != nil {
 		return nil, err
@@ -77,11 +77,11 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 	if mistakes == nil {
 		c.Shared = s.shared()
 	}
-	running, err := r.tls(ctx, s)
-	c.Certificates, c.Down = running.Certificates, err
+	running, err := r.status(ctx, s)
+	c.Running, c.Certificates, c.Down = running.Findings, running.TLS.Certificates, err
 	if s.TLS.Mode == "acme" {
 		c.ACME = s.doctorACME(rehearsal)
-		c.ACME.Instance = running.Instance
+		c.ACME.Instance = running.TLS.Instance
 	}
 	return c
 }

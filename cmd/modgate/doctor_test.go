@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,5 +82,32 @@ func TestDoctorKnowsWhatTheServerAsksFor(t *testing.T) {
 	shell("go env -w GONOPROXY=none")
 	if out, status = doctor(); status != 0 || strings.Contains(out, "[env-") {
 		t.Errorf("status %d\n%s", status, out)
+	}
+}
+
+// Who calls doctor by mistake gets status 2, since 1 says that modules can be had,
+// and is told what to write.
+func TestDoctorMistakesOfTheCaller(t *testing.T) {
+	for _, args := range []string{
+		"--no-such-flag", "--json=perhaps", "ftp://proxy.example", "proxy.example", "https://proxy.example example.com/m@latest", "a b c", "--probe",
+		"--server a b", "--server --probe", "--server --config=/nowhere/modgate.yaml --staging=nonsense --tls-mode=acme",
+	} {
+		var out, errOut bytes.Buffer
+		err := run(t.Context(), append([]string{"doctor"}, strings.Fields(args)...), machineEnv(t, nil), &out, &errOut)
+		if reported := out.Len() > 0; statusOf(err) != 2 || !reported && !strings.Contains(errOut.String(), "\n  → ") {
+			t.Errorf("doctor %s: status %d\n%s", args, statusOf(err), errOut.String())
+		}
+	}
+}
+
+// What answers at the address of the admin listener and is something else is told
+// of, and is not taken for a server with nothing to say.
+func TestDoctorAsksNoStranger(t *testing.T) {
+	w := newWorld(t)
+	stranger := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { io.WriteString(out, `{"tls":null}`) }))
+	t.Cleanup(stranger.Close)
+	_, report := examineMachine(t, []string{"--admin=" + stranger.URL}, w.flags()...)
+	if !strings.Contains(report, "server-not-running") || !strings.Contains(report, "is no admin listener of modgate") {
+		t.Error(report)
 	}
 }

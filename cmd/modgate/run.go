@@ -29,7 +29,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetErr(stderr)
 	explainArgs(root)
 	root.SetFlagErrorFunc(explainFlag)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && cmd.Name() == "doctor" {
+		err = undoctored(err)
+	}
 	var status exitStatus
 	if err != nil && !errors.Is(err, errReported) && !errors.As(err, &status) {
 		fmt.Fprintf(stderr, "modgate: %v\n", err)
