@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -61,5 +62,47 @@ func TestReplayOfRefusals(t *testing.T) {
 	out, err := modgate(t, "policy", "test", "--policy-file", rules, "--replay", log, "--upstream=off", "--sumdb=off", "--cache-dir", filepath.Join(dir, "cache"))
 	if !errors.Is(err, errReported) || !strings.Contains(out, "deny      example.com/m@v1.0.0: rule r") || !strings.Contains(out, "1 request by 1 client\n2 versions: 1 refused") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A replay asks for each caller of the log by its own groups: what a team may have is
+// not refused to it.
+func TestReplayByGroups(t *testing.T) {
+	t.Parallel()
+	line := func(host, status, more string) string {
+		return `{"time":"2026-11-20T10:00:00Z","msg":"request","method":"GET","kind":"zip","module":"example.com/team","version":"v1.0.0","status":` + status + `,"client":"` + host + `:1"` + more + "}\n"
+	}
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	rules := file("rules.yaml", "rules:\n  - {name: team, modules: example.com/team, groups: team, action: allow}\n  - {name: not-yours, modules: example.com/team, action: deny, reason: r}\n")
+	sum := func(digit string) string { return strings.Repeat(digit, 64) }
+	// alice has two tokens, of which one takes the place of the other.
+	tokens := file("tokens.yaml", "tokens:\n  - {name: alice, sha256: "+sum("a")+"}\n  - {name: alice, sha256: "+sum("b")+", groups: [team]}\n  - {name: bob, sha256: "+sum("c")+", groups: [other]}\n")
+	log := file("access.log", line("10.0.0.1", "200", `,"caller":"alice"`)+line("10.0.0.1", "200", `,"caller":"bob"`)+
+		line("10.0.0.1", "403", `,"decision":"x","rule":"not-yours"`)+line("10.0.0.1", "200", `,"caller":"gone"`))
+	for _, test := range []struct {
+		more         []string
+		want, warned string
+	}{
+		{[]string{"--auth-file", tokens}, "deny      example.com/team@v1.0.0: rule not-yours, id ID, 2 requests by 2 clients\n" +
+			"deny      example.com/team@v1.0.0 for the groups other: rule not-yours, id ID, 1 request by 1 client\n" +
+			"1 version: 1 refused, 0 noted, 0 undecided\n", "in no group: gone: auth.file has no token of that name now"},
+		{nil, "deny      example.com/team@v1.0.0: rule not-yours, id ID, 4 requests by 4 clients\n" +
+			"1 version: 1 refused, 0 noted, 0 undecided\n", "in no group: alice, bob, gone: no auth.file says"},
+		{[]string{"--auth-file", tokens, "--as", "team"}, "1 version: 0 refused, 0 noted, 0 undecided\n", ""},
+	} {
+		var out, errs bytes.Buffer
+		args := append([]string{"policy", "test", "--policy-file", rules, "--replay", log, "--upstream=off", "--sumdb=off", "--cache-dir", filepath.Join(dir, "cache")}, test.more...)
+		run(t.Context(), args, []string{"HOME=" + dir, "MODGATE_CONFIG=off"}, &out, &errs)
+		got := regexp.MustCompile(`id \w+`).ReplaceAllString(out.String(), "id ID")
+		if got != test.want || !strings.Contains(errs.String(), test.warned) || test.warned == "" && errs.Len() > 0 {
+			t.Errorf("%v:\n%s%s", test.more, got, &errs)
+		}
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -94,24 +96,34 @@ func checkAuthFile(c *Config) error {
 // groupsOf returns the groups that tokens of the file are in; nil if there is no
 // such file, or it cannot be read: then nothing can be said about groups.
 func groupsOf(c *Config) (groups []string) {
+	byName, err := groupsByCaller(c)
+	if err != nil || byName == nil {
+		return nil
+	}
+	return slices.Concat([]string{}, slices.Concat(slices.Collect(maps.Values(byName))...))
+}
+
+// groupsByCaller returns the groups that each caller in the file of tokens is in by
+// any of its tokens; nil if there is no such file.
+func groupsByCaller(c *Config) (map[string][]string, error) {
 	if c.Auth.File == "" {
-		return nil
+		return nil, nil
 	}
-	data, err := readBounded(c.Auth.File, maxConfigFile)
+	data, err := readNamed(c.Auth.File)
+	byName := map[string][]string{}
+	if err == nil {
+		err = readTokens(c.Auth.File, data, func(tokens []auth.Token) error {
+			for _, t := range tokens {
+				groups := slices.Sorted(slices.Values(slices.Concat(byName[t.Name], t.Groups)))
+				byName[t.Name] = slices.Compact(groups)
+			}
+			return checkTokens(tokens)
+		})
+	}
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("auth.file: %w", err)
 	}
-	err = readTokens(c.Auth.File, data, func(tokens []auth.Token) error {
-		groups = []string{}
-		for _, t := range tokens {
-			groups = append(groups, t.Groups...)
-		}
-		return checkTokens(tokens)
-	})
-	if err != nil {
-		return nil
-	}
-	return groups
+	return byName, nil
 }
 
 // listedTokens returns the hashes of tokens that stand in a file, however wrong the

@@ -47,18 +47,19 @@ know, from the cache and the upstream of the configuration.
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON.")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path, query, _ := strings.Cut(args[0], "@")
-		ask, done, err := open(cmd.Context())
+		asked, err := open(cmd.Context())
 		if err != nil {
 			return err
 		}
-		e, err := ask(cmd.Context(), path, query)
-		if err = errors.Join(err, done()); err != nil {
+		e, err := asked.explain(cmd.Context(), asked.as, path, query)
+		if err = errors.Join(err, asked.done()); err != nil {
 			return fmt.Errorf("%s: %w", args[0], err)
 		}
 		if asJSON {
 			err = writeJSON(p.stdout, e)
 		} else {
 			printExplanation(p.stdout, &e, all)
+			fmt.Fprintf(p.stdout, "asked: %s\n", asked.name)
 		}
 		if err == nil && e.Verdict.Deny {
 			err = errReported
@@ -68,43 +69,49 @@ know, from the cache and the upstream of the configuration.
 	return cmd
 }
 
-// asker is an explainer for one caller.
-type asker func(ctx context.Context, path, query string) (policy.Explanation, error)
+// asked is who answers what policy explain and policy test ask.
+type asked struct {
+	explain explainer
+	name    string        // whose rules these are, for people
+	as      policy.Caller // from --as
+	config  *Config
+	done    func() error // ends it
+}
 
 // addExplainer gives cmd the flags that say whose rules are explained to whom.
-// The returned function opens what answers; done closes it.
-func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (ask asker, done func() error, err error) {
-	settings := addSettings(cmd, p, "policy.file", "cache.dir", "upstream", "private", "sumdb", "tls.trust", "admin.listen", "tls.admin_clients")
+func addExplainer(cmd *cobra.Command, p *process) func(context.Context) (*asked, error) {
+	settings := addSettings(cmd, p, "policy.file", "auth.file", "cache.dir", "upstream", "private", "sumdb", "tls.trust", "admin.listen", "tls.admin_clients")
 	var server remote
 	server.flags(cmd)
 	groups := cmd.Flags().StringSlice("as", nil, "Groups of the caller that is asked about.")
-	return func(ctx context.Context) (asker, func() error, error) {
+	return func(ctx context.Context) (*asked, error) {
 		s, err := settings()
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		caller := policy.Caller{Groups: *groups}
+		a := &asked{as: policy.Caller{Groups: *groups}, config: &s.Config, done: func() error { return nil }}
 		if cmd.Flags().Changed("policy-file") {
 			if len(*groups) > 0 && s.Auth.File == "" { // a server says it of itself
 				fmt.Fprintln(p.stderr, "modgate: warning: the configuration that was read here has no auth.file: on a server without one no caller is in a group, whatever --as says")
 			}
-			explain, done, err := localExplainer(ctx, s)
-			ask := func(ctx context.Context, path, query string) (policy.Explanation, error) {
-				return explain(ctx, caller, path, query)
-			}
-			return ask, done, err
+			a.name = "the rules in " + s.Policy.File + ", not those of a server"
+			a.explain, a.done, err = localExplainer(ctx, s)
+			return a, err
 		}
-		ask := func(ctx context.Context, path, query string) (policy.Explanation, error) {
-			to := server // do fills in what is not given
+		if err := server.find(s); err != nil {
+			return nil, err
+		}
+		a.name = "the server at " + server.address
+		a.explain = func(ctx context.Context, caller policy.Caller, path, query string) (policy.Explanation, error) {
 			q := url.Values{"format": {"json"}, "as": caller.Groups}
-			body, err := to.do(ctx, s, http.MethodGet, "/-/explain/"+strings.TrimSuffix(path+"@"+query, "@")+"?"+q.Encode())
+			body, err := server.do(ctx, s, http.MethodGet, "/-/explain/"+strings.TrimSuffix(path+"@"+query, "@")+"?"+q.Encode())
 			if err != nil {
 				return policy.Explanation{}, err
 			}
 			var e policy.Explanation
 			return e, json.Unmarshal(body, &e)
 		}
-		return ask, func() error { return nil }, nil
+		return a, nil
 	}
 }
 

@@ -72,16 +72,25 @@ func (r *remote) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&r.keyFile, "key", "", "PEM file of its key.")
 }
 
+// find fills in the address that no flag gave.
+func (r *remote) find(s *settings) error {
+	if r.address != "" {
+		return nil
+	}
+	if s.Admin.Listen == "" {
+		return errors.New("admin.listen is empty: name the server by --admin")
+	}
+	r.address = localURL(s.Admin.Listen, "/")
+	if len(s.TLS.AdminClients) > 0 {
+		r.address = "https" + strings.TrimPrefix(r.address, "http")
+	}
+	return nil
+}
+
 // do sends a request and returns the body of a good answer.
 func (r *remote) do(ctx context.Context, s *settings, method, path string) ([]byte, error) {
-	if r.address == "" {
-		if s.Admin.Listen == "" {
-			return nil, errors.New("admin.listen is empty: name the server by --admin")
-		}
-		r.address = localURL(s.Admin.Listen, "/")
-		if len(s.TLS.AdminClients) > 0 {
-			r.address = "https" + strings.TrimPrefix(r.address, "http")
-		}
+	if err := r.find(s); err != nil {
+		return nil, err
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	var err error
