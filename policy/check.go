@@ -11,11 +11,15 @@ import (
 )
 
 // Doubts returns what is allowed in a rule file and yet likely a slip: rules
-// that can never decide because of one before them, exemptions that have
+// that can never decide because of one before them, an allow list that says nothing
+// about toolchains, exemptions that have
 // expired by now, groups that are not among groups, if that is not nil, and, if seen
 // is not nil, patterns that match none of the module paths in it.
 func (p *Policy) Doubts(now time.Time, seen, groups []string) []*Mistake {
 	var found []*Mistake
+	if p.forgetsToolchains() {
+		found = append(found, &Mistake{0, "default", "it refuses " + toolchainPath + ", so that no go command gets the newer Go that a go.mod asks for", "add the rule {name: toolchains, modules: " + toolchainPath + ", action: allow}, or one that denies it if that is meant"})
+	}
 	for i := range p.rules {
 		r := &p.rules[i]
 		at := fmt.Sprintf("rules[%d]", i)
@@ -42,6 +46,22 @@ func (p *Policy) Doubts(now time.Time, seen, groups []string) []*Mistake {
 		}
 	}
 	return found
+}
+
+// forgetsToolchains reports whether p refuses toolchains without a word about them.
+func (p *Policy) forgetsToolchains() bool {
+	for i := range p.rules {
+		r := &p.rules[i]
+		if r.action != Allow && r.action != Deny {
+			continue
+		}
+		if slices.ContainsFunc(r.Modules, func(pattern string) bool { return r.means(pattern, toolchainPath) }) {
+			return false
+		}
+	}
+	some := module.Version{Path: toolchainPath, Version: "v0.0.1-go1.26.0.linux-amd64"}
+	v := p.Decide(Caller{Groups: p.Groups()}, some, Facts{})
+	return v.Deny && v.Wants == 0 && v.Rule == defaultRule
 }
 
 // strangers doubts those of named that are not in groups; nil: nobody knows.

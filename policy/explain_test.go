@@ -147,3 +147,46 @@ func TestDoubtsAboutGroups(t *testing.T) {
 		t.Errorf("groups %v", groups)
 	}
 }
+
+func TestDoubtsAboutToolchains(t *testing.T) {
+	t.Parallel()
+	const path = "golang.org/toolchain"
+	for name, test := range map[string]struct {
+		otherwise string
+		rule      policy.Rule
+		doubt     bool
+	}{
+		"allow":                   {"allow", policy.Rule{Action: "allow", Modules: []string{"example.com"}}, false},
+		"forgotten":               {"deny", policy.Rule{Action: "allow", Modules: []string{"example.com"}}, true},
+		"only noted":              {"deny", policy.Rule{Action: "warn", Modules: []string{path}}, true},
+		"a name that begins so":   {"deny", policy.Rule{Action: "allow", Modules: []string{path + "2"}}, true},
+		"allowed":                 {"deny", policy.Rule{Action: "allow", Modules: []string{path}}, false},
+		"among others":            {"deny", policy.Rule{Action: "allow", Modules: []string{"golang.org"}}, false},
+		"some of them":            {"deny", policy.Rule{Action: "allow", Modules: []string{path}, When: policy.When{Toolchain: ">=go1.99.0"}}, false},
+		"all modules for a group": {"deny", policy.Rule{Action: "allow", Groups: []string{"ci"}}, false},
+		"refused on purpose":      {"deny", policy.Rule{Action: "deny", Modules: []string{path}, Reason: "r"}, false},
+	} {
+		found := rules(t, "", test.otherwise, test.rule).Doubts(now, nil, nil)
+		if doubt := len(found) == 1 && found[0].Path == "default" && strings.Contains(found[0].Problem, path); doubt != test.doubt || !doubt && len(found) > 0 {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
+// What explain says of a group is what a caller in it reads, who has a token.
+func TestExplainedAsTheClientReads(t *testing.T) {
+	t.Parallel()
+	p := rules(t, "git.corp.example", "", policy.Rule{Name: "not-yours", Action: "deny", Modules: []string{"git.corp.example/team"}, Reason: "r", Groups: []string{"other"}})
+	p2 := rules(t, "git.corp.example", "deny")
+	m := version(t, "git.corp.example/team@v1.0.0")
+	for _, p := range []*policy.Policy{p, p2} {
+		as := policy.Caller{Groups: []string{"other"}}
+		read := p.Decide(policy.Caller{Name: "bob", Groups: as.Groups}, m, policy.Facts{}).Text
+		if got := p.Explain(as, m, policy.Facts{}).Verdict.Text; got != read || read == "" {
+			t.Errorf("explained %q, and the client reads %q", got, read)
+		}
+	}
+	if text := p2.Explain(policy.Caller{}, m, policy.Facts{}).Verdict.Text; !strings.Contains(text, "do: put a token") {
+		t.Errorf("without a token: %q", text)
+	}
+}

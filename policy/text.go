@@ -28,7 +28,7 @@ func (p *Policy) refusal(q *question, d *decision, id string) string {
 // advice says what to do, and what there is instead.
 func (p *Policy) advice(q *question, d *decision) []string {
 	if d.hidden {
-		if q.caller.Name == "" {
+		if q.caller.Name == "" && len(q.caller.Groups) == 0 {
 			return []string{"do: put a token that may read it into ~/.netrc, or ask for access"}
 		}
 		return []string{"do: ask for access"}

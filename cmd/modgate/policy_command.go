@@ -32,7 +32,8 @@ func policyCheckCommand(p *process) *cobra.Command {
 		Long: `Check reads FILE (default: policy.file) as the server would. The status is 1 if
 there are mistakes. Doubts are printed and do no harm: rules that never decide
 because of one before them, groups that no token of auth.file is in, exemptions
-that have expired, and patterns that match no module in the cache.`,
+that have expired, patterns that match no module in the cache, and an allow list
+(default: deny) that says nothing about golang.org/toolchain.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	settings := addSettings(cmd, p, "policy.file", "private", "cache.dir", "auth.file")
