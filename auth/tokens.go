@@ -73,16 +73,28 @@ func (c *compiler) token(at string, t Token) *token {
 	return out
 }
 
-// date returns the first moment after a day, or an instant.
+// date is endOf for text that stands at a place of the file.
 func (c *compiler) date(at, text string) time.Time {
-	if day, err := time.Parse(time.DateOnly, text); err == nil {
-		return day.AddDate(0, 0, 1)
-	}
-	instant, err := time.Parse(time.RFC3339, text)
+	end, err := endOf(text)
 	if err != nil {
 		c.wrong(at, fmt.Sprintf("%.40q is not a day", text), "write it as 2027-01-31")
 	}
-	return instant
+	return end
+}
+
+// endOf returns the first moment after a day, or an instant.
+func endOf(text string) (time.Time, error) {
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		return day.AddDate(0, 0, 1), nil
+	}
+	return time.Parse(time.RFC3339, text)
+}
+
+// Expired reports whether t counts no more at a moment. A token whose Expires
+// cannot be read has not expired: New reports it.
+func (t Token) Expired(now time.Time) bool {
+	end, err := endOf(t.Expires)
+	return err == nil && !now.Before(end)
 }
 
 // isName reports whether s can stand in a log line without quotes, and as a word in

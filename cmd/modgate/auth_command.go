@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -45,6 +46,9 @@ The token is shown this once and kept nowhere.
 		entry := auth.Token{Name: args[0], SHA256: auth.Sum(token), Groups: groups, Expires: expires}
 		if err := checkTokens([]auth.Token{entry}); err != nil {
 			return errors.New(strings.ReplaceAll(err.Error(), "tokens[0].", ""))
+		}
+		if entry.Expired(time.Now()) {
+			return fmt.Errorf("--expires: %s is over: the token would never count\n  → write a day that is to come, or leave it out", expires)
 		}
 		if address == "" {
 			s, err := settings()
@@ -93,7 +97,7 @@ func authCheckCommand(p *process) *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Report mistakes in a file of tokens",
 		Long: `Check reads FILE (default: auth.file) as the server would. The status is 1 if
-there are mistakes.`,
+there are mistakes. A token that has expired is none, and a warning.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	settings := addSettings(cmd, p, "auth.file")
@@ -109,20 +113,30 @@ there are mistakes.`,
 			return errors.New("there is no file of tokens: name one, or set auth.file")
 		}
 		n := 0
+		var expired []auth.Token
 		data, err := readBounded(s.Auth.File, maxConfigFile)
 		if err == nil {
 			err = readTokens(s.Auth.File, data, func(tokens []auth.Token) error {
 				n = len(tokens)
+				for _, t := range tokens {
+					if t.Expired(time.Now()) {
+						expired = append(expired, t)
+					}
+				}
 				return checkTokens(tokens)
 			})
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("there is no file %s\n  → name the file of tokens, or leave the name out to check that of auth.file", s.Auth.File)
 		}
-		if err == nil {
-			fmt.Fprintf(p.stdout, "%s: %s\n", s.Auth.File, counted(n, "token"))
+		if err != nil {
+			return err
 		}
-		return err
+		for _, t := range expired {
+			fmt.Fprintf(p.stderr, "modgate: warning: %s:%d: the token %s has expired (%s)\n  → take its entry out, or make a new one with modgate auth token\n", s.Auth.File, t.Line, t.Name, t.Expires)
+		}
+		fmt.Fprintf(p.stdout, "%s: %s\n", s.Auth.File, counted(n, "token"))
+		return nil
 	}
 	return cmd
 }

@@ -346,6 +346,19 @@ func TestAuthCommands(t *testing.T) {
 			t.Errorf("%v; want %s", err, want)
 		}
 	}
+	for _, day := range []string{"2020-01-01", "2020-01-01T10:00:00Z"} {
+		if out, err := modgate(t, "auth", "token", "ci", "--url=https://go.corp.example", "--expires="+day); err == nil || out != "" || !strings.Contains(err.Error(), "--expires: "+day+" is over") {
+			t.Errorf("%s: %v\n%s", day, err, out)
+		}
+	}
+	write("tokens:\n" + m[1] + tokenEntry(auth.Token{Name: "old", SHA256: auth.Sum("modgate_old"), Expires: "2020-01-01"}))
+	var stdout, stderr strings.Builder
+	if err := run(t.Context(), []string{"auth", "check", file}, []string{"MODGATE_CONFIG=off"}, &stdout, &stderr); err != nil || !strings.HasSuffix(stdout.String(), ": 2 tokens\n") {
+		t.Errorf("%v: %s", err, &stdout)
+	}
+	if want := "tokens.yaml:6: the token old has expired (2020-01-01)\n  → "; !strings.Contains(stderr.String(), want) || strings.Count(stderr.String(), "expired") != 1 {
+		t.Errorf("got %s; want %s", &stderr, want)
+	}
 	if _, err := modgate(t, "auth", "token", "c i"); err == nil || !strings.Contains(err.Error(), `name: "c i" is not a name`) {
 		t.Errorf("%v", err)
 	}
@@ -380,7 +393,15 @@ func TestWarmShowsItsToken(t *testing.T) {
 			t.Errorf("%s: %v: %s", ref, err, out)
 		}
 	}
-	for ref, want := range map[string]string{"": "401", "env:OF_NOBODY": "OF_NOBODY is not set", g.tokens["ci"]: "write file:NAME or env:NAME"} {
+	if err := os.WriteFile(secret, []byte("modgate_wrong\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for ref, want := range map[string]string{"": "show a token", "file:" + secret: "this is about the token of --token"} {
+		if out, err := warm("--token=" + ref); err == nil || strings.Count(out, "401") != 1 || !strings.Contains(out, "\n  → "+want) {
+			t.Errorf("want one 401 and %q: %v: %s", want, err, out)
+		}
+	}
+	for ref, want := range map[string]string{"env:OF_NOBODY": "OF_NOBODY is not set", g.tokens["ci"]: "write file:NAME or env:NAME"} {
 		if out, err := warm("--token=" + ref); err == nil || !strings.Contains(out, want) || strings.Contains(out, g.tokens["ci"]) {
 			t.Errorf("%s: %v: %s", want, err, out)
 		}

@@ -69,8 +69,11 @@ func find(name string) key {
 
 func checkAddress(address string) error {
 	_, port, err := net.SplitHostPort(address)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
+	if err != nil || port == "" {
 		return remedied("is not an address", "write host:port: 127.0.0.1:8080, or :8080 for all interfaces")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return remedied("is not an address: there is no port "+port, "write a number from 0 to 65535 behind the last colon: 127.0.0.1:8080")
 	}
 	return nil
 }

@@ -119,6 +119,9 @@ func (d *decoder) group(prefix string, node ast.Node) {
 	case *ast.NullNode, *ast.CommentGroupNode:
 	default:
 		advice := "indent them below " + prefix
+		if _, ok := d.table[prefix+".file"]; ok {
+			advice = "did you mean " + prefix + ".file? write file: and the value, indented, on the line below " + prefix + ":"
+		}
 		if prefix == "" {
 			advice = "write each key at the beginning of a line, without a - before it; modgate config --reference lists all"
 		}

@@ -21,7 +21,7 @@ The lines follow from the configuration of the server: run it with the same
 flags, environment and file.`,
 		Args: cobra.NoArgs,
 	}
-	settings := addAllSettings(cmd, p, "listen", "base_path", "private", "direct.go", "sumdb", "tls.mode", "tls.domains", "tls.files")
+	settings := addAllSettings(cmd, p, "listen", "base_path", "private", "direct.go", "sumdb", "auth.file", "tls.mode", "tls.domains", "tls.files")
 	cmd.Flags().StringVar(&address, "url", "", "The URL under which developers reach the server. Default: made from listen.")
 	cmd.Flags().BoolVar(&shell, "shell", false, "Print export lines for a shell or a CI job, which change nothing that lasts.")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -46,7 +46,8 @@ flags, environment and file.`,
 		if err != nil {
 			return err
 		}
-		for _, l := range append(lines, trustLines(&s.Config)...) {
+		lines = append(lines, trustLines(&s.Config)...)
+		for _, l := range append(lines, tokenLines(&s.Config, address)...) {
 			fmt.Fprint(p.stdout, l.format(shell))
 		}
 		return nil
@@ -86,6 +87,22 @@ func clientLines(c *Config, address string) ([]clientLine, error) {
 		lines = append(lines, clientLine{why: "GOSUMDB keeps its default: this server mirrors " + db.Name + "."})
 	}
 	return lines, nil
+}
+
+// tokenLines returns what a client needs where callers show tokens.
+func tokenLines(c *Config, address string) []clientLine {
+	u, err := url.Parse(address)
+	if c.Auth.File == "" || err != nil {
+		return nil
+	}
+	lines := []clientLine{
+		{why: "This server asks for a token, which who runs it makes (modgate auth token NAME). One line in ~/.netrc (on Windows _netrc), which nobody else may read:"},
+		{why: "  machine " + u.Host + " login NAME password TOKEN"},
+	}
+	if u.Scheme != "https" {
+		lines = append(lines, clientLine{why: "The go command sends it to https:// addresses alone: name the one that clients use with --url."})
+	}
+	return lines
 }
 
 // clientSettings returns the settings of clientLines but for GOPROXY, which the

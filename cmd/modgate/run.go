@@ -52,6 +52,8 @@ Start it, and paste the line that it prints:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       buildInfo().Version,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("modgate {{.Version}}\n")
 	root.AddCommand(
@@ -88,12 +90,26 @@ func explainArgs(cmd *cobra.Command) {
 		case err == nil:
 			return nil
 		case cmd.HasSubCommands():
-			return fmt.Errorf("%w\n  → modgate help%s lists those that there are", err, strings.TrimPrefix(cmd.CommandPath(), "modgate"))
+			help := "modgate help" + strings.TrimPrefix(cmd.CommandPath(), "modgate") + " lists those that there are"
+			if near := nearest(args[0], commandNames(cmd)); near != "" {
+				help = "did you mean " + cmd.CommandPath() + " " + near + "? " + help
+			}
+			return fmt.Errorf("%w\n  → %s", err, help)
 		case len(args) == 0 || check(cmd, append(args[:len(args):len(args)], "one more")) == nil:
 			return fmt.Errorf("an argument is missing\n  → usage: %s", cmd.UseLine())
 		}
 		return fmt.Errorf("there is an argument too many: %q\n  → usage: %s", args[len(args)-1], cmd.UseLine())
 	}
+}
+
+// commandNames returns the names of the commands below cmd.
+func commandNames(cmd *cobra.Command) (names []string) {
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
 }
 
 // explainFlag says what to do about a flag that cmd does not take.

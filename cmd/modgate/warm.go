@@ -177,12 +177,30 @@ func (w *warmer) note(ctx context.Context, want want, n int64, err error) error 
 	if advice, cause := unconnected(err); cause != nil && (!w.answered || errors.Is(err, syscall.ECONNREFUSED)) {
 		return fmt.Errorf("%w at %s: %s\n  → %s", errNoServer, hideUserinfo(w.base), hideUserinfo(cause.Error()), advice)
 	}
+	if refused := (*tokenRefused)(nil); errors.As(err, &refused) && !w.answered {
+		return fmt.Errorf("%s: %w\n  → %s", hideUserinfo(w.base), refused, w.tokenAdvice())
+	}
 	w.answered = true
 	w.bytes += n
 	if err != nil {
 		w.failed = append(w.failed, finding{want.Version.String() + " " + want.kind, hideUserinfo(err.Error())})
 	}
 	return nil
+}
+
+// tokenRefused is what a server says to who shows no token that it knows.
+type tokenRefused struct{ text string }
+
+// Error implements error.
+func (u *tokenRefused) Error() string { return u.text }
+
+// tokenAdvice says what to do about a 401. The server's own words are about the
+// netrc file of the go command, which is not read here.
+func (w *warmer) tokenAdvice() string {
+	if w.token == "" {
+		return "show a token, which who runs the server makes: --token=env:NAME or --token=file:NAME"
+	}
+	return "this is about the token of --token: look where it comes from, or ask who runs the server for a new one"
 }
 
 // unconnected returns why no connection to the server came about and what to do
@@ -223,6 +241,9 @@ func (w *warmer) fetch(ctx context.Context, want want) (int64, error) {
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 648)) // as much as the go command shows
 		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+		if resp.StatusCode == http.StatusUnauthorized {
+			return 0, &tokenRefused{resp.Status + ": " + line}
+		}
 		return 0, fmt.Errorf("%s: %s", resp.Status, line)
 	}
 	body := &counting{r: resp.Body}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,7 +21,13 @@ func parseWants(file string, data []byte) ([]want, error) {
 		parse = parseList
 	}
 	wants, err := parse(file, data)
-	return onceEach(wants), err
+	if list := (modfile.ErrorList)(nil); errors.As(err, &list) && len(list) > 0 {
+		err = &list[0] // what is no go.mod at all has one in each line
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w\n  → name a go.mod, a go.sum or a list of MODULE@VERSION, one in a line", err)
+	}
+	return onceEach(wants), nil
 }
 
 // onceEach returns wants without repetitions.

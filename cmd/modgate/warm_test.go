@@ -94,6 +94,14 @@ func TestWarmEndsEarly(t *testing.T) {
 	}
 }
 
+// TestWarmOfSomethingElse: a file that is no go.mod is one mistake, with a remedy.
+func TestWarmOfSomethingElse(t *testing.T) {
+	_, err := modgate(t, "warm", "version.go")
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.HasPrefix(err.Error(), "version.go:1: unknown directive: package\n  → name a go.mod, ") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func FuzzParseName(f *testing.F) {
 	for _, s := range []string{"a.example/x/@v/v1.0.0.zip", "github.com/!burnt!sushi/toml/@v/list", "a.example/@latest", "sumdb/sum.golang.org/latest", "x", "a.example/@v/.zip"} {
 		f.Add(s)
