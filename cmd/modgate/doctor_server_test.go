@@ -87,7 +87,7 @@ func TestDoctorOnShared(t *testing.T) {
 		{"certificates may be evicted, and are lost", "server-redis-evicts server-redis-forgets", storage(forgetful.Addr), "allkeys-lru"},
 		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr, "--cache-redis-timeout=20s"}, "rdb_last_bgsave_status"},
 		{"nobody listens", "server-shared-down", []string{"--cache-redis-addr=127.0.0.1:1"}, "connection refused"},
-		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 3*time.Second), "--cache-redis-timeout=5s"}, "given up after 5s"},
+		{"far away", "server-shared-slow", []string{"--cache-redis-addr=" + slow(t, cache.Addr, 800*time.Millisecond), "--cache-redis-timeout=1500ms"}, "given up after 1.5s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, report := examineMachine(t, nil, append(w.flags(), test.flags...)...)
