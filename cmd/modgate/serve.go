@@ -108,6 +108,7 @@ type service struct {
 // wrong with the configuration or the machine is told before the first request.
 func (v *service) open(ctx context.Context) error {
 	registry := newRegistry(v.health)
+	warnOfStrangeDir(v.settings.Cache.Dir, v.log)
 	app, err := wire(ctx, &v.settings.Config, registry, v.log)
 	if err != nil {
 		return err
