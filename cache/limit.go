@@ -190,7 +190,8 @@ type taking struct {
 	// must says that it takes room that is not there: what is Precious is little,
 	// and lost if it is refused.
 	must bool
-	// refused says that we and not the backend were out of room.
+	// refused says that we knew of no room: that the backend is out of it is no
+	// news then, and no reason to evict more.
 	refused bool
 	// done is guarded by l.mu.
 	done bool
@@ -214,11 +215,12 @@ func (t *taking) extend(size int64) error {
 	if more.none() {
 		return nil
 	}
-	if err := t.l.reserve(t.ctx, more); errors.Is(err, ErrFull) && t.must {
-		t.l.insist(more)
-	} else if err != nil {
+	if err := t.l.reserve(t.ctx, more); err != nil {
 		t.refused = true
-		return err
+		if !t.must || !errors.Is(err, ErrFull) {
+			return err
+		}
+		t.l.insist(more)
 	}
 	t.taken = t.taken.plus(more)
 	return nil
