@@ -37,13 +37,21 @@ const quickPatience = 7 * time.Second
 
 // patience returns how long the beginning of an answer is waited for. Of a module
 // that was named, info, mod and zip may have to be made first.
-func (d *Doctor) patience(address string) time.Duration {
+func (d *Doctor) patience(ctx context.Context, address string) time.Duration {
 	slow := strings.HasSuffix(address, ".info") || strings.HasSuffix(address, ".mod") || strings.HasSuffix(address, ".zip")
 	if slow && d.cfg.Module != wellKnown() {
 		return d.cfg.Patience
 	}
-	return min(d.cfg.Patience, quickPatience)
+	quick := min(d.cfg.Patience, quickPatience)
+	if until, ok := ctx.Deadline(); ok {
+		// So that silence is told as that, and not as want of time.
+		quick = max(quick/2, min(quick, time.Until(until)-leastLeft)).Round(time.Second / 10)
+	}
+	return quick
 }
+
+// leastLeft is what is left of the time after a silent answer, to tell why.
+const leastLeft = 2500 * time.Millisecond
 
 // maxKept is how much of a body is kept.
 const maxKept = 1 << 20
@@ -63,7 +71,7 @@ func (d *Doctor) fetch(ctx context.Context, path string, also io.Writer) *answer
 }
 
 func (d *Doctor) get(ctx context.Context, address string, also io.Writer) *answer {
-	a := &answer{patience: d.patience(address)}
+	a := &answer{patience: d.patience(ctx, address)}
 	// A body may take longer than its header, but not for ever.
 	ctx, cancel := context.WithTimeout(ctx, 2*d.cfg.Patience)
 	defer cancel()

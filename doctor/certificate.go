@@ -50,7 +50,7 @@ func (d *Doctor) judge(ctx context.Context, state tls.ConnectionState) bool {
 	d.judgeTrust(ctx, s, chain, p, at)
 	d.judgeName(s, chain[0])
 	d.judgeUsage(s, chain, at)
-	if s.Verdict == OK { // else something else must be mended first
+	if s.Verdict == OK && !p.silent { // else something else must be mended first
 		d.judgeRevocation(ctx, s, chain, state.OCSPResponse)
 	}
 	return s.Verdict != Fail

@@ -76,12 +76,11 @@ func (d *Doctor) askSumdb(ctx context.Context, s *Step, name, direct string, ask
 	if err != nil {
 		return
 	}
-	lookup := ask("lookup/" + path + "@" + version)
-	s.saw("lookup: %s", lookup.status200())
-	latest := ask("latest")
+	answers := each([]string{"lookup/" + path + "@" + version, "latest", "tile/8/0/000"}, ask)
+	lookup, latest, tile := answers[0], answers[1], answers[2]
 	size := treeSize(latest)
+	s.saw("lookup: %s", lookup.status200())
 	s.saw("latest: %s, %d records", latest.status200(), size)
-	tile := ask("tile/8/0/000")
 	if size >= 256 {
 		s.saw("tile: %s", tile.status200())
 	}

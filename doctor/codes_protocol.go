@@ -14,6 +14,7 @@ const (
 	SumdbForged      Code = "sumdb-forged"
 	SumdbUntrusted   Code = "sumdb-untrusted"
 	Slow             Code = "speed-slow"
+	Unfinished       Code = "speed-unfinished"
 )
 
 var protocolTable = []Entry{
@@ -48,6 +49,9 @@ var protocolTable = []Entry{
 		[]Remedy{{Do: "look at the evidence in the cache, whose name the text says"}, {Do: "remove that file once it is understood, and restart the server"}}},
 	{Slow, Note, "{value}", "",
 		"Nothing is broken, but builds will feel it.", nil},
+	{Unfinished, Warn, "Not everything was tried to its end in {value}", "",
+		"Something is very slow, or does not answer. What is named here may be well or not.",
+		[]Remedy{{Do: "mend first what else was found, then run modgate doctor again"}, {Do: "look for the slow one among the steps: each says how long answers took"}}},
 	{SumdbBehind, Warn, "The checksum database that the proxy mirrors is many days old: {value}", "",
 		"The proxy answers from an old tree head, and cannot get a new one. Versions that were published since are not found, or fail their proof.",
 		[]Remedy{{Do: "on the server: modgate doctor --server, and its log"}}},

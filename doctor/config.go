@@ -58,6 +58,10 @@ type Config struct {
 	// was named. Where none was, and for what a proxy has at hand, it is less than
 	// 10 s in any case. Default 30 s.
 	Patience time.Duration
+	// Limit is how long everything may take in all, beside what was asked for by name:
+	// a module, a probe. What is not finished then is told as that. Default 9 s, and
+	// as much more as Timeout is.
+	Limit time.Duration
 }
 
 // check reports all mistakes and fills in defaults.
@@ -87,6 +91,9 @@ func (c *Config) check() error {
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 5 * time.Second
+	}
+	if c.Limit <= 0 {
+		c.Limit = max(9*time.Second, 9*c.Timeout/5)
 	}
 	if c.Patience <= 0 {
 		c.Patience = 30 * time.Second

@@ -270,6 +270,8 @@ func askForTunnel(conn net.Conn, via *url.URL, target string) error {
 
 // dial opens a connection to a host and port, by the names that we look up.
 func (d *Doctor) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := d.within(ctx)
+	defer cancel()
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -281,8 +283,12 @@ func (d *Doctor) dial(ctx context.Context, network, address string) (net.Conn, e
 		}
 	}
 	var errs []error
-	for _, addr := range addrs[:min(len(addrs), 2)] {
-		step, cancel := d.within(ctx)
+	addrs = addrs[:min(len(addrs), 2)]
+	for i, addr := range addrs {
+		step, cancel := ctx, context.CancelFunc(func() {})
+		if i+1 < len(addrs) {
+			step, cancel = context.WithTimeout(ctx, 3*d.cfg.Timeout/5) // what is left is the next one's
+		}
 		conn, err := d.cfg.Dial(step, network, net.JoinHostPort(addr.String(), port))
 		cancel()
 		if err == nil {

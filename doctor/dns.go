@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -30,16 +31,33 @@ var (
 	errRefused  = errors.New("REFUSED") // the server does not have the zone, and asks no others
 )
 
-// ask asks the servers, host:port, one after the other until one answers.
+// ask asks the servers, host:port, all at once, and returns what the first one
+// says that answers. The error is that of the last one in the list.
 func (c *dns) ask(ctx context.Context, servers []string, name string, t dnsmessage.Type) (*dnsmessage.Message, error) {
-	err := errNoServer
-	for _, server := range servers {
-		var m *dnsmessage.Message
-		if m, err = c.askOne(ctx, server, name, t); err == nil {
-			return m, nil
-		}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan *dnsmessage.Message, len(servers))
+	errs := make([]error, len(servers))
+	var asked sync.WaitGroup
+	for i, server := range servers {
+		asked.Go(func() {
+			m, err := c.askOne(ctx, server, name, t)
+			if errs[i] = err; err == nil {
+				answers <- m
+			}
+		})
 	}
-	return nil, err
+	go func() {
+		asked.Wait()
+		close(answers)
+	}()
+	if m, ok := <-answers; ok {
+		return m, nil
+	}
+	if len(errs) == 0 {
+		return nil, errNoServer
+	}
+	return nil, errs[len(errs)-1]
 }
 
 // askOne asks one server: twice over UDP, and over TCP if the answer is too
@@ -97,6 +115,7 @@ func (c *dns) exchange(ctx context.Context, network, server, name string, t dnsm
 			return nil, err
 		}
 	}
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	packed, err := question.Pack()
 	if err != nil {
 		return nil, err

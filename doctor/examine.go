@@ -55,8 +55,13 @@ func New(c Config) (*Doctor, error) {
 }
 
 // Examine tries everything and returns what was found. It takes a few seconds,
-// longer where the network is slow, and ends early when ctx does.
+// Config.Limit at most if no module was named, and ends early when ctx does.
 func (d *Doctor) Examine(ctx context.Context) *Report {
+	if d.cfg.Module == wellKnown() {
+		limited, cancel := context.WithTimeout(ctx, d.cfg.Limit)
+		defer cancel()
+		ctx, d.report.over = limited, overWith(limited)
+	}
 	d.checkGoproxy()
 	d.checkSettings()
 	d.checkCredentials()
@@ -66,6 +71,7 @@ func (d *Doctor) Examine(ctx context.Context) *Report {
 	if d.target != nil && d.reach(ctx) {
 		d.examineHTTP(ctx)
 	}
+	d.tellLate(d.cfg.Limit)
 	d.report.mask(d.secrets)
 	d.report.finish()
 	return d.report

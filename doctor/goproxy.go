@@ -113,7 +113,7 @@ func (d *Doctor) hide(u *url.URL) {
 	}
 	if password, ok := u.User.Password(); ok {
 		d.secrets = append(d.secrets, password, url.QueryEscape(password))
-	} else {
+	} else if u.Scheme != "ssh" {
 		d.secrets = append(d.secrets, u.User.Username()) // a token alone
 	}
 }

@@ -152,7 +152,7 @@ func TestOldPrograms(t *testing.T) {
 		{"git version 2.30.2", Alpine, []Code{ProgramOld}},
 		{"git version 2.30.2", Debian, nil},
 	} {
-		s := &Server{base: &Doctor{report: &Report{}, places: []Place{test.place}, settings: &settings{cfg: new(Config), version: "go1.26.8"}}}
+		s := &Server{cfg: new(ServerConfig), base: &Doctor{report: &Report{}, places: []Place{test.place}, settings: &settings{cfg: new(Config), version: "go1.26.8"}}}
 		s.cfg.Git = func(context.Context) (string, error) { return test.git, nil }
 		s.checkPrograms(t.Context())
 		if got := s.base.report.Codes(); !slices.Equal(got, test.want) {

@@ -68,7 +68,7 @@ type Unused struct {
 func (l *Live) Findings(machine Config) []Finding {
 	d := &Doctor{cfg: machine, report: &Report{Findings: []Finding{}}}
 	d.places = append([]Place{OnServer}, d.findPlaces()...)
-	s := &Server{cfg: ServerConfig{Certificates: l.Certificates, Dirs: l.Dirs}, base: d}
+	s := &Server{cfg: &ServerConfig{Certificates: l.Certificates, Dirs: l.Dirs}, base: d, learnt: new(learnt)}
 	now := machine.Now()
 	step := d.step("requests", "")
 	for _, t := range l.Troubles {

@@ -34,6 +34,7 @@ type Identity struct {
 type peeked struct {
 	print  *Fingerprint
 	offset *time.Duration // its clock against ours; nil if it says nothing
+	silent bool           // it does not answer
 }
 
 func (d *Doctor) peek(ctx context.Context) peeked {
@@ -41,12 +42,13 @@ func (d *Doctor) peek(ctx context.Context) peeked {
 	t := d.transport()
 	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	defer t.CloseIdleConnections()
-	ctx, cancel := d.within(ctx)
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout/2)
 	defer cancel()
 	u := url.URL{Scheme: d.target.Scheme, Host: d.target.Host, Path: FingerprintPath}
 	start := d.cfg.Now()
 	resp, err := roundTrip(ctx, t, u.String())
 	if err != nil {
+		p.silent = isTimeout(err)
 		return p
 	}
 	defer resp.Body.Close()

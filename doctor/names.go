@@ -126,7 +126,7 @@ func (d *Doctor) systemFinds(ctx context.Context, s *Step, host string) bool {
 	if d.bySystem || d.cfg.System == nil {
 		return false
 	}
-	ctx, cancel := d.within(ctx)
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout/2)
 	defer cancel()
 	addrs, err := d.cfg.System.LookupNetIP(ctx, "ip", host)
 	if err != nil || len(addrs) == 0 {

@@ -26,6 +26,10 @@ type Report struct {
 
 	chain []byte    // the certificates that were sent, PEM
 	made  time.Time // by the clock of this machine
+
+	open *Step       // the one that goes on
+	over func() bool // nothing is found any more: there is no time for it; nil: there is
+	late []*Step     // that were not finished
 }
 
 // Finding is one thing that is not as it should be, with what mends it.
@@ -78,14 +82,19 @@ func (r *Report) Codes() []Code {
 
 // step begins a step.
 func (r *Report) step(name, tried string) *Step {
+	r.close()
 	s := &Step{Name: name, Tried: tried, Verdict: OK}
-	r.Steps = append(r.Steps, s)
+	r.Steps, r.open = append(r.Steps, s), s
 	return s
 }
 
-// add notes a finding once, and for each step that it is about.
+// add notes a finding once, and for each step that it is about. What is found
+// when the time is over is not noted: it may be no more than that.
 func (r *Report) add(s *Step, f Finding) {
-	if !slices.ContainsFunc(r.Findings, func(old Finding) bool { return old.Code == f.Code && old.Title == f.Title }) {
+	if r.over != nil && r.over() {
+		return
+	}
+	if !slices.ContainsFunc(r.Findings, f.same) {
 		r.Findings = append(r.Findings, f)
 	}
 	s.mark(f)

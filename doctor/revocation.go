@@ -30,6 +30,12 @@ type revocation struct {
 	source string
 }
 
+// answered is a revocation, or why it is not known.
+type answered struct {
+	revocation
+	err error
+}
+
 // judgeRevocation asks whether the authority has taken the certificate back:
 // what the server has stapled, else the list, else the responder that the
 // certificate names. The go command does none of that, but other clients and
@@ -40,13 +46,19 @@ func (d *Doctor) judgeRevocation(ctx context.Context, s *Step, chain []*x509.Cer
 		return
 	}
 	leaf := chain[0]
+	said := func(found revocation, err error) answered { return answered{found, err} }
+	answers := []answered{said(readStaple(stapled, leaf, issuer))}
+	if answers[0].err != nil {
+		answers = append(answers, each([]bool{true, false}, func(list bool) answered {
+			if list {
+				return said(d.askList(ctx, leaf, issuer))
+			}
+			return said(d.askResponder(ctx, leaf, issuer))
+		})...)
+	}
 	var errs []error
-	for _, ask := range []func() (revocation, error){
-		func() (revocation, error) { return readStaple(stapled, leaf, issuer) },
-		func() (revocation, error) { return d.askList(ctx, leaf, issuer) },
-		func() (revocation, error) { return d.askResponder(ctx, leaf, issuer) },
-	} {
-		found, err := ask()
+	for _, a := range answers {
+		found, err := a.revocation, a.err
 		switch {
 		case errors.Is(err, errNoLocation):
 		case err != nil:

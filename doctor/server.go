@@ -49,6 +49,9 @@ type ServerConfig struct {
 	Module string
 	// Fetch lists the versions of a private module, as the server does it.
 	Fetch func(ctx context.Context, path string) ([]string, error)
+	// Ask asks the running server, and sets Running, Certificates, Down and the
+	// Instance of ACME by what it says. Nil: they are as given.
+	Ask func(context.Context, *ServerConfig)
 	// Running is what a running server has found by itself.
 	Running []Finding
 	// Certificates is what the server says of its certificates.
@@ -79,15 +82,18 @@ type File struct {
 
 // Server examines the machine of a server. It is used once.
 type Server struct {
-	cfg  ServerConfig
+	cfg  *ServerConfig // of all parts; what Ask sets is read by those that wait for it
 	base *Doctor
+	*learnt
+	*plan
+}
 
+// learnt is what parts of an examination leave for others, which wait for them.
+type learnt struct {
 	stored     []tlsmgr.Stored // of ACME.Keeper
 	identities []string        // what the CA is called in CAA records
 	account    string          // the URL of ours at the CA
 	foreign    string          // the user of the server, if it is another
-
-	unreachable map[string]bool // hosts, with their port, that private modules come from
 }
 
 // NewServer checks the configuration.
@@ -106,39 +112,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 	}
 	base.places = append([]Place{OnServer}, base.places...)
 	base.report.Subject = "server, " + c.Subject
-	return &Server{cfg: c, base: base, unreachable: map[string]bool{}}, nil
-}
-
-// Examine tries everything and returns what was found.
-func (s *Server) Examine(ctx context.Context) *Report {
-	s.checkConfig()
-	s.checkFiles()
-	s.checkDirs()
-	s.checkLimits()
-	s.checkPrograms(ctx)
-	s.checkClock(ctx)
-	s.base.loadRoots()
-	s.trust(s.cfg.Trust)
-	for _, address := range s.cfg.Upstreams {
-		s.checkUpstream(ctx, address)
-	}
-	for _, address := range s.cfg.Hosts {
-		s.checkHost(ctx, address)
-	}
-	for _, shared := range s.cfg.Shared {
-		s.checkShared(ctx, shared)
-	}
-	s.checkCredentials(ctx)
-	s.checkPrivate(ctx)
-	s.checkRunning()
-	s.loadStored(ctx)
-	s.checkCertificates()
-	s.checkRevocation(ctx)
-	s.checkACME(ctx)
-	r := s.base.report
-	r.mask(s.base.secrets)
-	r.finish()
-	return r
+	return &Server{cfg: &c, base: base, learnt: new(learnt), plan: &plan{ways: map[string][]*way{}}}, nil
 }
 
 func (s *Server) checkConfig() {
@@ -217,11 +191,12 @@ func hostOf(address string) string {
 	return u.Host
 }
 
-// checkHost tries the way to a host of private modules.
-func (s *Server) checkHost(ctx context.Context, address string) {
+// checkHost tries the way to a host of private modules, and reports whether
+// somebody answers there.
+func (s *Server) checkHost(ctx context.Context, address string) bool {
 	d, err := s.toward(hostOf(address)+" ", address)
 	if err != nil {
-		return // a pattern need not name a host
+		return true // a pattern need not name a host
 	}
 	there := false
 	if d.target.Scheme == "https" {
@@ -229,10 +204,8 @@ func (s *Server) checkHost(ctx context.Context, address string) {
 	} else if d.resolve(ctx) {
 		there = d.connect(ctx)
 	}
-	if !there {
-		s.unreachable[hostOf(address)] = true
-	}
 	s.leave(d)
+	return there
 }
 
 // maxClocks bounds how many hosts are asked for the time.
@@ -242,8 +215,6 @@ const maxClocks = 6
 // good clocks, and those that the server has to do with.
 func (s *Server) checkClock(ctx context.Context) {
 	step := s.base.step("clock", "compared with other hosts")
-	s.base.via = s.directly()
-	s.base.cfg.ClockURLs = s.clocks()
 	offset, sure := s.base.offset(ctx, step, nil)
 	if sure {
 		s.base.clockFound(step, offset)

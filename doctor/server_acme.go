@@ -12,23 +12,6 @@ import (
 	"strings"
 )
 
-// checkACME tries the way to the CA, and the way of the CA to us.
-func (s *Server) checkACME(ctx context.Context) {
-	if s.cfg.ACME == nil {
-		return
-	}
-	if s.checkDirectory(ctx) {
-		s.checkAccount(ctx)
-	}
-	s.checkAttempts()
-	for _, name := range s.cfg.ACME.Names {
-		s.checkName(ctx, name)
-		s.checkCAA(ctx, name)
-		s.checkRecord(ctx, name)
-	}
-	s.rehearse(ctx)
-}
-
 // checkDirectory asks for the ACME directory (RFC 8555, section 7.1.1).
 func (s *Server) checkDirectory(ctx context.Context) bool {
 	a := s.cfg.ACME
@@ -85,10 +68,14 @@ func (s *Server) checkName(ctx context.Context, name string) {
 	step := s.base.step(name, s.nameTried())
 	addrs, _, err := s.base.lookup(ctx, name)
 	if err != nil {
-		if a.Port != "" {
-			s.base.found(step, ACMENoName, err.Error(), "host", name)
-		} else {
+		var dns *net.DNSError
+		switch {
+		case a.Port == "":
 			step.saw("%v", err)
+		case errors.As(err, &dns) && !dns.IsNotFound:
+			s.base.found(step, nameCause(dns), err.Error(), "host", name)
+		default:
+			s.base.found(step, ACMENoName, err.Error(), "host", name)
 		}
 		return
 	}
@@ -126,11 +113,17 @@ func (s *Server) knock(ctx context.Context, step *Step, name string, addrs []net
 	port := s.cfg.ACME.Port
 	var last error
 	closed := map[netip.Addr]error{}
-	for _, addr := range addrs[:min(len(addrs), maxAddresses)] {
+	addrs = addrs[:min(len(addrs), maxAddresses)]
+	errs := each(addrs, func(addr netip.Addr) error {
 		conn, err := s.dial(ctx, addr)
-		switch {
-		case err == nil:
+		if err == nil {
 			conn.Close()
+		}
+		return err
+	})
+	for i, addr := range addrs {
+		switch err := errs[i]; {
+		case err == nil:
 			open = append(open, addr)
 			step.saw("%s answers on port %s", addr, port)
 		case failure(err) == noRoute:
@@ -142,7 +135,7 @@ func (s *Server) knock(ctx context.Context, step *Step, name string, addrs []net
 		}
 	}
 	switch {
-	case len(open) == 0 && s.cfg.Down != nil && failure(last) == refused:
+	case len(open) == 0 && failure(last) == refused && s.running.wait(ctx) && s.cfg.Down != nil:
 		step.saw("nobody listens, as no server is running; --probe opens the port for a moment and tries")
 	case len(open) == 0:
 		s.base.found(step, ACMEPort, last.Error(), "host", name, "port", port)
@@ -188,6 +181,9 @@ func (s *Server) checkCAA(ctx context.Context, name string) {
 	}
 	step := s.base.step(name, "CAA records, of it and of the names above it")
 	at, records, err := s.dns().caaOf(ctx, s.nameServers(), host)
+	if !s.directory.wait(ctx) {
+		return // what the CA is called there
+	}
 	switch {
 	case errors.Is(err, errNoServer):
 		step.Verdict = Skip

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -21,18 +22,35 @@ const alpnACME = "acme-tls/1"
 // checkAnswer looks who answers where the CA comes to. Nothing is placed there
 // for it: the server tells by itself who it is.
 func (s *Server) checkAnswer(ctx context.Context, step *Step, name string, addrs []netip.Addr) {
-	for _, addr := range addrs {
-		if s.cfg.ACME.Challenge == tlsmgr.TLSALPN01 {
-			s.checkALPN(ctx, step, name, addr)
-		} else {
-			s.checkHTTP(ctx, step, name, addr)
+	if s.cfg.ACME.Challenge == tlsmgr.TLSALPN01 {
+		answers := each(addrs, func(addr netip.Addr) alpnAnswer { return s.askALPN(ctx, name, addr) })
+		for i, addr := range addrs {
+			if s.certificates.wait(ctx) { // what is compared
+				s.checkALPN(step, name, addr, answers[i])
+			}
+		}
+		return
+	}
+	answers := each(addrs, func(addr netip.Addr) httpAnswer {
+		text, err := s.fetchChallenge(ctx, name, addr, tlsmgr.InstancePath)
+		return httpAnswer{text, err}
+	})
+	for i, addr := range addrs {
+		if s.running.wait(ctx) { // who it is
+			s.checkHTTP(step, name, addr, answers[i])
 		}
 	}
 }
 
-// checkHTTP asks for what a server with http-01 says of itself.
-func (s *Server) checkHTTP(ctx context.Context, step *Step, name string, addr netip.Addr) {
-	text, err := s.fetchChallenge(ctx, name, addr, tlsmgr.InstancePath)
+// httpAnswer is what came where a challenge http-01 would be.
+type httpAnswer struct {
+	text string
+	err  error
+}
+
+// checkHTTP judges what a server with http-01 says of itself.
+func (s *Server) checkHTTP(step *Step, name string, addr netip.Addr, a httpAnswer) {
+	text, err := a.text, a.err
 	instance := s.cfg.ACME.Instance
 	switch {
 	case err != nil:
@@ -90,12 +108,31 @@ func (s *Server) fetchChallenge(ctx context.Context, name string, addr netip.Add
 	return strings.TrimSpace(string(body)), nil
 }
 
+// alpnAnswer is what came of two handshakes: as a client does it, and as a CA
+// with tls-alpn-01.
+type alpnAnswer struct {
+	leaf     *x509.Certificate // nil: the first has failed
+	protocol string
+	err      error // of the second
+}
+
+func (s *Server) askALPN(ctx context.Context, name string, addr netip.Addr) alpnAnswer {
+	var a alpnAnswer
+	if state, err := s.handshake(ctx, name, addr, "h2", "http/1.1"); err == nil {
+		a.leaf = state.PeerCertificates[0]
+	} else if isTimeout(err) {
+		a.err = err // it would be no other
+		return a
+	}
+	state, err := s.handshake(ctx, askedBy(name), addr, alpnACME)
+	a.protocol, a.err = state.NegotiatedProtocol, err
+	return a
+}
+
 // checkALPN compares the certificate that is sent with those that we know, and
 // looks whether TLS ends at somebody who knows the challenge.
-func (s *Server) checkALPN(ctx context.Context, step *Step, name string, addr netip.Addr) {
-	state, err := s.handshake(ctx, name, addr, "h2", "http/1.1")
-	if err == nil {
-		leaf := state.PeerCertificates[0]
+func (s *Server) checkALPN(step *Step, name string, addr netip.Addr, a alpnAnswer) {
+	if leaf := a.leaf; leaf != nil {
 		if s.stored == nil && len(s.cfg.Certificates) == 0 {
 			step.saw("%s: a certificate issued by %s comes; whether it is ours cannot be told", addr, leaf.Issuer)
 			return
@@ -107,10 +144,10 @@ func (s *Server) checkALPN(ctx context.Context, step *Step, name string, addr ne
 		}
 		step.saw("%s: the certificate of this server comes", addr)
 	}
-	state, err = s.handshake(ctx, askedBy(name), addr, alpnACME)
+	err := a.err
 	alert := func(text string) bool { return err != nil && strings.Contains(err.Error(), "remote error: tls: "+text) } // alerts of the other side have no type
 	switch {
-	case err == nil && state.NegotiatedProtocol == alpnACME:
+	case err == nil && a.protocol == alpnACME:
 		step.saw("%s: %s is spoken there", addr, alpnACME)
 	case err == nil:
 		s.base.found(step, ACMEALPN, fmt.Sprintf("%s, port %s: the handshake goes on without %s", addr, s.cfg.ACME.Port, alpnACME), "host", name, "port", s.cfg.ACME.Port)

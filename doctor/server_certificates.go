@@ -15,8 +15,13 @@ import (
 )
 
 // checkRunning takes over what a running server has found by itself.
-func (s *Server) checkRunning() {
+func (s *Server) checkRunning(ctx context.Context) {
 	step := s.base.step("running server", "what it has found by itself: findings in /-/status of its admin listener")
+	if s.cfg.Ask != nil {
+		ctx, cancel := s.base.within(ctx)
+		s.cfg.Ask(ctx, s.cfg)
+		cancel()
+	}
 	switch {
 	case s.cfg.Down != nil:
 		s.base.found(step, NotRunning, oneLine(s.cfg.Down.Error()))
@@ -51,9 +56,6 @@ func (s *Server) loadStored(ctx context.Context) {
 	if s.cfg.ACME != nil {
 		s.readStorage(ctx)
 	}
-	if len(s.cfg.Certificates) == 0 {
-		s.cfg.Certificates = s.cfg.Keeper.Status()
-	}
 }
 
 func (s *Server) readStorage(ctx context.Context) {
@@ -81,6 +83,9 @@ func (s *Server) readStorage(ctx context.Context) {
 // checkCertificates says what the running server says of its certificates, or
 // what is stored.
 func (s *Server) checkCertificates() {
+	if len(s.cfg.Certificates) == 0 && s.cfg.Keeper != nil {
+		s.cfg.Certificates = s.cfg.Keeper.Status()
+	}
 	step := s.base.step("certificates", "how long they are good, and the last problem of each")
 	for _, c := range s.cfg.Certificates {
 		if !c.NotAfter.IsZero() {
@@ -202,7 +207,7 @@ func (s *Server) checkAccount(ctx context.Context) {
 		return
 	}
 	step := s.base.step("account", "whether the CA knows the account that is stored")
-	ctx, cancel := context.WithTimeout(ctx, s.base.cfg.Patience)
+	ctx, cancel := context.WithTimeout(ctx, min(s.base.cfg.Patience, quickPatience))
 	defer cancel()
 	account, err := s.cfg.Keeper.Account(ctx)
 	s.account = account.URL
@@ -228,17 +233,24 @@ func (s *Server) checkRevocation(ctx context.Context) {
 	if s.cfg.Keeper == nil {
 		return
 	}
+	var chains []*errand
 	for _, chain := range s.cfg.Keeper.Chains() {
-		leaf := chain.Certificates[0]
-		step := s.base.step("revocation", "whether the certificate of "+chain.Name+" was taken back")
-		if len(leaf.CRLDistributionPoints)+len(leaf.OCSPServer) == 0 {
-			step.saw("it names no list and no responder")
-			continue
-		}
-		d := &Doctor{cfg: s.base.cfg, report: s.base.report, places: s.base.places, settings: s.base.settings, roots: s.base.roots, via: s.base.via}
-		d.target = &url.URL{Scheme: "https", Host: hostIn(leaf)}
-		d.judgeRevocation(ctx, step, chain.Certificates, nil)
+		chains = append(chains, newErrand("revocation", func(ctx context.Context, part *Server) { part.checkRevoked(ctx, chain) }))
 	}
+	s.begin(ctx, chains...)
+	s.end(chains...)
+}
+
+func (s *Server) checkRevoked(ctx context.Context, chain tlsmgr.Chain) {
+	leaf := chain.Certificates[0]
+	step := s.base.step("revocation", "whether the certificate of "+chain.Name+" was taken back")
+	if len(leaf.CRLDistributionPoints)+len(leaf.OCSPServer) == 0 {
+		step.saw("it names no list and no responder")
+		return
+	}
+	d := &Doctor{cfg: s.base.cfg, report: s.base.report, places: s.base.places, settings: s.base.settings, roots: s.base.roots, via: s.base.via}
+	d.target = &url.URL{Scheme: "https", Host: hostIn(leaf)}
+	d.judgeRevocation(ctx, step, chain.Certificates, nil)
 }
 
 // hostIn returns a host that a certificate is for.

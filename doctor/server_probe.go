@@ -195,13 +195,19 @@ func (s *Server) authorities(ctx context.Context, step *Step, record string) ([]
 		return resolvers, nil
 	}
 	var servers []string
-	for _, name := range names {
+	type found struct {
+		addrs []netip.Addr
+		err   error
+	}
+	for i, f := range each(names, func(name string) found {
 		addrs, _, err := s.base.lookup(ctx, name)
-		if err != nil {
-			step.saw("%s: %s", name, shortError(err))
+		return found{addrs, err}
+	}) {
+		if f.err != nil {
+			step.saw("%s: %s", names[i], shortError(f.err))
 			continue
 		}
-		servers = append(servers, netip.AddrPortFrom(addrs[0], 53).String())
+		servers = append(servers, netip.AddrPortFrom(f.addrs[0], 53).String())
 	}
 	if len(servers) == 0 {
 		return nil, fmt.Errorf("no name server of %s has an address", zone)

@@ -41,33 +41,44 @@ type RedisInfo struct {
 	SaveKnown bool
 }
 
-// checkShared asks what replicas share.
+// checkShared tries the way to what replicas share, and asks it.
 func (s *Server) checkShared(ctx context.Context, shared Shared) {
+	var ways []*errand
 	for _, address := range shared.URLs {
-		s.checkWay(func() { s.checkHost(ctx, address) }, Warn, func(step *Step, f Finding) {
-			s.base.sharedFound(step, shared.at(hostOf(address)), errors.New(f.Seen), f.Seen)
-		})
+		ways = append(ways, newErrand(hostOf(address), func(ctx context.Context, part *Server) {
+			part.checkWay(func() { part.checkHost(ctx, address) }, Warn, func(step *Step, f Finding) {
+				part.base.sharedFound(step, shared.at(hostOf(address)), errors.New(f.Seen), f.Seen)
+			})
+		}))
 	}
+	answer := newErrand(shared.Host, func(ctx context.Context, part *Server) { part.askShared(ctx, shared, ways) })
+	s.begin(ctx, ways...)
+	s.begin(ctx, answer)
+	s.end(append(ways, answer)...)
+}
+
+// askShared asks what replicas share, while ways are tried to it.
+func (s *Server) askShared(ctx context.Context, shared Shared, ways []*errand) {
 	step := s.base.step(shared.Host+" "+shared.Key, "an answer, and how long it takes")
-	ctx, cancel := s.base.within(ctx)
+	bounded, cancel := s.base.within(ctx)
 	defer cancel()
 	var took time.Duration
 	var err error
 	if shared.Redis != nil {
 		step.Tried = "what Redis says of itself, and how long its answers take"
 		var info RedisInfo
-		if info, err = shared.Redis(ctx); err == nil {
+		if info, err = shared.Redis(bounded); err == nil {
 			took = info.Latency
 			s.judgeRedis(step, shared, info)
 		}
 	} else {
 		start := time.Now()
-		err = shared.Bucket(ctx)
+		err = shared.Bucket(bounded)
 		took = time.Since(start)
 	}
-	down := func(f Finding) bool { return f.Code == SharedDown }
+	blocked := func(w *errand) bool { return w.wait(ctx) && len(w.part.base.report.Codes()) > 0 }
 	switch {
-	case isUnreachable(err) && slices.ContainsFunc(s.base.report.Findings, down):
+	case isUnreachable(err) && slices.ContainsFunc(ways, blocked):
 		step.Verdict = Skip // found on the way there
 		step.saw("%s", shortError(err))
 	case err != nil:

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -99,14 +98,9 @@ func (s *settings) doctorACME(r rehearsal) *doctor.ACME {
 	return a
 }
 
-// statusPatience bounds how long a server may take to say how it is.
-const statusPatience = 20 * time.Second
-
 // status asks the running server what it says of itself. TLS of what it returns
 // is never nil.
 func (r *remote) status(ctx context.Context, s *settings) (status, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
-	defer cancel()
 	st := status{TLS: &tlsStatus{}}
 	body, err := r.do(ctx, s, http.MethodGet, "/-/status")
 	if err != nil {

@@ -24,7 +24,14 @@ func examineServer(ctx context.Context, p *process, s *settings, mistakes error,
 		return nil, err
 	}
 	module, _, _ := strings.Cut(strings.Join(args, ""), "@")
-	c := s.serverDoctor(ctx, p, mistakes, r, rehearsal, module)
+	c := s.serverDoctor(p, mistakes, rehearsal, module)
+	c.Ask = func(ctx context.Context, c *doctor.ServerConfig) {
+		running, err := r.status(ctx, s)
+		c.Running, c.Certificates, c.Down = running.Findings, running.TLS.Certificates, err
+		if c.ACME != nil {
+			c.ACME.Instance = running.TLS.Instance
+		}
+	}
 	if mistakes == nil && s.TLS.on() {
 		keeper, done, kerr := newCertificates(&s.Config, s.challengeAddress(), nil)
 		if c.KeeperFails = kerr; kerr == nil {
@@ -42,7 +49,7 @@ func examineServer(ctx context.Context, p *process, s *settings, mistakes error,
 
 // serverDoctor says what the doctor has to know of a server with the settings s.
 // mistakes is what is wrong with them, or nil. module is a private module to try.
-func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error, r *remote, rehearsal rehearsal, module string) doctor.ServerConfig {
+func (s *settings) serverDoctor(p *process, mistakes error, rehearsal rehearsal, module string) doctor.ServerConfig {
 	c := doctor.ServerConfig{
 		Machine: doctorConfig(p), Subject: s.file, Mistakes: mistakes, SumDB: s.SumDB, Private: s.Private.String(),
 		Trust: s.TLS.Trust, Module: module,
@@ -77,11 +84,8 @@ func (s *settings) serverDoctor(ctx context.Context, p *process, mistakes error,
 	if mistakes == nil {
 		c.Shared = s.shared()
 	}
-	running, err := r.status(ctx, s)
-	c.Running, c.Certificates, c.Down = running.Findings, running.TLS.Certificates, err
 	if s.TLS.Mode == "acme" {
 		c.ACME = s.doctorACME(rehearsal)
-		c.ACME.Instance = running.TLS.Instance
 	}
 	return c
 }
