@@ -33,7 +33,7 @@ func companyDefects() []defect {
 		}
 	}
 	return []defect{
-		{name: "healthy through squid", start: squid("me:t0ken@", "go.corp"), mute: true},
+		{name: "healthy through squid", start: squid("me:t0ken@", "go.corp"), works: true},
 		{name: "squid wants a password", want: "http-proxy-auth", start: squid("", "go.corp")},
 		{name: "squid wants another password", want: "http-proxy-auth", start: squid("me:wr0ng@", "go.corp")},
 		{name: "squid denies CONNECT", want: "http-proxy-denied", start: squid("me:t0ken@", "blocked.corp")},
@@ -49,7 +49,7 @@ func companyDefects() []defect {
 			url, _ := w.mitmproxy(w.fingerprinted())
 			return url
 		}},
-		{name: "mitmproxy opens TLS, and its root is trusted", mute: true, start: func(w *world) string {
+		{name: "mitmproxy opens TLS, and its root is trusted", works: true, start: func(w *world) string {
 			url, root := w.mitmproxy(w.fingerprinted())
 			w.set("SSL_CERT_FILE", root)
 			return url
@@ -195,13 +195,13 @@ func revocationDefects() []defect {
 		return func(w *world) string { return w.revocable(revocations{list, responder, staple, false}) }
 	}
 	return []defect{ // the go command does not ask, and says nothing
-		{name: "revoked, says the list", want: "tls-revoked", mute: true, start: revoked(true, false, false)},
-		{name: "revoked, says the responder", want: "tls-revoked", mute: true, start: revoked(false, true, false)},
-		{name: "revoked, says what the server has stapled", want: "tls-revoked", mute: true, start: revoked(false, false, true)},
-		{name: "healthy, says the list", mute: true, start: valid(true, false, false)},
-		{name: "healthy, says the responder", mute: true, start: valid(false, true, false)},
-		{name: "healthy, says what is stapled", mute: true, start: valid(false, false, true)},
-		{name: "healthy, and the list is not to be had", mute: true, start: func(w *world) string {
+		{name: "revoked, says the list", want: "tls-revoked", works: true, start: revoked(true, false, false)},
+		{name: "revoked, says the responder", want: "tls-revoked", works: true, start: revoked(false, true, false)},
+		{name: "revoked, says what the server has stapled", want: "tls-revoked", works: true, start: revoked(false, false, true)},
+		{name: "healthy, says the list", works: true, start: valid(true, false, false)},
+		{name: "healthy, says the responder", works: true, start: valid(false, true, false)},
+		{name: "healthy, says what is stapled", works: true, start: valid(false, false, true)},
+		{name: "healthy, and the list is not to be had", works: true, start: func(w *world) string {
 			return w.secure(w.whole(func(c *x509.Certificate) {
 				c.CRLDistributionPoints = []string{"http://localhost:" + closedPort + "/ca.crl"}
 			}))

@@ -72,7 +72,7 @@ func Markdown() string {
 	for _, e := range Table() {
 		fmt.Fprintf(&b, "\n## %s\n\n**%s.**\n\n", e.Code, escapeBraces(e.Title))
 		if e.Symptom != "" {
-			fmt.Fprintf(&b, "*go says:* `%s`\n\n", e.Symptom)
+			fmt.Fprintf(&b, "*go says:* `%s`\n\n", strings.Join(e.symptoms(), "` or `"))
 		}
 		fmt.Fprintf(&b, "%s %s\n", severityWord(e.Severity), escapeBraces(e.Cause))
 		if len(e.Mend) > 0 {
@@ -106,13 +106,12 @@ func symptoms(b *strings.Builder) {
 	codes := map[string][]string{}
 	var order []string
 	for _, e := range Table() {
-		if e.Symptom == "" {
-			continue
+		for _, text := range e.symptoms() {
+			if codes[text] == nil {
+				order = append(order, text)
+			}
+			codes[text] = append(codes[text], fmt.Sprintf("[%s](#%s)", e.Code, e.Code))
 		}
-		if codes[e.Symptom] == nil {
-			order = append(order, e.Symptom)
-		}
-		codes[e.Symptom] = append(codes[e.Symptom], fmt.Sprintf("[%s](#%s)", e.Code, e.Code))
 	}
 	for _, text := range order {
 		fmt.Fprintf(b, "| `%s` | %s |\n", text, strings.Join(codes[text], ", "))

@@ -30,12 +30,17 @@ type Entry struct {
 	Title string
 	// Symptom is what the go command prints, without the part that names the
 	// module and the address; "" if it prints nothing. Words in braces stand
-	// for what differs from case to case.
+	// for what differs from case to case. Each line is a message of its own.
 	Symptom string
 	// Cause says how it comes to this.
 	Cause string
 	// Mend has the steps in the order in which they should be tried.
 	Mend []Remedy
+}
+
+// symptoms returns the messages of which the go command prints one.
+func (e Entry) symptoms() []string {
+	return strings.FieldsFunc(e.Symptom, func(c rune) bool { return c == '\n' })
 }
 
 // Remedy is one step that mends something: a command, or a sentence. Words in
