@@ -250,12 +250,16 @@ func (s *Store) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{s.m.up, s.m.corrupt, s.m.errors}
 }
 
-// probe asks for a value and an answer of a script, both of which the work
-// needs; a replica that is loading its data answers neither.
+// probeDelete deletes what cannot exist: a server that is loading its data, is a
+// replica, or may not write for another reason, answers no command that could
+// change something; one that is full does.
+var probeDelete = goredis.NewScript(`return redis.call('DEL', KEYS[1])`)
+
+// probe runs a script that could change a value, as the work needs it.
 func (s *Store) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
 	defer cancel()
-	return removeIf.Run(ctx, s.client, []string{s.key('o', ".probe")}, "probe").Err()
+	return probeDelete.Run(ctx, s.client, []string{s.key('o', ".probe")}).Err()
 }
 
 // ask runs one operation: within its time, and not while Redis is in trouble.
@@ -291,7 +295,7 @@ func trouble(err error) bool {
 	}
 	kind, _, _ := strings.Cut(reply.Error(), " ")
 	switch kind {
-	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF":
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF":
 		return true
 	}
 	return false

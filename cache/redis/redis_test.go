@@ -278,6 +278,40 @@ func TestOutOfMemory(t *testing.T) {
 	if err := holds(s, "a/@v/list", "v1\n"); err != nil {
 		t.Error(err)
 	}
+	if err := s.Probe(t.Context()); err != nil || s.Trouble() != nil {
+		t.Errorf("a full server: probe %v, trouble %v", err, s.Trouble())
+	}
+}
+
+// A server that may not write is left alone until it may: a probe that asks less
+// than the work needs would have every request run into it.
+func TestServerThatMayNotWrite(t *testing.T) {
+	for about, set := range map[string][2][]string{
+		"a replica":   {{"replicaof", "127.0.0.1", "1"}, {"replicaof", "no", "one"}},
+		"lone master": {{"config", "set", "min-replicas-to-write", "1"}, {"config", "set", "min-replicas-to-write", "0"}},
+	} {
+		t.Run(about, func(t *testing.T) {
+			t.Parallel()
+			server := sharedtest.NewRedis(t)
+			s := open(t, redis.Config{Addrs: []string{server.Addr}, Timeout: 5 * time.Second})
+			put(t, s, "a/@v/list", "v1\n")
+			server.Do(set[0]...)
+			_ = s.Put(t.Context(), "b/@v/list", strings.NewReader("x"), cache.PutOptions{})
+			since := s.Trouble()
+			if since == nil {
+				t.Fatal("no trouble after a refused write")
+			}
+			for begin := time.Now(); time.Since(begin) < 1500*time.Millisecond; <-time.After(20 * time.Millisecond) {
+				if tr := s.Trouble(); tr == nil || !tr.Since.Equal(since.Since) {
+					t.Fatalf("trouble since %v is over, and now %v", since, tr)
+				}
+			}
+			server.Do(set[1]...)
+			await(t, func() error {
+				return s.Put(t.Context(), "b/@v/list", strings.NewReader("x"), cache.PutOptions{Class: cache.Mutable})
+			})
+		})
+	}
 }
 
 func TestFailover(t *testing.T) {

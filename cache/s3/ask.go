@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/modgate/modgate/internal/breaker"
 )
@@ -18,17 +21,40 @@ import (
 // errRaced says that a condition of a write did not hold.
 var errRaced = errors.New("s3: the object has changed")
 
-// ask runs one operation within twice the time-out, so that it can be repeated
-// after a bad answer, and not while the bucket is in
-// trouble. Absent is fs.ErrNotExist, a condition that does not hold errRaced.
+// ask runs one operation that reads, within twice the time-out, so that it can
+// be repeated after a bad answer, and not while the bucket is in trouble. Absent
+// is fs.ErrNotExist, a condition that does not hold errRaced.
 func (s *Store) ask(ctx context.Context, f func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout)
 	defer cancel()
-	return s.judge(ctx, func() error { return f(limited) })
+	return s.judge(ctx, s.breaker, func() error { return f(limited) })
 }
 
-// judge is ask without a time-out of its own. ctx is the caller's.
-func (s *Store) judge(ctx context.Context, f func() error) error {
+// slowest is the rate that an upload may have, in bytes per second.
+const slowest = 256 << 10
+
+// change is ask for an operation that sends or copies size bytes. A bucket that
+// refuses changes can be read.
+func (s *Store) change(ctx context.Context, size int64, f func(context.Context) error) error {
+	if s.writes.Open() {
+		return fmt.Errorf("s3: %w", breaker.ErrOpen)
+	}
+	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout+time.Duration(size/slowest)*time.Second)
+	defer cancel()
+	return s.judge(ctx, s.writes, func() error { return f(limited) })
+}
+
+// remove is ask for an operation that takes something away. It is tried while
+// the bucket refuses to be written.
+func (s *Store) remove(ctx context.Context, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout)
+	defer cancel()
+	return s.judge(ctx, s.writes, func() error { return f(limited) })
+}
+
+// judge is ask without a time-out of its own. ctx is the caller's; refused is
+// told where the bucket will not do this.
+func (s *Store) judge(ctx context.Context, refused *breaker.Breaker, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -42,29 +68,87 @@ func (s *Store) judge(ctx context.Context, f func() error) error {
 	if e := ctx.Err(); e != nil {
 		return e // the caller's, and no fault of the bucket
 	}
-	return s.translate(err)
+	err = meaning(err)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errRaced) {
+		return err
+	}
+	s.m.errors.Inc()
+	switch status := statusOf(err); {
+	case ofOne(codeOf(err)):
+	case status >= 300 && status < 500 && status != http.StatusTooManyRequests:
+		// What is refused, or asked for in a wrong way, will be so again: the
+		// breaker keeps it from being asked on every request.
+		refused.Trip(err)
+	default:
+		s.breaker.Trip(err)
+	}
+	return fmt.Errorf("s3: %w", err)
 }
 
-// translate is the one place where an answer of the storage gets a meaning.
-func (s *Store) translate(err error) error {
-	status, code := statusOf(err), ""
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		code = api.ErrorCode()
-	}
-	switch {
-	case status == http.StatusNotFound && code != "NoSuchBucket":
+// meaning is the one place where an answer of the storage gets a meaning. 404
+// alone is no absence: it is also how a server answers that is no storage, and
+// how some refuse a key or name a bucket that is not there.
+func meaning(err error) error {
+	switch code, status := codeOf(err), statusOf(err); {
+	case code == "NoSuchKey", code == "NotFound", code == "NoSuchUpload", code == "NoSuchVersion":
 		return fs.ErrNotExist
 	case status == http.StatusPreconditionFailed, status == http.StatusConflict:
 		return errRaced
 	}
-	s.m.errors.Inc()
-	// What is refused, or asked for in a wrong way, will be so again: the
-	// breaker keeps it from being asked on every request.
-	if status == 0 || status >= 500 || status == http.StatusForbidden || status == http.StatusTooManyRequests || code == "NoSuchBucket" {
-		s.breaker.Trip(err)
+	return short(err)
+}
+
+// ofOne reports whether a refusal speaks of one object, and not of the bucket.
+func ofOne(code string) bool {
+	switch code {
+	case "BadDigest", "EntityTooLarge", "EntityTooSmall", "IncompleteBody", "InvalidDigest", "InvalidObjectState",
+		"InvalidPart", "InvalidPartOrder", "InvalidRange", "KeyTooLongError", "MetadataTooLarge", "RequestTimeout":
+		return true
 	}
-	return fmt.Errorf("s3: %w", err)
+	return false
+}
+
+// answer is an error of the SDK without the two hundred characters of requests,
+// hosts and attempts that it begins with, and that differ each time.
+type answer struct {
+	text string
+	err  error
+}
+
+func (a *answer) Error() string { return a.text }
+func (a *answer) Unwrap() error { return a.err }
+
+func short(err error) error {
+	var op *smithy.OperationError
+	if !errors.As(err, &op) {
+		return err
+	}
+	var api smithy.APIError
+	var unsent *smithyhttp.RequestSendError
+	status, what := statusOf(err), ""
+	switch {
+	case errors.As(err, &api) && api.ErrorCode() != unknownCode:
+		what = fmt.Sprintf("%s: %s (status %d)", api.ErrorCode(), api.ErrorMessage(), status)
+	case status != 0:
+		what = fmt.Sprintf("status %d, and no answer of an S3 storage", status)
+	case errors.As(err, &unsent):
+		what = unsent.Err.Error()
+	default:
+		what = op.Err.Error()
+	}
+	return &answer{op.Operation() + ": " + what, err}
+}
+
+// unknownCode is what the SDK calls an answer without a code.
+const unknownCode = "UnknownError"
+
+// codeOf returns the code of the answer that err is about, "" without one.
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
 }
 
 // statusOf returns the status of the answer that err is about, 0 without one.
@@ -76,23 +160,52 @@ func statusOf(err error) int {
 	return 0
 }
 
-// Probe asks the bucket a question that needs what all others need: a way there,
+// Probe asks the bucket questions that need what all others need: a way there,
 // time, credentials and rights. It changes nothing.
-func (s *Store) Probe(ctx context.Context) error { return s.probe(ctx) }
+func (s *Store) Probe(ctx context.Context) error {
+	if err := s.probe(ctx); err != nil {
+		return err
+	}
+	err := s.probeWrites(ctx)
+	if errors.Is(err, errUnconditional) {
+		return fmt.Errorf("%w, which modgate needs", err)
+	}
+	return err
+}
+
+var errUnconditional = errors.New("the storage does not keep the condition of a write (If-Match)")
 
 // probe asks for an object that cannot exist. Only a bucket that is well can
 // say so.
 func (s *Store) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
 	defer cancel()
-	_, err := s.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &s.c.Bucket, Key: aws.String(s.prefix + ".probe")},
-		func(o *awss3.Options) { o.RetryMaxAttempts = 1 })
-	var api smithy.APIError
-	if statusOf(err) == http.StatusNotFound && !(errors.As(err, &api) && api.ErrorCode() == "NoSuchBucket") {
-		return nil
-	}
+	_, err := s.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &s.c.Bucket, Key: aws.String(s.prefix + ".probe")}, once)
 	if err == nil {
-		err = errors.New("an object that cannot exist is there")
+		return errors.New("an object that cannot exist is there")
+	}
+	if err = meaning(err); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	return err
 }
+
+// probeWrites replaces a version of an object that cannot exist. Only who may
+// write hears that it does not.
+func (s *Store) probeWrites(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
+	defer cancel()
+	_, err := s.client.PutObject(ctx, &awss3.PutObjectInput{
+		Bucket: &s.c.Bucket, Key: aws.String(s.prefix + ".writable"), Body: strings.NewReader(""),
+		IfMatch: aws.String(`"00000000000000000000000000000000"`),
+	}, once)
+	if err == nil {
+		return errUnconditional
+	}
+	if err = meaning(err); errors.Is(err, fs.ErrNotExist) || errors.Is(err, errRaced) {
+		return nil
+	}
+	return err
+}
+
+func once(o *awss3.Options) { o.RetryMaxAttempts = 1 }

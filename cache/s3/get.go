@@ -97,7 +97,7 @@ func (s *Store) open(ctx context.Context, name, etag string) (*body, cache.Store
 		in.IfMatch = &etag
 	}
 	var out *awss3.GetObjectOutput
-	err := s.judge(ctx, func() (err error) {
+	err := s.judge(ctx, s.breaker, func() (err error) {
 		out, err = s.client.GetObject(transfer, in)
 		return err
 	})

@@ -128,7 +128,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err := cache.CheckName(name); err != nil {
 		return err
 	}
-	err := s.ask(ctx, func(ctx context.Context) error {
+	err := s.remove(ctx, func(ctx context.Context) error {
 		_, err := s.client.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: &s.c.Bucket, Key: s.key(name)})
 		return err
 	})
@@ -154,7 +154,7 @@ func (s *Store) copy(ctx context.Context, from, to, etag string, metadata map[st
 	if s.c.KMSKey != "" {
 		in.SSEKMSKeyId = &s.c.KMSKey
 	}
-	return s.transfer(ctx, s.c.PartSize, func(ctx context.Context) error {
+	return s.change(ctx, s.c.PartSize, func(ctx context.Context) error {
 		_, err := s.client.CopyObject(ctx, in)
 		return err
 	})

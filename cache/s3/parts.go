@@ -13,16 +13,6 @@ import (
 	"github.com/modgate/modgate/cache"
 )
 
-// slowest is the rate that an upload may have, in bytes per second.
-const slowest = 256 << 10
-
-// transfer is ask for an operation that sends size bytes.
-func (s *Store) transfer(ctx context.Context, size int64, f func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout+time.Duration(size/slowest)*time.Second)
-	defer cancel()
-	return s.judge(ctx, func() error { return f(limited) })
-}
-
 // uploadParts is upload for what is larger than a part. Whatever goes wrong, no
 // part stays behind, if the bucket can still be told.
 func (s *Store) uploadParts(ctx context.Context, name string, data io.Reader, d cache.Stored, etag string) error {
@@ -34,7 +24,7 @@ func (s *Store) uploadParts(ctx context.Context, name string, data io.Reader, d 
 		in.SSEKMSKeyId = &s.c.KMSKey
 	}
 	var id *string
-	if err := s.ask(ctx, func(ctx context.Context) error {
+	if err := s.change(ctx, 0, func(ctx context.Context) error {
 		out, err := s.client.CreateMultipartUpload(ctx, in)
 		if err == nil {
 			id = out.UploadId
@@ -50,7 +40,7 @@ func (s *Store) uploadParts(ctx context.Context, name string, data io.Reader, d 
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		}
 		done.IfNoneMatch, done.IfMatch = condition(etag)
-		err = s.transfer(ctx, d.Size, func(ctx context.Context) error {
+		err = s.change(ctx, d.Size, func(ctx context.Context) error {
 			_, err := s.client.CompleteMultipartUpload(ctx, done)
 			return err
 		})
@@ -74,7 +64,7 @@ func (s *Store) sendParts(ctx context.Context, name string, data io.Reader, id *
 		}
 		number := aws.Int32(int32(len(parts) + 1))
 		var out *awss3.UploadPartOutput
-		if err := s.transfer(ctx, int64(n), func(ctx context.Context) (err error) {
+		if err := s.change(ctx, int64(n), func(ctx context.Context) (err error) {
 			out, err = s.client.UploadPart(ctx, &awss3.UploadPartInput{
 				Bucket: &s.c.Bucket, Key: s.key(name), UploadId: id, PartNumber: number, Body: bytes.NewReader(buf[:n]),
 			})
@@ -87,7 +77,7 @@ func (s *Store) sendParts(ctx context.Context, name string, data io.Reader, id *
 }
 
 func (s *Store) abort(ctx context.Context, key, id *string) {
-	err := s.ask(ctx, func(ctx context.Context) error {
+	err := s.remove(ctx, func(ctx context.Context) error {
 		_, err := s.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{Bucket: &s.c.Bucket, Key: key, UploadId: id})
 		return err
 	})

@@ -172,7 +172,7 @@ func (s *Store) upload(ctx context.Context, name string, data io.Reader, d cache
 	if s.c.KMSKey != "" {
 		in.SSEKMSKeyId = &s.c.KMSKey
 	}
-	return s.transfer(ctx, d.Size, func(ctx context.Context) error {
+	return s.change(ctx, d.Size, func(ctx context.Context) error {
 		_, err := s.client.PutObject(ctx, in)
 		if err != nil && statusOf(err) == 0 && s.raced(ctx, name, etag) {
 			return errRaced

@@ -72,7 +72,7 @@ func (s *Store) putAside(ctx context.Context, name, etag, reason string) error {
 	if etag != "" {
 		in.IfMatch = &etag
 	}
-	return s.ask(ctx, func(ctx context.Context) error {
+	return s.remove(ctx, func(ctx context.Context) error {
 		_, err := s.client.DeleteObject(ctx, in)
 		return err
 	})
@@ -104,7 +104,7 @@ func (s *Store) EmptyQuarantine(ctx context.Context, age time.Duration) error {
 			if time.Since(aws.ToTime(oldest.LastModified)) < age {
 				return nil // and so are all that follow
 			}
-			if err := s.ask(ctx, func(ctx context.Context) error {
+			if err := s.remove(ctx, func(ctx context.Context) error {
 				_, err := s.client.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: &s.c.Bucket, Key: oldest.Key})
 				return err
 			}); err != nil && !errors.Is(err, fs.ErrNotExist) {

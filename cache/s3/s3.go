@@ -18,11 +18,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -30,6 +33,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -88,6 +92,7 @@ type Store struct {
 	client    *awss3.Client
 	transport *http.Transport
 	breaker   *breaker.Breaker
+	writes    *breaker.Breaker // open while the bucket can be read and not changed
 	m         metrics
 	aside     chan struct{} // has a place for one: something was put aside
 }
@@ -111,6 +116,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	}
 	s.m.init()
 	s.breaker = breaker.New(breaker.Config{Name: "bucket " + c.Bucket, Interval: time.Second, Probe: s.probe, Up: s.m.up, Advice: c.Advice, Logger: s.log})
+	s.writes = breaker.New(breaker.Config{Name: "writing to bucket " + c.Bucket, Interval: time.Second, Probe: s.probeWrites, Advice: c.Advice, Logger: s.log})
 	return s, nil
 }
 
@@ -121,11 +127,14 @@ func (c *Config) Check() error {
 	if c.Bucket == "" {
 		wrong("no bucket is set")
 	}
-	c.Prefix = strings.Trim(c.Prefix, "/")
-	if strings.Contains(c.Prefix, "//") {
-		wrong("prefix %q has an empty element", c.Prefix)
+	if strings.ContainsAny(c.Bucket, "/:? \t\r\n") && !strings.HasPrefix(c.Bucket, "arn:") {
+		wrong("bucket %q: write its name alone; what is below it goes into the prefix", c.Bucket)
 	}
-	if c.Endpoint != "" && !strings.HasPrefix(c.Endpoint, "https://") && !strings.HasPrefix(c.Endpoint, "http://") {
+	c.Prefix = strings.Trim(c.Prefix, "/")
+	if c.Prefix != "" && !isPrefix(c.Prefix) {
+		wrong("prefix %q: write elements with a slash between them, none of which is empty, begins with a dot or has control characters", c.Prefix)
+	}
+	if c.Endpoint != "" && !isEndpoint(c.Endpoint) {
 		wrong("endpoint %q: write https://host[:port]", c.Endpoint)
 	}
 	if (c.AccessKey == "") != (c.SecretKey == "") {
@@ -152,6 +161,15 @@ func (c *Config) Check() error {
 	return errors.Join(errs...)
 }
 
+func isPrefix(text string) bool {
+	return fs.ValidPath(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "/.") && strings.IndexFunc(text, unicode.IsControl) < 0
+}
+
+func isEndpoint(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
+}
+
 // minPart is the least size of a part that is not the last.
 const minPart = 5 << 20
 
@@ -164,6 +182,10 @@ func (s *Store) connect(ctx context.Context) error {
 				o.MaxAttempts, o.MaxBackoff = 3, 300*time.Millisecond
 			})
 		}),
+		// It writes to standard error.
+		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
+			s.log.Debug("the AWS SDK says", "text", fmt.Sprintf(format, v...))
+		})),
 		// Digests are ours; other storages often know no others.
 		config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
 		config.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
@@ -216,12 +238,19 @@ func (s *Store) Close() error {
 func (s *Store) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.breaker.Run(ctx) })
+	g.Go(func() error { return s.writes.Run(ctx) })
 	g.Go(func() error { return s.sweep(ctx) })
 	return g.Wait()
 }
 
-// Trouble returns why the bucket is left alone at the moment; nil if it is not.
-func (s *Store) Trouble() *breaker.Trouble { return s.breaker.Trouble() }
+// Trouble returns why the bucket, or writing to it, is left alone at the moment;
+// nil if neither is.
+func (s *Store) Trouble() *breaker.Trouble {
+	if t := s.breaker.Trouble(); t != nil {
+		return t
+	}
+	return s.writes.Trouble()
+}
 
 // Collectors are the metrics of the store.
 func (s *Store) Collectors() []prometheus.Collector {

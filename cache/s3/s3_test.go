@@ -238,18 +238,38 @@ func TestNames(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	for want, c := range map[string]s3.Config{
-		"no bucket":       {},
-		"write https":     {Bucket: "b", Endpoint: "minio:9000"},
-		"belong together": {Bucket: "b", AccessKey: "x"},
-		"AES256 or":       {Bucket: "b", SSE: "rot13"},
-		"with aws:kms":    {Bucket: "b", KMSKey: "x"},
-		"no less than":    {Bucket: "b", PartSize: 1},
-		"empty element":   {Bucket: "b", Prefix: "a//b"},
-		"negative":        {Bucket: "b", Timeout: -1},
+	for _, c := range []struct {
+		want string
+		s3.Config
+	}{
+		{"no bucket", s3.Config{}},
+		{"its name alone", s3.Config{Bucket: "s3://b"}},
+		{"its name alone", s3.Config{Bucket: "b/team"}},
+		{"write https", s3.Config{Bucket: "b", Endpoint: "minio:9000"}},
+		{"write https", s3.Config{Bucket: "b", Endpoint: "http://"}},
+		{"write https", s3.Config{Bucket: "b", Endpoint: "http://minio:port"}},
+		{"write https", s3.Config{Bucket: "b", Endpoint: "https://user:password@minio"}},
+		{"belong together", s3.Config{Bucket: "b", AccessKey: "x"}},
+		{"AES256 or", s3.Config{Bucket: "b", SSE: "rot13"}},
+		{"with aws:kms", s3.Config{Bucket: "b", KMSKey: "x"}},
+		{"no less than", s3.Config{Bucket: "b", PartSize: 1}},
+		{"is empty", s3.Config{Bucket: "b", Prefix: "a//b"}},
+		{"begins with a dot", s3.Config{Bucket: "b", Prefix: "../other"}},
+		{"begins with a dot", s3.Config{Bucket: "b", Prefix: "."}},
+		{"begins with a dot", s3.Config{Bucket: "b", Prefix: "a/.records"}},
+		{"control characters", s3.Config{Bucket: "b", Prefix: "a\nb"}},
+		{"negative", s3.Config{Bucket: "b", Timeout: -1}},
 	} {
-		if _, err := s3.New(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v, want %q", c, err, want)
+		if _, err := s3.New(t.Context(), c.Config); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.Config, err, c.want)
+		}
+	}
+	for _, c := range []s3.Config{
+		{Bucket: "arn:aws:s3:eu-central-1:123456789012:accesspoint/modgate"},
+		{Bucket: "b", Prefix: "/a b/ü+%2F?x#y:z/", Endpoint: "https://store.example/storage/v1/s3"},
+	} {
+		if err := c.Check(); err != nil {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

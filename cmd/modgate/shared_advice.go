@@ -16,6 +16,13 @@ const (
 	distrusted              // the certificate, or one side speaks TLS alone
 	unauthorized            // user, password or rights
 	noSuchBucket
+	elsewhere    // the bucket is in another region
+	wrongClock   // signatures of ours are of another time
+	noStorage    // what answers there speaks another protocol
+	wrongMode    // a Cluster, a Sentinel or a server, and taken for another of them
+	wrongMaster  // the Sentinels know no master of that name
+	wrongDB      // no database of that number
+	readOnlyCopy // a replica, which cannot be written
 )
 
 // kindOf tells errors of both backends apart. Replies of a server have no type,
@@ -32,10 +39,25 @@ func kindOf(err error) sharedKind {
 	}
 	var op *net.OpError
 	switch {
-	case says("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "StatusCode: 401", "StatusCode: 403"):
+	case says("RequestTimeTooSkewed"):
+		return wrongClock
+	case says("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"):
+		return elsewhere
+	case says("MOVED ", "cluster support disabled", "unknown command 'sentinel'", "unknown command 'evalsha'"):
+		return wrongMode
+	case says("are unreachable: redis: nil"):
+		return wrongMaster
+	case says("DB index is out of range"):
+		return wrongDB
+	case says("READONLY "):
+		return readOnlyCopy
+	case says("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+		"status 401", "status 403", "StatusCode: 401", "StatusCode: 403"):
 		return unauthorized
-	case says("NoSuchBucket"):
+	case says("NoSuchBucket", "InvalidBucketName"):
 		return noSuchBucket
+	case says("no answer of an S3 storage"):
+		return noStorage
 	case says("x509: ", "tls: ", "server gave HTTP response to HTTPS client"):
 		return distrusted
 	case errors.As(err, &op) && op.Op == "dial", says("dial tcp", "no such host", "connection refused", "sentinels specified in configuration are unreachable"):
@@ -53,6 +75,14 @@ func (c *Redis) advice(err error) string {
 		return "set cache.redis.tls to on or off, as that Redis does, and tls.trust to the authority of its certificate"
 	case unreachable:
 		return "start the Redis at " + c.Addr.String() + ", open the way to it, or correct cache.redis.addr"
+	case wrongMode:
+		return "set cache.redis.mode to what is at " + c.Addr.String() + " (standalone, sentinel or cluster), or correct cache.redis.addr"
+	case wrongMaster:
+		return "set cache.redis.master to what the Sentinels call it: redis-cli -p PORT sentinel masters"
+	case wrongDB:
+		return "set cache.redis.db to a number that this Redis has (databases in its configuration)"
+	case readOnlyCopy:
+		return "name the master by cache.redis.addr and not a replica of it, or the Sentinels with cache.redis.mode: sentinel"
 	}
 	return "look at the Redis at " + c.Addr.String() + " and its log; cache.redis.tls must be as it is there, and cache.redis.timeout long enough"
 }
@@ -68,6 +98,12 @@ func (c *S3) advice(err error) string {
 		return "start the storage, open the way to it, or correct cache.s3.endpoint and cache.s3.region"
 	case noSuchBucket:
 		return "make the bucket " + c.Bucket + ", or correct cache.s3.bucket and cache.s3.region"
+	case elsewhere:
+		return "set cache.s3.region, and cache.s3.endpoint if there is one, to where the bucket " + c.Bucket + " is"
+	case wrongClock:
+		return "set the clock of this machine: the storage takes no request that is signed at another time"
+	case noStorage:
+		return "correct cache.s3.endpoint: what answers there is no S3 storage, or has it below a path"
 	}
 	return "look at the storage of the bucket " + c.Bucket + " and its log; cache.s3.timeout must be long enough"
 }
