@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/modgate/modgate/internal/conn"
 	"github.com/modgate/modgate/tlsmgr"
 )
 
@@ -94,12 +95,13 @@ type service struct {
 
 	app         *app
 	public      *http.Server
-	publicAddr  net.Listener
+	publicAddr  *conn.Listener
+	unserved    chan struct{} // closed when nobody accepts what comes to it any more
 	admin       *admin
 	private     *http.Server // of the admin listener; nil if that is off
-	privateAddr net.Listener
+	privateAddr *conn.Listener
 	plain       *http.Server // of tls.http_listen; nil if that is off
-	plainAddr   net.Listener
+	plainAddr   *conn.Listener
 
 	certificates *tlsmgr.Manager // nil without TLS
 }
@@ -156,7 +158,7 @@ func (v *service) warnOfPins(ctx context.Context) {
 // closeListeners closes those that are open.
 func (v *service) closeListeners() error {
 	var errs []error
-	for _, l := range []net.Listener{v.publicAddr, v.privateAddr, v.plainAddr} {
+	for _, l := range []*conn.Listener{v.publicAddr, v.privateAddr, v.plainAddr} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
@@ -222,7 +224,11 @@ func (v *service) run(ctx context.Context) error {
 	for _, part := range v.app.background {
 		g.Go(func() error { return part(life) })
 	}
-	g.Go(func() error { return serveOn(v.public, v.publicAddr) })
+	v.unserved = make(chan struct{})
+	g.Go(func() error {
+		defer close(v.unserved)
+		return serveOn(v.public, v.publicAddr)
+	})
 	if v.private != nil {
 		g.Go(func() error { return serveOn(v.private, v.privateAddr) })
 	}
@@ -261,6 +267,7 @@ func (v *service) drain(life context.Context) {
 	}
 	patience, cancel := context.WithTimeout(context.WithoutCancel(life), time.Duration(cfg.Timeout))
 	defer cancel()
+	v.closePublic(patience)
 	if err := v.public.Shutdown(patience); err != nil {
 		v.log.Warn("answers in progress were cut", "timeout", time.Duration(cfg.Timeout), "error", err)
 		v.public.Close()
@@ -271,6 +278,17 @@ func (v *service) drain(life context.Context) {
 			s.Close()
 		}
 	}
+}
+
+// closePublic takes no more connections, and returns when those that have begun
+// have brought their first request, which the go command would not repeat.
+func (v *service) closePublic(ctx context.Context) {
+	v.publicAddr.Quiesce(ctx)
+	if err := v.publicAddr.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		v.log.Warn("the listener does not close", "error", err)
+	}
+	<-v.unserved
+	v.publicAddr.AwaitRequests(ctx)
 }
 
 // answerHangup looks at files that may have changed when service managers send

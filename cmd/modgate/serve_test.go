@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -131,13 +132,7 @@ func TestDrainFinishesWhatIsInProgress(t *testing.T) {
 	if err != nil || string(body) != "halfhalf" || !resp.Close {
 		t.Errorf("during drain.delay: %q, %v, connection closed: %t", body, err, resp.Close)
 	}
-	until(t, "the listener closes", func() bool {
-		c, err := net.Dial("tcp", strings.TrimPrefix(s.public, "http://"))
-		if err == nil {
-			c.Close()
-		}
-		return err != nil
-	})
+	until(t, "the listener closes", func() bool { return closed(s.public) })
 	select {
 	case err := <-s.ended:
 		t.Fatalf("ended with an answer in progress: %v", err)
@@ -155,6 +150,76 @@ func TestDrainFinishesWhatIsInProgress(t *testing.T) {
 	}
 	if log := s.log.String(); strings.Contains(log, "cut") || !strings.Contains(log, "msg=ended") {
 		t.Error(log)
+	}
+}
+
+// closed reports whether connections to a URL are refused.
+func closed(url string) bool {
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err == nil {
+		c.Close()
+	}
+	return err != nil
+}
+
+// TestDrainAnswersWhoHasConnected: nobody repeats a first request on a connection.
+func TestDrainAnswersWhoHasConnected(t *testing.T) {
+	s := startService(t, Drain{Timeout: Duration(20 * time.Second)}, halves(nil))
+	var clients []net.Conn
+	for range 20 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.public, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		clients = append(clients, c)
+	}
+	s.end()
+	until(t, "the listener closes", func() bool { return closed(s.public) })
+	for _, c := range clients {
+		fmt.Fprintf(c, "GET /fast HTTP/1.1\r\nHost: x\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "halfhalf" || !resp.Close {
+			t.Errorf("%q, %v, connection closed: %t", body, err, resp.Close)
+		}
+	}
+	if err := s.wait(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDrainBreaksNothing asks on new connections, and on used ones, until they are
+// refused.
+func TestDrainBreaksNothing(t *testing.T) {
+	s := startService(t, Drain{Timeout: Duration(20 * time.Second)}, halves(nil))
+	var asked atomic.Int64
+	var clients sync.WaitGroup
+	for i := range 8 {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
+		defer client.CloseIdleConnections()
+		clients.Go(func() {
+			for {
+				_, text, err := fetch(t.Context(), client, s.public+"/fast")
+				var op *net.OpError
+				if errors.As(err, &op) && op.Op == "dial" {
+					return
+				}
+				if err != nil || string(text) != "halfhalf" {
+					t.Errorf("%q, %v", text, err)
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	until(t, "there is load", func() bool { return asked.Load() > 200 })
+	s.end()
+	clients.Wait()
+	if err := s.wait(t); err != nil {
+		t.Error(err)
 	}
 }
 

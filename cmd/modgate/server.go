@@ -49,10 +49,12 @@ func boundBody(patience time.Duration, next http.Handler) http.Handler {
 }
 
 // listen opens address for the key that it was configured by.
-func listen(ctx context.Context, key, address string) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+func listen(ctx context.Context, key, address string) (*conn.Listener, error) {
+	var cfg net.ListenConfig
+	cfg.SetMultipathTCP(false) // see conn.Listener.Quiesce
+	l, err := cfg.Listen(ctx, "tcp", address)
 	if err == nil {
-		return conn.Listener{Listener: l, Patience: conn.Patience}, nil
+		return conn.NewListener(l, conn.Patience), nil
 	}
 	advice := "set " + key + " to an address of this machine"
 	flag := "--" + find(key).flag()
@@ -67,13 +69,14 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	return nil, fmt.Errorf("%s: %w\n  → %s", key, err, advice)
 }
 
-// serveOn serves on l until the server is shut down.
+// serveOn serves on l until the server is shut down or l closed.
 func serveOn(s *http.Server, l net.Listener) error {
+	s.Handler = conn.Asked(s.Handler)
 	serve := s.Serve
 	if s.TLSConfig != nil {
 		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 	}
-	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -353,7 +353,7 @@ func TestSlowLineGetsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go serveOn(s, conn.Listener{Listener: inner, Patience: patience})
+	go serveOn(s, conn.NewListener(inner, patience))
 	defer s.Close()
 	client := tlsClient(t, pki.Pool())
 	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,20 +27,38 @@ const (
 
 // Listener gives its connections a deadline for progress in writing. It stands
 // in for http.Server.WriteTimeout, which bounds a whole answer and so cannot be
-// right for a go.mod and for a 500 MB zip.
+// right for a go.mod and for a 500 MB zip. It can be closed without harm to those
+// who have just connected: see Quiesce and AwaitRequests.
 type Listener struct {
 	net.Listener
-	// Patience is how long LeastProgress bytes may take.
-	Patience time.Duration
+	patience time.Duration
+
+	mu       sync.Mutex
+	unasking map[*conn]struct{} // connections on which no request has come; guarded by mu
+}
+
+// NewListener returns a Listener on l whose connections may take patience for
+// LeastProgress bytes.
+func NewListener(l net.Listener, patience time.Duration) *Listener {
+	return &Listener{Listener: l, patience: patience, unasking: make(map[*conn]struct{})}
 }
 
 // Accept returns the next connection.
-func (l Listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
-		return newConn(tcp, l.Patience)
+func (l *Listener) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	tcp, ok := accepted.(*net.TCPConn)
+	if err != nil || !ok {
+		return accepted, err
 	}
-	return c, err
+	c, err := newConn(tcp, l.patience)
+	if err != nil {
+		return nil, err
+	}
+	c.listener = l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unasking[c] = struct{}{}
+	return c, nil
 }
 
 type key struct{}
@@ -92,12 +111,14 @@ type tcpConn interface {
 type conn struct {
 	net.Conn
 	tcp      tcpConn // the same connection
+	listener *Listener
 	raw      syscall.RawConn
 	patience time.Duration
 	start    time.Time
 	secure   bool         // there is TLS upon it; set before the first request
 	follows  bool         // see BodyFollows
 	unacked  func() int64 // bytes that the kernel has and the peer has not confirmed
+	asked    atomic.Bool  // a request has come, or the connection is closed
 
 	written   atomic.Int64 // bytes that the kernel has taken
 	renewed   atomic.Int64 // when the deadline was last moved, since start

@@ -21,7 +21,7 @@ func pair(t *testing.T, patience time.Duration) (server net.Conn, client *net.TC
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := Listener{inner, patience}
+	l := NewListener(inner, patience)
 	defer l.Close()
 	dialed, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -237,7 +237,7 @@ func BenchmarkWrite(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l := Listener{inner, Patience}
+	l := NewListener(inner, Patience)
 	go func() {
 		c, err := net.Dial("tcp", inner.Addr().String())
 		if err == nil {

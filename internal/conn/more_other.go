@@ -2,6 +2,8 @@
 
 package conn
 
+import "syscall"
+
 // writeMore is Write: elsewhere nothing is known to be worth waiting for.
 func (c *conn) writeMore(p []byte) (int, error) { return c.tcp.Write(p) }
 
@@ -9,3 +11,7 @@ func (c *conn) writeMore(p []byte) (int, error) { return c.tcp.Write(p) }
 func (c *conn) queued() int64 { return 0 }
 
 func (c *conn) holdLess() {}
+
+func refuseNew(syscall.RawConn) bool { return false }
+
+func queueLength(syscall.RawConn) int { return 0 }

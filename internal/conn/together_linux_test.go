@@ -91,7 +91,7 @@ func TestNetHTTP(t *testing.T) {
 		io.Copy(w, body)
 		before <- was
 	})}
-	go s.Serve(Listener{inner, time.Minute})
+	go s.Serve(NewListener(inner, time.Minute))
 	defer s.Close()
 	for range 20 {
 		client, err := net.Dial("tcp", inner.Addr().String())
