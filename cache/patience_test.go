@@ -87,6 +87,7 @@ func TestSharedWaitsForShortTrouble(t *testing.T) {
 			must(t, o.Close())
 		})
 
+		time.Sleep(time.Second) // else it is the same trouble
 		trouble(time.Hour)
 		took(3*time.Second, func() {
 			if _, _, err := b.Lease(t.Context(), "other.zip"); err == nil {

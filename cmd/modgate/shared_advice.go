@@ -51,7 +51,7 @@ func kindOf(err error) sharedKind {
 		return wrongDB
 	case says("READONLY "):
 		return readOnlyCopy
-	case says("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+	case says("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "AccessDenied", "InvalidAccessKeyId", "access key ID", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
 		"status 401", "status 403", "StatusCode: 401", "StatusCode: 403"):
 		return unauthorized
 	case says("NoSuchBucket", "InvalidBucketName"):

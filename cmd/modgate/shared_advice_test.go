@@ -28,18 +28,19 @@ func TestSharedAdvice(t *testing.T) {
 		}
 	}
 	for says, want := range map[string]string{
-		"GetObject: InvalidAccessKeyId: none (status 404)":                       "cache.s3.access_key",
-		"PutObject: AccessDenied: Access Denied. (status 403)":                   "read and write the bucket corp",
-		"HeadObject: Forbidden: Forbidden (status 403)":                          "cache.s3.access_key",
-		"GetObject: ExpiredToken: The provided token has expired. (status 400)":  "role of this machine",
-		"GetObject: NoSuchBucket: The specified bucket does not exist":           "make the bucket corp",
-		"GetObject: InvalidBucketName: not valid (status 400)":                   "cache.s3.bucket",
-		"GetObject: PermanentRedirect: use the endpoint (status 301)":            "cache.s3.region",
-		"GetObject: AuthorizationHeaderMalformed: the region 'x' is wrong (400)": "cache.s3.region",
-		"GetObject: RequestTimeTooSkewed: The difference (status 403)":           "clock",
-		"GetObject: status 404, and no answer of an S3 storage":                  "cache.s3.endpoint",
-		`Get "https://s3:9000/b": tls: failed to verify certificate: x509: none`: "tls.trust",
-		`Get "http://s3:9000/b": dial tcp 127.0.0.1:9000: connect: refused`:      "cache.s3.endpoint",
+		"GetObject: InvalidAccessKeyId: none (status 404)":                                            "cache.s3.access_key",
+		"GetObject: XAdminUserNotFound: No user exists with the provided access key ID. (status 404)": "cache.s3.access_key",
+		"PutObject: AccessDenied: Access Denied. (status 403)":                                        "read and write the bucket corp",
+		"HeadObject: Forbidden: Forbidden (status 403)":                                               "cache.s3.access_key",
+		"GetObject: ExpiredToken: The provided token has expired. (status 400)":                       "role of this machine",
+		"GetObject: NoSuchBucket: The specified bucket does not exist":                                "make the bucket corp",
+		"GetObject: InvalidBucketName: not valid (status 400)":                                        "cache.s3.bucket",
+		"GetObject: PermanentRedirect: use the endpoint (status 301)":                                 "cache.s3.region",
+		"GetObject: AuthorizationHeaderMalformed: the region 'x' is wrong (400)":                      "cache.s3.region",
+		"GetObject: RequestTimeTooSkewed: The difference (status 403)":                                "clock",
+		"GetObject: status 404, and no answer of an S3 storage":                                       "cache.s3.endpoint",
+		`Get "https://s3:9000/b": tls: failed to verify certificate: x509: none`:                      "tls.trust",
+		`Get "http://s3:9000/b": dial tcp 127.0.0.1:9000: connect: refused`:                           "cache.s3.endpoint",
 	} {
 		if got := bucket.advice(errors.New(says)); !strings.Contains(got, want) {
 			t.Errorf("%s\n  advice %s\n  want   %s", says, got, want)

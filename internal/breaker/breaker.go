@@ -39,7 +39,10 @@ type Config struct {
 
 // Trouble is why a Breaker is open, by the last that was heard of the server.
 type Trouble struct {
-	Err   error
+	Err error
+	// Since is when it began. A server that fails again within Interval after it
+	// answered a probe has not been well, so that nobody takes its trouble for
+	// young: a part of it may hang, and the probe go to another.
 	Since time.Time
 	over  chan struct{} // closed when it is over
 }
@@ -49,8 +52,12 @@ type Breaker struct {
 	c    Config
 	open atomic.Pointer[Trouble] // nil while closed
 	last atomic.Int64            // unix nanoseconds: when it was last tripped
+	past atomic.Pointer[past]    // nil before the first trouble is over
 	wake chan struct{}           // has a place for one: the breaker has opened
 }
+
+// past is a trouble that is over.
+type past struct{ since, until time.Time }
 
 // New returns a closed Breaker.
 func New(c Config) *Breaker {
@@ -81,7 +88,11 @@ func (b *Breaker) Trouble() *Trouble { return b.open.Load() }
 func (b *Breaker) Trip(err error) {
 	now := time.Now()
 	b.last.Store(now.UnixNano())
-	if !b.open.CompareAndSwap(nil, &Trouble{err, now, make(chan struct{})}) {
+	since := now
+	if p := b.past.Load(); p != nil && now.Sub(p.until) < b.c.Interval {
+		since = p.since
+	}
+	if !b.open.CompareAndSwap(nil, &Trouble{err, since, make(chan struct{})}) {
 		return
 	}
 	b.show(0)
@@ -147,6 +158,7 @@ func (b *Breaker) heal(ctx context.Context) bool {
 			}
 			continue
 		}
+		b.past.Store(&past{trouble.Since, time.Now()})
 		b.open.Store(nil)
 		close(trouble.over)
 		b.show(1)

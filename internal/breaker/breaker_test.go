@@ -55,3 +55,38 @@ func TestOneFailureOpensAndProbesClose(t *testing.T) {
 		}
 	})
 }
+
+// A server that answers probes and nothing else has one trouble, and is waited
+// for once.
+func TestTroubleThatComesBackIsOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Name: "x", Interval: time.Second, Probe: func(context.Context) error { return nil }})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- b.Run(ctx) }()
+		const most = 5 * time.Second
+		ill := errors.New("ill")
+		began := time.Now()
+		waited := func() bool {
+			now := time.Now()
+			b.Trip(ill)
+			return b.Again(ctx, ill, now, most)
+		}
+		for n := 0; n < 50 && waited(); n++ {
+			time.Sleep(400 * time.Millisecond) // an answer that does not come
+		}
+		if d := time.Since(began); d < most-time.Second || d > most+time.Second {
+			t.Errorf("waited for %v, want %v", d, most)
+		}
+		time.Sleep(3 * time.Second)
+		again := time.Now()
+		b.Trip(ill)
+		if tr := b.Trouble(); !tr.Since.Equal(again) {
+			t.Errorf("trouble after a while is since %v before", again.Sub(tr.Since))
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
