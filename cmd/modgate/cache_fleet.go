@@ -50,7 +50,7 @@ func (a *app) purge(ctx context.Context, args []string, dry bool) (*removal, err
 		noted = a.purges.add(ctx, args)
 	}
 	doomed, missing, err := aim(ctx, a.listable(a.store), targets)
-	r := remove(ctx, a.store, doomed, dry)
+	r := remove(ctx, a.store, doomed, cache.Taken, dry)
 	r.Missing, r.err = missing, errors.Join(r.err, err, noted)
 	for _, arg := range missing {
 		r.err = errors.Join(r.err, fmt.Errorf("nothing stored for %s", arg))

@@ -227,11 +227,15 @@ and records of the checksum database stay.`,
 		if err != nil {
 			return err
 		}
-		doomed, err := surplus(cmd.Context(), store, int64(size))
+		taken := cache.Taken
+		if from == tierBucket {
+			taken = func(size int64) int64 { return size } // as stat counts there
+		}
+		doomed, err := surplus(cmd.Context(), store, int64(size), taken)
 		if err != nil {
 			return err
 		}
-		r := remove(cmd.Context(), store, doomed, dry)
+		r := remove(cmd.Context(), store, doomed, taken, dry)
 		if asJSON {
 			return errors.Join(r.err, writeJSON(p.stdout, r))
 		}
@@ -259,7 +263,7 @@ func (a *app) trimmed(ctx context.Context, s *settings, directory *disk.Store, t
 	return modulesOf{a.bucket, a.moved}, nil
 }
 
-// modulesOf lists of a bucket what may be removed from it.
+// modulesOf lists a bucket, and what may not be removed from it as precious.
 type modulesOf struct {
 	*s3.Store
 	moved func(ctx context.Context, name string)
@@ -275,24 +279,26 @@ func (m modulesOf) Delete(ctx context.Context, name string) error {
 func (m modulesOf) List(ctx context.Context, prefix string) iter.Seq2[cache.Entry, error] {
 	return func(yield func(cache.Entry, error) bool) {
 		for e, err := range m.Names(ctx, prefix) {
-			if (err != nil || parseName(e.Name).version != "") && !yield(e, err) {
+			if parseName(e.Name).version == "" {
+				e.Class = cache.Precious
+			}
+			if !yield(e, err) {
 				return
 			}
 		}
 	}
 }
 
-// surplus returns the entries to remove so that at most size bytes stay, as
-// cache.max_size counts them: those
-// used least recently, never precious ones.
-func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry, error) {
+// surplus returns the entries to remove so that at most size bytes stay: those
+// used least recently, never precious ones. taken is what an object counts with.
+func surplus(ctx context.Context, store cache.Store, size int64, taken func(size int64) int64) ([]cache.Entry, error) {
 	var entries []cache.Entry
 	var total int64
 	for e, err := range store.List(ctx, "") {
 		if err != nil {
 			return nil, err
 		}
-		total += cache.Taken(e.Size)
+		total += taken(e.Size)
 		if e.Class != cache.Precious {
 			entries = append(entries, e)
 		}
@@ -302,7 +308,7 @@ func surplus(ctx context.Context, store cache.Store, size int64) ([]cache.Entry,
 	})
 	n := 0
 	for n < len(entries) && total > size {
-		total -= cache.Taken(entries[n].Size)
+		total -= taken(entries[n].Size)
 		n++
 	}
 	return entries[:n], nil
@@ -318,7 +324,7 @@ type removal struct {
 }
 
 // remove removes entries, or finds out what that would do.
-func remove(ctx context.Context, store cache.Store, entries []cache.Entry, dry bool) *removal {
+func remove(ctx context.Context, store cache.Store, entries []cache.Entry, taken func(size int64) int64, dry bool) *removal {
 	r := &removal{DryRun: dry, Names: []string{}}
 	for _, e := range entries {
 		if !dry {
@@ -328,7 +334,7 @@ func remove(ctx context.Context, store cache.Store, entries []cache.Entry, dry b
 			}
 		}
 		r.Objects++
-		r.Bytes += cache.Taken(e.Size)
+		r.Bytes += taken(e.Size)
 		r.Names = append(r.Names, e.Name)
 	}
 	return r

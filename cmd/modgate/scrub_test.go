@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -165,6 +166,16 @@ func TestVerifyTheFleet(t *testing.T) {
 	for _, part := range []string{"\nbucket\nsize ", "\nredis\nsize ", "quarantined  1, in " + i.dir, "quarantined  1, in .quarantine/ below the prefix\n\nredis"} {
 		if err != nil || !strings.Contains(out, part) {
 			t.Errorf("stat: %v, want %q in\n%s", err, part, out)
+		}
+	}
+	var all statReport
+	if out, err := command("stat", "--json"); err != nil || json.Unmarshal([]byte(out), &all) != nil || len(all.Shared) != 2 {
+		t.Fatalf("stat: %v\n%s", err, out)
+	}
+	for less, want := range map[int64]string{0: "0 objects, 0 B, would be removed", 1: "1 object, "} {
+		to := fmt.Sprintf("--to=%dB", all.Shared[0].Total.Bytes-less)
+		if out, err := command("trim", "--tier=bucket", "--dry-run", to); err != nil || !strings.Contains(out, want) {
+			t.Errorf("trim %s of what stat counts: %v, want %q in\n%s", to, err, want, out)
 		}
 	}
 	if out, err := command("trim", "--to=0", "--tier=bucket"); err != nil || strings.Contains(out, "sumdb") || strings.Contains(out, " 0 objects") {
