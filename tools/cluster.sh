@@ -46,11 +46,24 @@ servers=''
 for n in 1 2 3; do
 	address=127.0.0.1:$((port + 10 * n))
 	servers+="    server $address max_fails=1 fail_timeout=2s;"$'\n'
-	run "modgate$n" "$root/bin/modgate" serve --config=off --listen=$address --admin-listen=127.0.0.1:$((port + 10 * n + 1)) \
-		--cache-dir="$dir/cache$n" --cache-redis-addr=127.0.0.1:$redis \
-		--cache-s3-bucket=modgate --cache-s3-endpoint=http://127.0.0.1:$bucket --cache-s3-path-style=on \
-		--cache-s3-access-key=cluster --cache-s3-secret-key=cluster-secret \
-		--drain-delay=3s "$@"
+	(
+		umask 077 # keys are in it
+		cat >"$dir/modgate$n.yaml" <<EOF
+listen: $address
+admin: {listen: "127.0.0.1:$((port + 10 * n + 1))"}
+cache:
+  dir: "$dir/cache$n"
+  redis: {addr: ["127.0.0.1:$redis"]}
+  s3:
+    bucket: modgate
+    endpoint: http://127.0.0.1:$bucket
+    path_style: on
+    access_key: cluster
+    secret_key: cluster-secret
+drain: {delay: 3s}
+EOF
+	)
+	run "modgate$n" "$root/bin/modgate" serve --config="$dir/modgate$n.yaml" "$@"
 done
 
 # The same as in docs/shared-cache.md.
@@ -95,6 +108,7 @@ say "three replicas behind http://127.0.0.1:$port, logs in $dir; Ctrl-C ends the
   hang Redis   kill -STOP ${children[0]}    (kill -CONT ${children[0]})
   no bucket    kill -STOP ${children[1]}    (kill -CONT ${children[1]})
   one less     kill -KILL ${children[2]}
+  what is kept $root/bin/modgate cache stat --config=$dir/modgate1.yaml
   what it does curl -s http://127.0.0.1:$((port + 21))/metrics | grep -E 'shared|fleet|redis|bucket'"
 wait -n || true
 say "one of the processes has ended; the others go on"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -79,7 +80,10 @@ const (
 
 // run scrubs until ctx ends.
 func (s *scrubber) run(ctx context.Context) error {
-	tick := time.NewTimer(min(scrubStart, s.c.Every.std()/2))
+	// Replicas that were started together must not all find that nobody is at the
+	// bucket: each looks at times of its own.
+	look := max(1, min(scrubLook, s.c.Every.std()/2))
+	tick := time.NewTimer(min(scrubStart, s.c.Every.std()/2) + rand.N(look))
 	defer tick.Stop()
 	for {
 		select {
@@ -93,7 +97,7 @@ func (s *scrubber) run(ctx context.Context) error {
 				s.log.Debug("a tier cannot be looked at in the background; it is tried again", "tier", t.name, "error", err)
 			}
 		}
-		tick.Reset(min(scrubLook, s.c.Every.std()/2))
+		tick.Reset(look)
 	}
 }
 

@@ -6,15 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/cache/mem"
 	"github.com/modgate/modgate/cache/sharedtest"
 	"github.com/modgate/modgate/internal/breaker"
 )
@@ -99,6 +102,44 @@ func TestScrub(t *testing.T) {
 	if _, text := get(t, i.admin+"/metrics"); !strings.Contains(text, `modgate_scrub_unreadable_total{tier="directory"} 0`) {
 		t.Error("something could not be read")
 	}
+}
+
+// far is a store that answers late.
+type far struct{ cache.Store }
+
+func (f far) Get(ctx context.Context, name string) (*cache.Object, error) {
+	time.Sleep(100 * time.Microsecond)
+	return f.Store.Get(ctx, name)
+}
+
+// Of replicas that start at the same time one reads the bucket.
+func TestScrubOfOneAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		marks, err := mem.New(mem.Config{MaxBytes: 1 << 20, MaxObject: 1 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		reading := 0
+		for range 5 {
+			s := &scrubber{c: Scrub{Rate: 1, Every: Duration(24 * time.Hour)}, log: slog.New(slog.DiscardHandler)}
+			s.m.init()
+			s.tiers = []scrubbed{{marks: far{marks}, sorted: true, tier: tier{name: tierBucket, list: func(context.Context, string) iter.Seq2[cache.Entry, error] {
+				reading++
+				<-ctx.Done()
+				return func(func(cache.Entry, error) bool) {}
+			}}}}
+			wg.Go(func() { _ = s.run(ctx) })
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if reading != 1 {
+			t.Errorf("%d replicas read the bucket at once", reading)
+		}
+		cancel()
+		wg.Wait()
+	})
 }
 
 // A machine alone gets from upstream what has rotted.
