@@ -62,7 +62,7 @@ func (d *Doctor) Examine(ctx context.Context) *Report {
 		defer cancel()
 		ctx, d.report.over = limited, overWith(limited)
 	}
-	d.checkGoproxy()
+	d.checkGoproxy(ctx)
 	d.checkSettings()
 	d.checkCredentials()
 	d.checkHTTPProxy()

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -63,7 +64,7 @@ func proxyURL(text string) *url.URL {
 }
 
 // checkGoproxy looks at GOPROXY and finds the target.
-func (d *Doctor) checkGoproxy() {
+func (d *Doctor) checkGoproxy(ctx context.Context) {
 	g := d.settings.get("GOPROXY")
 	s := d.step("GOPROXY", "what decides which proxy is asked")
 	s.saw("GOPROXY=%s (%s)", hidePasswords(g.Value), g.From)
@@ -87,7 +88,7 @@ func (d *Doctor) checkGoproxy() {
 	}
 	d.checkEntries(s, g, entries)
 	d.checkBypass(s)
-	d.checkModulesOn(s)
+	d.checkModulesOn(ctx, s)
 	d.checkShadowed(s, "GOPROXY", "GOSUMDB", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOFLAGS", "GOINSECURE")
 	d.checkGoCommand(s)
 }
@@ -169,7 +170,7 @@ func (d *Doctor) checkBypass(s *Step) {
 	}
 }
 
-func (d *Doctor) checkModulesOn(s *Step) {
+func (d *Doctor) checkModulesOn(ctx context.Context, s *Step) {
 	if g := d.settings.get("GO111MODULE"); g.Value == "off" {
 		d.found(s, ModulesOff, "GO111MODULE=off ("+g.From+")", "from", g.From)
 	}
@@ -178,9 +179,7 @@ func (d *Doctor) checkModulesOn(s *Step) {
 		return
 	}
 	s.saw("GOFLAGS=%s (%s)", flagsShown(g.Value), g.From)
-	if text := flagsMistake(g.Value); text != "" {
-		d.found(s, FlagsInvalid, "GOFLAGS="+flagsShown(g.Value)+" ("+g.From+")", "value", text, "from", g.From)
-	}
+	d.checkFlags(ctx, s, g)
 	flags := strings.Fields(g.Value)
 	for _, flag := range flags {
 		name := strings.TrimPrefix(strings.TrimPrefix(flag, "-"), "-")

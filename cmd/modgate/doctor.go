@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/modgate/modgate/doctor"
+	"github.com/modgate/modgate/proxy/upstream"
 )
 
 // exitStatus ends the process with a status of its own; everything is said.
@@ -134,7 +135,7 @@ func doctorConfig(p *process) doctor.Config {
 	dialer := new(net.Dialer)
 	c := doctor.Config{
 		Environ: p.environ, OS: runtime.GOOS, Resolver: &net.Resolver{PreferGo: true}, Dial: dialer.DialContext,
-		Now: time.Now, SystemRoots: x509.SystemCertPool,
+		Now: time.Now, SystemRoots: x509.SystemCertPool, GoSays: upstream.GoSays,
 	}
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" || builtWithCgo() {
 		c.System = net.DefaultResolver
