@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// grace is how long past the deadline those are waited for that end with it.
+// grace is how long past the deadline errands are waited for that end with it, half
+// of it those that an errand has begun.
 const grace = 400 * time.Millisecond
 
 // errand is one part of an examination. It goes on beside others, and writes a
@@ -41,6 +42,7 @@ func (e *errand) wait(ctx context.Context) bool {
 // part returns a Server that knows what s does, and has a report of its own.
 func (s *Server) part(ctx context.Context) *Server {
 	part, base := *s, *s.base
+	part.grace /= 2
 	base.report, base.secrets = &Report{over: overWith(ctx)}, nil
 	part.base = &base
 	return &part
@@ -69,7 +71,7 @@ func (s *Server) begin(ctx context.Context, errands ...*errand) {
 // end waits for errands, and joins their reports in their order. It returns soon
 // after their time is over, whatever they wait for.
 func (s *Server) end(errands ...*errand) {
-	left := grace
+	left := s.grace
 	for _, e := range errands {
 		select {
 		case <-e.done:

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 
@@ -86,6 +87,7 @@ type Server struct {
 	base *Doctor
 	*learnt
 	*plan
+	grace time.Duration // of end
 }
 
 // learnt is what parts of an examination leave for others, which wait for them.
@@ -112,7 +114,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 	}
 	base.places = append([]Place{OnServer}, base.places...)
 	base.report.Subject = "server, " + c.Subject
-	return &Server{cfg: &c, base: base, learnt: new(learnt), plan: &plan{ways: map[string][]*way{}}}, nil
+	return &Server{cfg: &c, base: base, learnt: new(learnt), grace: grace, plan: &plan{ways: map[string][]*way{}}}, nil
 }
 
 func (s *Server) checkConfig() {

@@ -51,7 +51,7 @@ func (s *Server) checkShared(ctx context.Context, shared Shared) {
 			})
 		}))
 	}
-	answer := newErrand(shared.Host, func(ctx context.Context, part *Server) { part.askShared(ctx, shared, ways) })
+	answer := newErrand(shared.Host+" "+shared.Key, func(ctx context.Context, part *Server) { part.askShared(ctx, shared, ways) })
 	s.begin(ctx, ways...)
 	s.begin(ctx, answer)
 	s.end(append(ways, answer)...)

@@ -41,7 +41,7 @@ func TestDoctorOnGOFLAGS(t *testing.T) {
 		{"-overlay=" + dir + "/nowhere.json", "reading overlay: ", "reading overlay: open " + dir + "/nowhere.json: no such file or directory", "unset GOFLAGS"},
 		{"-mod=mod -modcacherw", "", "", ""},
 		{"--mod=readonly -count=1 -run=X -v", "", "", ""}, // of go test
-		{"-u -json -m -f={{.Path}} -t -n", "", "", ""},           // of go list and go get
+		{"-u -json -m -f={{.Path}} -t -n", "", "", ""},    // of go list and go get
 		{"'-ldflags=-s -w' -trimpath -buildvcs=auto -tags=a,b -p=4 -overlay=" + dir + "/overlay.json", "", "", ""},
 	} {
 		for _, from := range []string{"environment", "go env -w"} {
