@@ -33,7 +33,7 @@ func (s *Store) uploadParts(ctx context.Context, name string, data io.Reader, d 
 	}); err != nil {
 		return err
 	}
-	parts, err := s.sendParts(ctx, name, data, id)
+	parts, err := s.sendParts(ctx, name, data, d.Size, id)
 	if err == nil {
 		done := &awss3.CompleteMultipartUploadInput{
 			Bucket: &s.c.Bucket, Key: s.key(name), UploadId: id,
@@ -51,22 +51,31 @@ func (s *Store) uploadParts(ctx context.Context, name string, data io.Reader, d 
 	return err
 }
 
-func (s *Store) sendParts(ctx context.Context, name string, data io.Reader, id *string) ([]types.CompletedPart, error) {
+// sendParts uploads data in parts. What is in a file is read from there, and not
+// kept in memory: several uploads are under way at a time.
+func (s *Store) sendParts(ctx context.Context, name string, data io.Reader, size int64, id *string) ([]types.CompletedPart, error) {
 	var parts []types.CompletedPart
-	buf := make([]byte, s.c.PartSize)
-	for {
-		n, err := io.ReadFull(data, buf)
-		if err == io.EOF {
-			return parts, nil
-		}
-		if err != nil && err != io.ErrUnexpectedEOF {
-			return nil, err
+	var buf []byte
+	at, random := data.(io.ReaderAt)
+	if !random {
+		buf = make([]byte, s.c.PartSize)
+	}
+	for off := int64(0); off < size; off += s.c.PartSize {
+		n := min(s.c.PartSize, size-off)
+		var part io.ReadSeeker
+		if random {
+			part = io.NewSectionReader(at, off, n)
+		} else {
+			if _, err := io.ReadFull(data, buf[:n]); err != nil {
+				return nil, err
+			}
+			part = bytes.NewReader(buf[:n])
 		}
 		number := aws.Int32(int32(len(parts) + 1))
 		var out *awss3.UploadPartOutput
-		if err := s.change(ctx, int64(n), func(ctx context.Context) (err error) {
+		if err := s.change(ctx, n, func(ctx context.Context) (err error) {
 			out, err = s.client.UploadPart(ctx, &awss3.UploadPartInput{
-				Bucket: &s.c.Bucket, Key: s.key(name), UploadId: id, PartNumber: number, Body: bytes.NewReader(buf[:n]),
+				Bucket: &s.c.Bucket, Key: s.key(name), UploadId: id, PartNumber: number, Body: part,
 			})
 			return err
 		}); err != nil {
@@ -74,6 +83,7 @@ func (s *Store) sendParts(ctx context.Context, name string, data io.Reader, id *
 		}
 		parts = append(parts, types.CompletedPart{ETag: out.ETag, PartNumber: number})
 	}
+	return parts, nil
 }
 
 func (s *Store) abort(ctx context.Context, key, id *string) {

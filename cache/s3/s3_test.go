@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,6 +115,41 @@ func TestSizes(t *testing.T) {
 		if err := s.Put(t.Context(), name, bytes.NewReader(data), cache.PutOptions{}); !errors.Is(err, cache.ErrConflict) {
 			t.Errorf("%d other bytes: %v, want ErrConflict", n, err)
 		}
+	}
+}
+
+// A file is uploaded from where it is: eight large ones are on their way at a
+// time, in a process that has 64 MiB for all its work.
+func TestPartsAreNotKeptInMemory(t *testing.T) {
+	server := sharedtest.NewS3(t)
+	c := config(server)
+	c.Timeout = patient
+	s := open(t, c)
+	const size = 40 << 20
+	f, err := os.Create(filepath.Join(t.TempDir(), "zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(noise(size)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := s.Put(t.Context(), zip, f, cache.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+		t.Errorf("an upload of %d MiB allocates %d MiB", size>>20, n>>20)
+	}
+	if o, err := s.Get(t.Context(), zip); err != nil || o.Attrs.Size != size {
+		t.Errorf("%+v, %v", o, err)
+	} else {
+		o.Close()
 	}
 }
 
