@@ -5,9 +5,11 @@
 #   PORT=8088 tools/cluster.sh [flags of modgate serve for all replicas]
 #
 # Files and logs are below DIR, which is removed at the end unless it is named.
+# MODGATE is the program, bin/modgate unless it is named.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PATH=$("$root/tools/setup.sh" dir):$PATH:/usr/sbin
+modgate=${MODGATE:-$root/bin/modgate}
 port=${PORT:-8088}
 dir=${DIR:-}
 [ -n "$dir" ] || { dir=$(mktemp -d) && temporary=1; }
@@ -17,7 +19,7 @@ say() { printf '%s\n' "$*" >&2; }
 for program in redis-server versitygw nginx; do
 	command -v "$program" >/dev/null || { say "needs $program: make setup"; exit 1; }
 done
-[ -x "$root/bin/modgate" ] || { say "needs bin/modgate: make build"; exit 1; }
+[ -x "$modgate" ] || { say "needs $modgate: make build"; exit 1; }
 
 children=()
 # shellcheck disable=SC2317 # called by trap
@@ -63,7 +65,7 @@ cache:
 drain: {delay: 3s}
 EOF
 	)
-	run "modgate$n" "$root/bin/modgate" serve --config="$dir/modgate$n.yaml" "$@"
+	run "modgate$n" "$modgate" serve --config="$dir/modgate$n.yaml" "$@"
 done
 
 # The same as in docs/shared-cache.md.
@@ -88,7 +90,9 @@ $servers    keepalive 64;
       proxy_pass http://modgate;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
-      proxy_set_header Host \$host;
+      proxy_set_header Host \$http_host;
+      proxy_set_header X-Forwarded-Proto \$scheme;
+      proxy_set_header X-Forwarded-For \$remote_addr;
       proxy_connect_timeout 1s;
       proxy_next_upstream error timeout;
       proxy_buffering off;
@@ -108,7 +112,7 @@ say "three replicas behind http://127.0.0.1:$port, logs in $dir; Ctrl-C ends the
   hang Redis   kill -STOP ${children[0]}    (kill -CONT ${children[0]})
   no bucket    kill -STOP ${children[1]}    (kill -CONT ${children[1]})
   one less     kill -KILL ${children[2]}
-  what is kept $root/bin/modgate cache stat --config=$dir/modgate1.yaml
+  what is kept $modgate cache stat --config=$dir/modgate1.yaml
   what it does curl -s http://127.0.0.1:$((port + 21))/metrics | grep -E 'shared|fleet|redis|bucket'"
 wait -n || true
 say "one of the processes has ended; the others go on"

@@ -38,7 +38,9 @@ http {
       proxy_pass http://modgate;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
-      proxy_set_header Host $host;
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-For $remote_addr;
       proxy_connect_timeout 1s;
       proxy_next_upstream error timeout;
       proxy_buffering off;

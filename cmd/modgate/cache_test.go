@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/disk"
@@ -209,6 +211,24 @@ func TestCacheVerifyOnline(t *testing.T) {
 	}
 	if exists(dir, "example.com/evil/@v/v1.0.0.mod") || !exists(dir, "example.com/unknown/@v/v1.0.0.mod") {
 		t.Error("the wrong one was put aside")
+	}
+}
+
+// However fast the disk is, no more is read in a second than was asked for.
+func TestCacheVerifyKeepsToItsRate(t *testing.T) {
+	dir, _ := filled(t)
+	out, err := modgate(t, "cache", "stat", "--json", "--cache-dir", dir)
+	var all statReport
+	if err != nil || json.Unmarshal([]byte(out), &all) != nil {
+		t.Fatal(err, out)
+	}
+	begin := time.Now()
+	if out, err := modgate(t, "cache", "verify", fmt.Sprintf("--rate=%dB", all.Total.Bytes), "--cache-dir", dir); err != nil {
+		t.Fatal(err, out)
+	}
+	// The last object is not waited for.
+	if took, least := time.Since(begin), time.Second/2; took < least {
+		t.Errorf("all was read within %v, want more than %v", took, least)
 	}
 }
 
