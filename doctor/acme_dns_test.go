@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/modgate/modgate/tlsmgr"
@@ -51,25 +52,35 @@ func TestACMEByDNS(t *testing.T) {
 	}
 }
 
+// Each thing that can be wrong with records is found, and what developers meet is
+// recorded, of a server that goes to the CA all the same.
 func TestACMEDNSDefects(t *testing.T) {
+	told := newSayings(t)
 	for _, test := range []struct {
 		name, want string
+		client     string
 		names      []string
 		records    []string
 		spoil      func(*acmeWorld, *tlstest.Bind)
 	}{
-		{"CAA in the zone", "acme-caa", []string{"app.zone.test"}, []string{`@ IN CAA 0 issue "other.example"`}, nil},
-		{"CAA for wildcards", "acme-caa", []string{"*.zone.test"}, []string{`@ IN CAA 0 issue "pebble.letsencrypt.org"`, `@ IN CAA 0 issuewild ";"`}, nil},
-		{"no such zone", "acme-caa-lookup acme-zone", []string{"app.elsewhere.test"}, nil, nil},
-		{"wrong key", "acme-record", []string{"app.zone.test"}, nil, func(a *acmeWorld, b *tlstest.Bind) {
+		{"CAA in the zone", "acme-caa", "", []string{"app.zone.test"}, []string{`@ IN CAA 0 issue "other.example"`}, nil},
+		{"CAA for wildcards", "acme-caa", "", []string{"*.zone.test"}, []string{`@ IN CAA 0 issue "pebble.letsencrypt.org"`, `@ IN CAA 0 issuewild ";"`}, nil},
+		{"no such zone", "acme-caa-lookup acme-zone", "tls-no-certificate", []string{"app.elsewhere.test"}, nil, nil},
+		{"wrong key", "acme-record", "tls-no-certificate", []string{"app.zone.test"}, nil, func(a *acmeWorld, b *tlstest.Bind) {
 			a.provider("rfc2136", map[string]string{"server": b.Addr, "key_name": b.KeyName, "key": "d3Jvbmcga2V5LCBidXQgbG9uZyBlbm91Z2ggZm9yIG9uZSwgdG9v"}, b.Addr)
 		}},
-		{"a name that the key may not touch", "acme-record", []string{"other.zone.test"}, nil, nil},
-		{"one server does not get it", "acme-record-unseen", []string{"app.zone.test"}, nil, func(a *acmeWorld, b *tlstest.Bind) {
+		{"wrong name of the key", "acme-record", "tls-no-certificate", []string{"app.zone.test"}, nil, func(a *acmeWorld, b *tlstest.Bind) {
+			a.provider("rfc2136", map[string]string{"server": b.Addr, "key_name": "nobody", "key": b.Key}, b.Addr)
+		}},
+		{"the server for updates is down", "acme-record", "tls-no-certificate", []string{"app.zone.test"}, nil, func(a *acmeWorld, b *tlstest.Bind) {
+			a.provider("rfc2136", map[string]string{"server": "127.0.0.1:" + closedPort, "key_name": b.KeyName, "key": b.Key}, b.Addr)
+		}},
+		{"a name that the key may not touch", "acme-record", "tls-no-certificate", []string{"other.zone.test"}, nil, nil},
+		{"one server does not get it", "acme-record-unseen", "", []string{"app.zone.test"}, nil, func(a *acmeWorld, b *tlstest.Bind) {
 			a.server.ACME.Resolvers = append(a.server.ACME.Resolvers, tlstest.StartBind(a.t).Addr)
 		}},
-		{"a hook that does nothing", "acme-record-unseen", []string{"app.zone.test"}, nil, func(a *acmeWorld, _ *tlstest.Bind) { a.hook("exit 0\n") }},
-		{"a hook that cannot clean up", "acme-probe-left acme-record-unseen", []string{"app.zone.test"}, nil, func(a *acmeWorld, _ *tlstest.Bind) { a.hook("[ $1 = present ]\n") }},
+		{"a hook that does nothing", "acme-record-unseen", "tls-no-certificate", []string{"app.zone.test"}, nil, func(a *acmeWorld, _ *tlstest.Bind) { a.hook("exit 0\n") }},
+		{"a hook that cannot clean up", "acme-probe-left acme-record-unseen", "tls-no-certificate", []string{"app.zone.test"}, nil, func(a *acmeWorld, _ *tlstest.Bind) { a.hook("[ $1 = present ]\n") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a, bind := byDNS(t, test.names, test.records...)
@@ -79,6 +90,11 @@ func TestACMEDNSDefects(t *testing.T) {
 			}
 			a.server.ACME.Probe = true
 			a.want(test.want)
+			a.other(tlstest.PebbleConfig{DNS: bind.Addr})
+			a.name = strings.Replace(test.names[0], "*", "any", 1)
+			a.names[a.name] = "127.0.0.1"
+			a.start()
+			a.developer(told, test.name, test.client)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 // with what to do about it first, and with its cause, where that can be seen from
 // here: a port, a name, an authority, a URL.
 func TestACMEProblems(t *testing.T) {
+	told := newSayings(t)
 	const mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 	problem := func(status int, kind string) http.HandlerFunc {
 		return tlstest.Answer(status, "application/problem+json", `{"type":"urn:ietf:params:acme:error:`+kind+`","detail":"for reasons of `+kind+`"}`)
@@ -30,6 +32,13 @@ func TestACMEProblems(t *testing.T) {
 			fault := tlstest.NewFault(a.t, a.pki, a.ca.Directory)
 			fault.Set("/order-plz", 100, answer)
 			a.directory(fault.Directory)
+		}
+	}
+	byStep := func(provisioner, profile string) func(*acmeWorld) {
+		return func(a *acmeWorld) {
+			ca := tlstest.StartStepCA(a.t, a.pki, a.ca.DNSAddr)
+			a.directory(ca.Directory(provisioner))
+			a.keeper.ACME.Profile = profile
 		}
 	}
 	for _, test := range []struct {
@@ -65,20 +74,18 @@ func TestACMEProblems(t *testing.T) {
 		{"CA without a name", tlsmgr.HTTP01, "acme-ca-down acme-problem", func(a *acmeWorld) { a.directory("https://acme.invalid/dir") }, "acme.invalid", "the host name of the CA cannot be resolved"},
 		{"no directory", tlsmgr.HTTP01, "acme-directory acme-problem", func(a *acmeWorld) { a.directory(strings.TrimSuffix(a.ca.Directory, "dir") + "nothing") }, "HTTP 404", "URL of the ACME directory"},
 		{"unknown profile", tlsmgr.HTTP01, "acme-problem", func(a *acmeWorld) { a.keeper.ACME.Profile = "nosuch" }, "unknown profile name", "tls.profile"},
+		{"step-ca wants an external account", tlsmgr.HTTP01, "acme-problem", byStep("eab", ""), "externalAccountRequired", "the CA wants an account that it knows"},
+		{"step-ca has no profiles", tlsmgr.HTTP01, "acme-problem", byStep("acme", "default"), "does not advertise support for profiles", "tls.profile"},
+		{"step-ca has no such provisioner", tlsmgr.HTTP01, "acme-directory acme-problem", byStep("nope", ""), "HTTP 404", "URL of the ACME directory"},
+		{"the storage is a file, and the server runs", tlsmgr.HTTP01, "server-storage", func(a *acmeWorld) { a.check(os.WriteFile(a.dir, nil, 0o600)) }, "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			a := newACMEWorld(t, test.challenge)
 			test.spoil(a)
 			a.start()
-			var r *doctor.Report
-			quick(t, func() { r = a.want(test.want) })
-			// What a build says meanwhile: the name leads to the server by a tunnel.
-			a.set("GOPROXY", a.https)
-			a.set("HTTPS_PROXY", "http://"+a.tunnel(http.StatusOK, ""))
-			if said := a.goSays(t); !strings.Contains(said, a.https+"/example.com/m/@v/v1.0.0.info\": remote error: tls: internal error") {
-				t.Errorf("the go command says %s", said)
-			}
+			r := a.want(test.want)
+			checkSymptoms(t, r, a.developer(told, test.name, "tls-no-certificate"))
 			for _, f := range r.Findings {
 				if f.Code == doctor.ACMEProblem && (!strings.Contains(f.Title, test.says) || !strings.Contains(f.Mend[0], test.mend)) {
 					t.Errorf("%q, %q; want %q, %q", f.Title, f.Mend, test.says, test.mend)
@@ -94,12 +101,14 @@ func (a *acmeWorld) directory(url string) { a.keeper.ACME.CA, a.server.ACME.Dire
 // other lets the server take another Pebble, with the same way to it.
 func (a *acmeWorld) other(c tlstest.PebbleConfig) {
 	c.HTTPAddr, c.TLSAddr = a.ca.HTTPAddr, a.ca.TLSAddr
-	a.directory(tlstest.StartPebble(a.t, a.pki, c).Directory)
+	a.signer = tlstest.StartPebble(a.t, a.pki, c)
+	a.directory(a.signer.Directory)
 }
 
 // step-ca keeps its reason to itself, and has to be asked for it.
 func TestACMEStepCACannotConnect(t *testing.T) {
 	t.Parallel()
+	told := newSayings(t)
 	a := newACMEWorld(t, tlsmgr.HTTP01)
 	ca := tlstest.StartStepCA(t, a.pki, a.ca.DNSAddr)
 	a.directory(ca.Directory("acme"))
@@ -107,5 +116,7 @@ func TestACMEStepCACannotConnect(t *testing.T) {
 	a.server.ACME.Port = portOfURL(ca.HTTPAddr)
 	a.mute = true
 	a.start()
-	says(t, a.want("acme-port acme-problem"), "could not connect to validation target")
+	r := a.want("acme-port acme-problem")
+	says(t, r, "could not connect to validation target")
+	checkSymptoms(t, r, a.developer(told, t.Name(), "tls-no-certificate"))
 }

@@ -75,70 +75,71 @@ func TestACMEHealthy(t *testing.T) {
 }
 
 // Each thing that can be wrong between a CA and a server is found, and nothing
-// else.
+// else. To developers it may matter at once, or not before the certificate expires.
 func TestACMEDefects(t *testing.T) {
+	told := newSayings(t)
 	for _, test := range []struct {
-		name, challenge, want string
-		spoil                 func(*acmeWorld)
+		name, challenge, want, client string
+		spoil                         func(*acmeWorld)
 	}{
-		{"CAA of another CA", tlsmgr.HTTP01, "acme-caa", func(a *acmeWorld) {
+		{"CAA of another CA", tlsmgr.HTTP01, "acme-caa", "", func(a *acmeWorld) {
 			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": "test.", "policies": []map[string]string{{"tag": "issue", "value": "other.example"}}})
 		}},
-		{"CAA of this CA below that of another", tlsmgr.HTTP01, "", func(a *acmeWorld) {
+		{"CAA of this CA below that of another", tlsmgr.HTTP01, "", "", func(a *acmeWorld) {
 			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": a.name + ".", "policies": []map[string]string{{"tag": "issue", "value": "pebble.letsencrypt.org; validationmethods=http-01"}}})
 			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": "test.", "policies": []map[string]string{{"tag": "issue", "value": "other.example"}}})
 		}},
-		{"CAA for another challenge", tlsmgr.HTTP01, "acme-caa", func(a *acmeWorld) {
+		{"CAA for another challenge", tlsmgr.HTTP01, "acme-caa", "", func(a *acmeWorld) {
 			a.ca.SetDNS(a.t, "add-caa", map[string]any{"host": a.name + ".", "policies": []map[string]string{{"tag": "issue", "value": "pebble.letsencrypt.org; validationmethods=dns-01"}}})
 		}},
-		{"CAA cannot be looked up", tlsmgr.HTTP01, "acme-caa-lookup", func(a *acmeWorld) {
+		{"CAA cannot be looked up", tlsmgr.HTTP01, "acme-caa-lookup", "", func(a *acmeWorld) {
 			a.ca.SetDNS(a.t, "set-servfail", map[string]string{"host": a.name + "."})
 		}},
-		{"the name leads to another web server", tlsmgr.HTTP01, "acme-stranger", func(a *acmeWorld) {
+		{"the name leads to another web server", tlsmgr.HTTP01, "acme-stranger", "tcp-refused", func(a *acmeWorld) {
 			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", nil)
 		}},
-		{"the name leads to nobody", tlsmgr.HTTP01, "acme-port", func(a *acmeWorld) { a.names[a.name] = "127.0.0.3" }},
-		{"the name leads to another TLS server", tlsmgr.TLSALPN01, "acme-stranger", func(a *acmeWorld) {
+		{"the name leads to nobody", tlsmgr.HTTP01, "acme-port", "tcp-refused", func(a *acmeWorld) { a.names[a.name] = "127.0.0.3" }},
+		{"the name leads to another TLS server", tlsmgr.TLSALPN01, "acme-stranger", "tls-wrong-name", func(a *acmeWorld) {
 			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", &tls.Config{Certificates: []tls.Certificate{a.good()}})
 		}},
-		{"TLS ends in front of it", tlsmgr.TLSALPN01, "acme-alpn", func(a *acmeWorld) {
+		{"TLS ends in front of it", tlsmgr.TLSALPN01, "acme-alpn", "", func(a *acmeWorld) {
 			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", &tls.Config{GetCertificate: a.run.TLSConfig().GetCertificate, NextProtos: []string{"h2"}})
 		}},
-		{"the probe arrives elsewhere", tlsmgr.HTTP01, "acme-probe acme-stranger", func(a *acmeWorld) {
+		{"the probe arrives elsewhere", tlsmgr.HTTP01, "acme-probe acme-stranger", "tcp-refused", func(a *acmeWorld) {
 			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", nil)
 			a.server.ACME.Probe = true
 		}},
-		{"the CA was rebuilt", tlsmgr.HTTP01, "acme-account", func(a *acmeWorld) { a.ca.Restart(a.t) }},
-		{"the key is that of another", tlsmgr.HTTP01, "server-certificate-stored", func(a *acmeWorld) {
+		{"the CA was rebuilt", tlsmgr.HTTP01, "acme-account", "", func(a *acmeWorld) { a.ca.Restart(a.t) }},
+		{"the key is that of another", tlsmgr.HTTP01, "server-certificate-stored", "", func(a *acmeWorld) {
 			a.overwrite(a.name+".key", tlstest.KeyPEM(a.t, a.good()))
 		}},
-		{"expired while nobody ran", tlsmgr.HTTP01, "server-certificate-expired", func(a *acmeWorld) {
+		{"expired while nobody ran", tlsmgr.HTTP01, "server-certificate-expired", "tcp-refused", func(a *acmeWorld) {
 			a.down()
 			old := a.pki.Issue(tlstest.Leaf{Hosts: []string{a.name}, From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-time.Hour)})
 			a.overwrite(a.name+".crt", tlstest.PEM(old))
 			a.overwrite(a.name+".key", tlstest.KeyPEM(a.t, old))
 		}},
-		{"due while nobody ran", tlsmgr.HTTP01, "server-certificate-due", func(a *acmeWorld) {
+		{"due while nobody ran", tlsmgr.HTTP01, "server-certificate-due", "tcp-refused", func(a *acmeWorld) {
 			a.down()
 			old := a.pki.Issue(tlstest.Leaf{Hosts: []string{a.name}, From: time.Now().Add(-80 * 24 * time.Hour), Until: time.Now().Add(10 * 24 * time.Hour)})
 			a.overwrite(a.name+".crt", tlstest.PEM(old))
 			a.overwrite(a.name+".key", tlstest.KeyPEM(a.t, old))
 			a.check(os.RemoveAll(filepath.Join(a.dir, "modgate", "attempts"))) // it came long ago
 		}},
-		{"the storage is a file", tlsmgr.HTTP01, "server-storage", func(a *acmeWorld) {
+		{"the storage is a file", tlsmgr.HTTP01, "server-storage", "tcp-refused", func(a *acmeWorld) {
 			a.down()
 			a.check(os.RemoveAll(a.dir))
 			a.check(os.WriteFile(a.dir, nil, 0o600))
 		}},
-		{"the CA for trials refuses the name", tlsmgr.HTTP01, "acme-staging", func(a *acmeWorld) {
+		{"the CA for trials refuses the name", tlsmgr.HTTP01, "acme-staging", "", func(a *acmeWorld) {
 			p := tlstest.StartPebble(a.t, a.pki, tlstest.PebbleConfig{Blocked: []string{a.name}, HTTPAddr: a.ca.HTTPAddr, TLSAddr: a.ca.TLSAddr})
 			a.server.ACME.Staging = p.Directory
 		}},
-		{"another user's storage", tlsmgr.HTTP01, "", func(a *acmeWorld) {
+		{"another user's storage", tlsmgr.HTTP01, "", "", func(a *acmeWorld) {
 			if os.Geteuid() != 0 {
 				a.t.Skip("only root can give a directory away")
 			}
@@ -157,6 +158,7 @@ func TestACMEDefects(t *testing.T) {
 				says(t, r, "run doctor as nobody")
 				says(t, r, "sudo -u nobody modgate doctor --server")
 			}
+			a.developer(told, test.name, test.client)
 		})
 	}
 }
@@ -177,8 +179,8 @@ func (a *acmeWorld) overwrite(name string, data []byte) {
 	a.check(os.WriteFile(found[0], data, 0o600))
 }
 
-// other is a server that knows no challenge, at the port of challenges of
-// another address of this machine.
+// other is a server that has the modules and knows no challenge, at the port of
+// challenges of another address of this machine.
 func other(a *acmeWorld, address string, c *tls.Config) {
 	a.t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, a.server.ACME.Port))
@@ -186,7 +188,7 @@ func other(a *acmeWorld, address string, c *tls.Config) {
 	if c != nil {
 		l = tls.NewListener(l, c)
 	}
-	s := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
+	s := &http.Server{Handler: a.modules(), ErrorLog: log.New(io.Discard, "", 0)}
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.Serve(l) }()
 	a.t.Cleanup(func() { s.Close(); <-ended })
@@ -195,6 +197,7 @@ func other(a *acmeWorld, address string, c *tls.Config) {
 // What the CA says of its limits is told, with the time at which it may be asked
 // again, and nothing is tried before.
 func TestACMELimits(t *testing.T) {
+	told := newSayings(t)
 	a := newACMEWorld(t, tlsmgr.HTTP01)
 	fault := tlstest.NewFault(t, a.pki, a.ca.Directory)
 	a.keeper.ACME.CA, a.server.ACME.Directory = fault.Directory, fault.Directory
@@ -209,10 +212,12 @@ func TestACMELimits(t *testing.T) {
 	says(t, r, "The CA refuses orders for "+a.name+" until "+until.Format(time.RFC3339))
 	says(t, r, "1 in the last hour")
 	says(t, r, "too many certificates (5)")
+	checkSymptoms(t, r, a.developer(told, t.Name(), "tls-no-certificate"))
 }
 
 // A private CA that is all right.
 func TestACMEStepCA(t *testing.T) {
+	told := newSayings(t)
 	a := newACMEWorld(t, tlsmgr.HTTP01)
 	ca := tlstest.StartStepCA(t, a.pki, a.ca.DNSAddr)
 	a.ca.HTTPAddr, a.ca.TLSAddr = ca.HTTPAddr, ca.TLSAddr
@@ -221,4 +226,5 @@ func TestACMEStepCA(t *testing.T) {
 	a.server.ACME.Probe, a.server.ACME.Staging = true, ca.Directory("short")
 	a.start()
 	says(t, a.want(""), "a certificate came in")
+	a.developer(told, t.Name(), "")
 }

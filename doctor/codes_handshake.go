@@ -26,7 +26,7 @@ var handshakeTable = []Entry{
 		[]Remedy{{Do: "allow ECDHE ciphers with AES-GCM or ChaCha20 on the server, or TLS 1.3"}}},
 	{NoCertificate, Fail, "{host} has no certificate for that name", "tls: internal error",
 		"The server gives up because it has no certificate to show: the name is not configured there, or its certificate is still being obtained.",
-		[]Remedy{{Do: "compare {host} with the names that the server is configured for"}, {Do: "on a modgate server: curl -s http://127.0.0.1:8081/-/status"}}},
+		[]Remedy{{Do: "compare {host} with the names that the server is configured for"}, {Do: "on a modgate server: modgate doctor --server   (says why the CA has given none)"}}},
 	{NoProtocol, Fail, "{host} offers neither HTTP/2 nor HTTP/1.1", "tls: no application protocol",
 		"Its list of application protocols (ALPN) lacks h2 and http/1.1.",
 		[]Remedy{{Do: "add h2 and http/1.1 to the ALPN list of the server"}}},

@@ -38,7 +38,7 @@ var tlsTable = []Entry{
 		append([]Remedy{{Do: "get the root certificate of that product from your IT department as corporate-root.pem"}}, append(installRoot[:len(installRoot):len(installRoot)], Remedy{Do: "or have {host} exempted from TLS inspection"})...)},
 	{Expired, Fail, "The certificate of {host} expired on {value}", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time {now} is after {value}",
 		"It was not renewed, or renewed and not loaded by the server.",
-		[]Remedy{{Do: "renew the certificate on the server; modgate reads new files within seconds, other servers may need a reload"}}},
+		[]Remedy{{Do: "renew the certificate on the server; modgate reads new files within seconds, other servers may need a reload"}, {Do: "on a modgate server: modgate doctor --server   (says why it was not renewed)"}}},
 	{NotYetValid, Fail, "The certificate of {host} is not valid before {value}", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time {now} is before {value}",
 		"The clock of the authority that issued it is ahead, or the certificate was installed early.",
 		[]Remedy{{Do: "wait, or issue it anew with the right time"}}},

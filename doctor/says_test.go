@@ -91,6 +91,7 @@ func varying() map[string][]string {
 		"GOPROXY with a semicolon":                          {"invalid port"},
 		"GOPROXY=https//":                                   {`Get "https://https/`},
 		"trap: an HTTP proxy that is no URL":                {"proxyconnect tcp: dial tcp: lookup http"},
+		"trap: the module proxy as an HTTP proxy":           append([]string{"malformed HTTP response"}, cut...),
 		"no such name":                                      {"dial tcp: lookup nowhere.example"},
 		"an HTTP proxy without a name":                      {"proxyconnect tcp: dial tcp: lookup proxy.invalid"},
 		"checksum database not mirrored and not reached":    {"dial tcp: lookup sum.example"},
@@ -196,7 +197,7 @@ func readSayings(t *testing.T, file string) map[string]string {
 }
 
 var noise = []struct{ pattern, by string }{
-	{`127\.0\.0\.1:\d{2,5}`, "127.0.0.1:PORT"}, {`localhost:\d{2,5}`, "localhost:PORT"}, {`\.(corp|test):\d{2,5}`, ".$1:PORT"}, {`\ba\d+\.test`, "NAME.test"},
+	{`(127\.0\.0\.\d):\d{2,5}`, "$1:PORT"}, {`localhost:\d{2,5}`, "localhost:PORT"}, {`\.(corp|test):\d{2,5}`, ".$1:PORT"}, {`\ba\d+\.test`, "NAME.test"},
 	{`current time \S+`, "current time NOW"}, {`(after|before) \d{4}-\S+`, "$1 THEN"},
 	{`read tcp \S+->`, "read tcp CLIENT->"}, {`write tcp \S+->`, "write tcp CLIENT->"},
 }
@@ -214,6 +215,9 @@ func (w *world) runGo(dir string, limit time.Duration, args ...string) (string, 
 	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", args...)
+	if w.named {
+		cmd = exec.CommandContext(ctx, "unshare", append([]string{"-r", "-m", "sh", "-c", `mount --bind "$0" /etc/hosts && exec go "$@"`, w.hostsFile()}, args...)...)
+	}
 	cmd.Dir, cmd.Env = dir, append(slices.Clone(w.config.Environ), "GOMODCACHE="+filepath.Join(dir, "mod"))
 	out, err := cmd.CombinedOutput()
 	said := string(out)
@@ -224,6 +228,18 @@ func (w *world) runGo(dir string, limit time.Duration, args ...string) (string, 
 		err = errors.Join(err, ctx.Err())
 	}
 	return said, err
+}
+
+// hostsFile makes the file in which the names of the world are.
+func (w *world) hostsFile() string {
+	w.program("unshare")
+	var b strings.Builder
+	for name, addresses := range w.names {
+		for address := range strings.FieldsSeq(addresses) {
+			fmt.Fprintf(&b, "%s %s\n", address, name)
+		}
+	}
+	return w.write(w.t.TempDir(), "hosts", b.String())
 }
 
 // goSays returns what the go command says on this machine.

@@ -58,12 +58,16 @@ func (s *Server) loadStored(ctx context.Context) {
 	}
 }
 
+// storageAlarm is how a running server begins to say that it cannot read its storage.
+const storageAlarm = "the storage of certificates: "
+
 func (s *Server) readStorage(ctx context.Context) {
 	step := s.base.step("storage", "certificates and what is remembered of attempts, as they are stored")
 	ctx, cancel := s.base.within(ctx)
 	defer cancel()
 	stored, err := s.cfg.Keeper.Inspect(ctx)
 	if err != nil {
+		s.unreadable = true
 		s.base.found(step, StorageFails, oneLine(err.Error()), "value", oneLine(err.Error()))
 		return
 	}
@@ -106,8 +110,8 @@ func renewal(c tlsmgr.Status) string {
 func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 	now := s.base.cfg.Now()
 	expired := !c.NotAfter.IsZero() && now.After(c.NotAfter)
-	if expired {
-		s.base.found(step, CertificateExpired, "it is "+day(now)+" here", "host", c.Name, "value", day(c.NotAfter))
+	if expired { // told after its cause, which has to be mended first
+		defer s.base.found(step, CertificateExpired, "it is "+day(now)+" here", "host", c.Name, "value", day(c.NotAfter))
 	}
 	switch {
 	case c.Problem != nil:
@@ -122,6 +126,8 @@ func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 		}
 		s.base.found(step, ACMEProblem, seen, "host", c.Name, "value", title, "advice", oneLine(c.Problem.Advice))
 	case expired:
+	case s.unreadable && strings.HasPrefix(c.Alarm, storageAlarm):
+		step.saw("%s: %s", c.Name, oneLine(c.Alarm)) // which was found already
 	case c.Alarm != "":
 		text, advice, _ := strings.Cut(c.Alarm, " → ")
 		if c.Defect != "" {

@@ -45,7 +45,8 @@ type world struct {
 	home    string
 	trusted string // the file with the root
 	config  doctor.Config
-	names   map[string]string // name → address
+	names   map[string]string // name → address, or several with blanks between
+	named   bool              // the go command finds the names, too, in a namespace of its own
 }
 
 var asked = module.Version{Path: "example.com/m", Version: "v1.0.0"}
@@ -141,8 +142,12 @@ func (w *world) netrc(text string) {
 type hosts map[string]string
 
 func (h hosts) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	if a, ok := h[host]; ok {
-		return []netip.Addr{netip.MustParseAddr(a)}, nil
+	if _, ok := h[host]; ok {
+		var all []netip.Addr
+		for a := range strings.FieldsSeq(h[host]) {
+			all = append(all, netip.MustParseAddr(a))
+		}
+		return all, nil
 	}
 	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }

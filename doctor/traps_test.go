@@ -65,6 +65,12 @@ func trapDefects() []defect {
 			w.set("NO_PROXY", "https://go.corp")
 			return "https://go.corp"
 		}},
+		{name: "trap: the module proxy as an HTTP proxy", want: "env-http-proxy-self", vary: true, start: func(w *world) string {
+			w.named, w.names["go.corp"] = true, "127.0.0.1"
+			url := strings.Replace(w.secure(w.pki.Issue(tlstest.Leaf{Hosts: []string{"go.corp"}})), "localhost", "go.corp", 1)
+			w.set("HTTPS_PROXY", url)
+			return url
+		}},
 		{name: "trap: an HTTP proxy that is no URL", want: "env-http-proxy-invalid", vary: true, start: func(w *world) string {
 			w.set("HTTPS_PROXY", "http://[::1")
 			return "https://go.corp"
