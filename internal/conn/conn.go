@@ -32,6 +32,7 @@ const (
 type Listener struct {
 	net.Listener
 	patience time.Duration
+	buffers  sync.Pool // of *[mostGathered]byte
 
 	mu       sync.Mutex
 	unasking map[*conn]struct{} // connections on which no request has come; guarded by mu
@@ -40,7 +41,10 @@ type Listener struct {
 // NewListener returns a Listener on l whose connections may take patience for
 // LeastProgress bytes.
 func NewListener(l net.Listener, patience time.Duration) *Listener {
-	return &Listener{Listener: l, patience: patience, unasking: make(map[*conn]struct{})}
+	return &Listener{
+		Listener: l, patience: patience, unasking: make(map[*conn]struct{}),
+		buffers: sync.Pool{New: func() any { return new([mostGathered]byte) }},
+	}
 }
 
 // Accept returns the next connection.
@@ -119,6 +123,9 @@ type conn struct {
 	follows  bool         // see BodyFollows
 	unacked  func() int64 // bytes that the kernel has and the peer has not confirmed
 	asked    atomic.Bool  // a request has come, or the connection is closed
+	gathers  atomic.Bool  // HTTP/2 is spoken: Write gathers
+
+	gathering gathering
 
 	written   atomic.Int64 // bytes that the kernel has taken
 	renewed   atomic.Int64 // when the deadline was last moved, since start
@@ -183,21 +190,29 @@ func (c *conn) stuck(d time.Duration) bool {
 // CloseWrite lets net/http end a connection without a reset.
 func (c *conn) CloseWrite() error { return c.tcp.CloseWrite() }
 
-// Write writes p in pieces of LeastProgress.
+// Write writes p.
 func (c *conn) Write(p []byte) (n int, err error) {
-	follows := c.follows
-	c.follows = false
-	if c.secure { // there are streams, which ask
+	switch {
+	case c.gathers.Load():
+		return c.gather(p)
+	case c.secure:
 		c.begin()
 		defer c.end()
 	}
+	follows := c.follows
+	c.follows = false
+	return c.write(p, follows)
+}
+
+// write writes p in pieces of LeastProgress. More follows, or does not.
+func (c *conn) write(p []byte, more bool) (n int, err error) {
 	for {
 		if err := c.renew(); err != nil {
 			return n, err
 		}
 		piece := p[n:min(n+LeastProgress, len(p))]
 		var m int
-		if follows {
+		if more {
 			m, err = c.writeMore(piece)
 		} else {
 			m, err = c.tcp.Write(piece)

@@ -72,6 +72,9 @@ func (c *conn) hasAsked() {
 // Close closes the connection.
 func (c *conn) Close() error {
 	c.hasAsked()
+	if c.gathers.Load() {
+		return c.finish()
+	}
 	return c.tcp.Close()
 }
 

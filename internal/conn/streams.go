@@ -24,6 +24,9 @@ func BoundStreams(s *http.Server, patience time.Duration) {
 		}
 		growStack(r.ProtoMajor)
 		st := &stream{ResponseWriter: w, conn: of(r.Context()), patience: patience, renewed: time.Now()}
+		if st.conn != nil && !st.conn.gathers.Load() {
+			st.conn.gathers.Store(true)
+		}
 		open.add(st)
 		defer open.remove(st)
 		next.ServeHTTP(st, r)
