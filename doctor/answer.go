@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -85,6 +86,7 @@ func (d *Doctor) get(ctx context.Context, address string, also io.Writer) *answe
 	if user, password, ok := d.credentials(); ok && req.URL.Host == d.target.Host {
 		req.SetBasicAuth(user, password)
 	}
+	maps.Copy(req.Header, d.authHeader(req.URL))
 	t := d.transport()
 	t.ResponseHeaderTimeout = a.patience
 	defer t.CloseIdleConnections()
@@ -106,6 +108,9 @@ func (d *Doctor) get(ctx context.Context, address string, also io.Writer) *answe
 		return a
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized && a.url.Host == d.target.Host && d.authorized(ctx, resp) {
+		return d.get(ctx, address, also)
+	}
 	a.status, a.text, a.offset = resp.StatusCode, resp.Status, offsetOf(resp, now)
 	a.kind, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	a.read(resp.Body, also)
@@ -202,21 +207,33 @@ func (d *Doctor) unauthorized(s *Step, a *answer) {
 	file, _ := d.netrcFile()
 	words := []string{"where", d.target.Scheme, "file", file}
 	_, _, sent := d.credentials()
+	byCommand := d.authHeader(a.url) != nil
 	switch {
 	case d.applies(OnServer):
 		words = nil // the server reads no netrc
+	case d.runsAuth() && d.auth.failed && !byCommand:
+		d.report.blame(AuthFails)
+		s.Verdict, s.Codes = Fail, append(s.Codes, AuthFails)
+		return
+	case byCommand && a.url.Host == d.target.Host:
+		words[1] = sentByAuth
 	case a.url.Host != d.target.Host:
 		words = append(words, "host", a.url.Hostname())
 	case sent && d.target.User != nil:
 		words[1] = sentByURL
 	case sent:
 		words[1] = sentByNetrc
+	case d.runsAuth():
+		words[1] = authSilent
 	}
 	d.found(s, Unauthorized, a.line()+d.sent(), words...)
 }
 
 // sent says whether credentials were sent, not which.
 func (d *Doctor) sent() string {
+	if d.authHeader(d.target) != nil {
+		return "; what the command of GOAUTH gives was sent"
+	}
 	if _, _, ok := d.credentials(); ok {
 		return "; a user and a password were sent"
 	}

@@ -97,7 +97,7 @@ func (d *Doctor) toolchainMissing(value string) (name string, missing bool) {
 	if suffix != "path" || !version.IsValid(name) || d.settings.version == "" || name == d.settings.version {
 		return "", false
 	}
-	return name, !d.isCommand(name)
+	return name, d.program(name) == ""
 }
 
 func (d *Doctor) checkPatterns(s *Step) {
@@ -335,10 +335,8 @@ func (d *Doctor) checkAuth(s *Step, auth setting) {
 			words[0] == "git" && (len(words) != 2 || !filepath.IsAbs(words[1]) || !d.isDir(words[1])):
 			d.found(s, AuthInvalid, "GOAUTH="+firstWords(auth.Value)+" ("+auth.From+")", "from", auth.From)
 		case words[0] == "off", words[0] == "netrc", words[0] == "git":
-		case !d.isCommand(words[0]):
+		case d.program(words[0]) == "":
 			d.found(s, AuthCommand, "GOAUTH="+firstWords(auth.Value)+" ("+auth.From+")", "value", words[0])
-		default:
-			s.saw("the command %s of GOAUTH was not run", words[0])
 		}
 	}
 }
@@ -348,8 +346,8 @@ func (d *Doctor) isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// isCommand reports whether name is a program: a path, or on the PATH.
-func (d *Doctor) isCommand(name string) bool {
+// program returns the file of a program: a path, or on the PATH. "" if there is none.
+func (d *Doctor) program(name string) string {
 	names := []string{name}
 	if d.cfg.OS == "windows" {
 		names = append(names, name+".exe", name+".cmd", name+".bat")
@@ -361,9 +359,9 @@ func (d *Doctor) isCommand(name string) bool {
 	for _, dir := range dirs {
 		for _, n := range names {
 			if info, err := os.Stat(d.cfg.file(filepath.Join(dir, n))); err == nil && !info.IsDir() {
-				return true
+				return d.cfg.file(filepath.Join(dir, n))
 			}
 		}
 	}
-	return false
+	return ""
 }

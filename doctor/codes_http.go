@@ -22,6 +22,8 @@ const (
 const (
 	sentByNetrc = "credentials of netrc that were sent"
 	sentByURL   = "credentials of the URL that were sent"
+	sentByAuth  = "credentials of GOAUTH that were sent"
+	authSilent  = "a command of GOAUTH that has none for the proxy"
 )
 
 var httpTable = []Entry{
@@ -33,6 +35,8 @@ var httpTable = []Entry{
 		[]Remedy{
 			{of(sentByNetrc), "change the line \"machine {machine}\" in {file}, whose token is not accepted: put a new one in its place (a second line changes nothing, the first one counts)"},
 			{of(sentByURL), "change user and password in the URL, which are not accepted: https://USER:TOKEN@{machine} in GOPROXY, or better a line of netrc"},
+			{of(sentByAuth), "look why {host} does not accept what the command of GOAUTH gives: it may have expired, or be for another"},
+			{of(authSilent), "let the command of GOAUTH print credentials for https://{machine}, or put netrc behind it: GOAUTH='COMMAND;netrc', and a line of netrc"},
 			{of("http"), "let the server speak TLS (of modgate: tls.mode) and use https:// in GOPROXY: over http:// the go command sends no credentials, whatever netrc says"},
 			{of("http"), "then add to {file} (mode 0600): machine {machine} login USER password TOKEN"},
 			{of("https"), "add to {file} (mode 0600): machine {machine} login USER password TOKEN"},

@@ -12,6 +12,7 @@ const (
 	AuthOff          Code = "env-goauth-off"
 	AuthInvalid      Code = "env-goauth-invalid"
 	AuthCommand      Code = "env-goauth-command"
+	AuthFails        Code = "env-goauth-fails"
 	NetrcPort        Code = "env-netrc-port"
 	NetrcMissing     Code = "env-netrc-missing"
 	NetrcPlain       Code = "env-netrc-http"
@@ -25,6 +26,12 @@ const (
 	AllProxyUnread   Code = "env-all-proxy"
 	NetrcReadable    Code = "env-netrc-mode"
 	ToolchainMissing Code = "env-gotoolchain-missing"
+)
+
+// How a command of GOAUTH gives nothing.
+const (
+	fails = "a command that fails"
+	hangs = "a command that does not end"
 )
 
 var settingsTable = []Entry{
@@ -58,6 +65,13 @@ var settingsTable = []Entry{
 	{AuthCommand, Warn, "GOAUTH names a command that is not there: {value}", "",
 		"The go command passes over it in silence, and then has no credentials.",
 		[]Remedy{{Do: "install {value}, or correct its name in GOAUTH"}}},
+	{AuthFails, Warn, "The command {value} of GOAUTH gives nothing that the go command can use", "401 Unauthorized",
+		"The go command runs it before its first request, and again with a URL that was refused. That it fails is passed over in silence; where it does not end, neither does the go command. It must print URLs, an empty line, header lines, and an empty line (go help goauth).",
+		[]Remedy{
+			{of(fails), "run it as GOAUTH has it, then with {url} behind it, and mend what it says"},
+			{of(hangs), "run it as GOAUTH has it: it must end by itself, and ask nobody for anything"},
+			{Do: "go mod download -x prints what the go command makes of it, where a request is refused"},
+		}},
 	{NetrcPort, Warn, "netrc has credentials for {host}, but not for {host}:{port}", "",
 		"The go command compares the machine with host and port together. \"machine {host}\" is for port 443 alone.",
 		[]Remedy{{Do: "write \"machine {host}:{port}\" into {file}"}}},

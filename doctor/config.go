@@ -42,10 +42,11 @@ type Config struct {
 	System Resolver
 	// Dial opens connections to IP addresses. Required.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// GoSays runs the go command program with args in that environment alone, and
-	// returns what it writes to standard error. It is only run such that it changes
-	// nothing. Nil: it is not.
-	GoSays func(ctx context.Context, program string, environ []string, args ...string) string
+	// Run runs a program, words[0], in that environment alone, and returns what it
+	// writes to standard output and to standard error: the go command, such that it
+	// changes nothing, and commands of GOAUTH, as the go command runs them. Nil: none
+	// is run.
+	Run func(ctx context.Context, environ []string, stdin string, words ...string) (stdout, stderr string, err error)
 	// Now is the clock of this machine. Required.
 	Now func() time.Time
 	// SystemRoots returns the authorities of systems that have no files of

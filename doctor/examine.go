@@ -25,6 +25,7 @@ type Doctor struct {
 	target        *url.URL // nil if there is none
 	secrets       []string // that must not be printed
 	netrc         []netrcEntry
+	auth          *goauth                          // nil: no command of GOAUTH is run
 	netrcDefault  bool                             // it has an entry for all machines, which the go command passes over
 	via           func(*url.URL) (*url.URL, error) // the HTTP proxy that applies
 	proxyVariable string                           // that names it
@@ -44,7 +45,7 @@ func New(c Config) (*Doctor, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	d := &Doctor{cfg: c}
+	d := &Doctor{cfg: c, auth: new(goauth)}
 	d.settings = readSettings(&d.cfg)
 	d.places = d.findPlaces()
 	d.report = &Report{Subject: "GOPROXY", Findings: []Finding{}, made: c.Now().UTC()}
@@ -69,6 +70,7 @@ func (d *Doctor) Examine(ctx context.Context) *Report {
 	d.loadRoots()
 	d.checkDirectories()
 	if d.target != nil && d.reach(ctx) {
+		d.authorize(ctx)
 		d.examineHTTP(ctx)
 	}
 	d.tellLate(d.cfg.Limit)

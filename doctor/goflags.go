@@ -11,16 +11,16 @@ import (
 // usualFlags are names that a flag without its dash is told by.
 const usualFlags = "mod modfile modcacherw insecure tags trimpath buildvcs ldflags gcflags race v x p count overlay"
 
-// splitFlags returns the words of GOFLAGS, which are split at blanks outside of
-// quotes, and what the go command cannot read there; "" if it can.
-func splitFlags(value string) (words []string, mistake string) {
+// splitWords splits at blanks outside of quotes, as the go command does it. ok is
+// false if a quote has no end.
+func splitWords(value string) (words []string, ok bool) {
 	const blanks = " \t\r\n"
 	for rest := strings.TrimLeft(value, blanks); rest != ""; rest = strings.TrimLeft(rest, blanks) {
 		word := rest
 		if strings.ContainsAny(rest[:1], `"'`) {
 			i := strings.IndexByte(rest[1:], rest[0])
 			if i < 0 {
-				return nil, "a quote has no end"
+				return nil, false
 			}
 			word, rest = rest[1:i+1], rest[i+2:]
 		} else if i := strings.IndexAny(rest, blanks); i >= 0 {
@@ -28,6 +28,19 @@ func splitFlags(value string) (words []string, mistake string) {
 		} else {
 			rest = ""
 		}
+		words = append(words, word)
+	}
+	return words, true
+}
+
+// splitFlags returns the words of GOFLAGS, and what the go command cannot read there;
+// "" if it can.
+func splitFlags(value string) (words []string, mistake string) {
+	words, ok := splitWords(value)
+	if !ok {
+		return nil, "a quote has no end"
+	}
+	for _, word := range words {
 		if !strings.HasPrefix(word, "-") || word == "-" || word == "--" || strings.HasPrefix(word, "---") {
 			name, _, _ := strings.Cut(word, "=")
 			if !slices.Contains(strings.Fields(usualFlags), name) {
@@ -35,7 +48,6 @@ func splitFlags(value string) (words []string, mistake string) {
 			}
 			return nil, name + " is no flag, which begins with -"
 		}
-		words = append(words, word)
 	}
 	return words, ""
 }
@@ -97,16 +109,16 @@ var (
 // it says; "" if it takes them all. It is asked for a package of its own, outside of
 // modules, and needs nothing for that: no cache, no home, no network.
 func (d *Doctor) flagRefused(ctx context.Context, words []string) (name, text string) {
-	if d.cfg.GoSays == nil || d.settings.goroot == "" {
+	if d.cfg.Run == nil || d.settings.goroot == "" {
 		return "", ""
 	}
 	ctx, cancel := d.within(ctx)
 	defer cancel()
 	program := d.cfg.file(filepath.Join(d.settings.goroot, "bin", "go"))
-	said := d.cfg.GoSays(ctx, program, []string{
+	_, said, _ := d.cfg.Run(ctx, []string{
 		"GOFLAGS=" + joinFlags(words), "GOENV=off", "GO111MODULE=off", "GOTOOLCHAIN=local", "GOPROXY=off", "GOCACHE=off",
 		"PATH=" + d.cfg.env("PATH"), "SystemRoot=" + d.cfg.env("SystemRoot"),
-	}, "list", "unsafe")
+	}, "", program, "list", "unsafe")
 	first, _, _ := strings.Cut(said, "\n")
 	for _, pattern := range []*regexp.Regexp{flagUnknown, flagMisused, modRefused, overlayFails} {
 		if m := pattern.FindStringSubmatch(strings.TrimSpace(first)); m != nil {

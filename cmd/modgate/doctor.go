@@ -77,8 +77,9 @@ for as the server would.
 
 For certificates by ACME, --probe answers a made-up challenge for a moment and
 looks for it, and --staging orders from a CA for trials; both take back what they
-have made. Without them it changes nothing. It prints no secret, and names no
-private module to a host that the go command would not name it to.
+have made. Without them it changes nothing. It runs the commands of GOAUTH as the
+go command runs them. It prints no secret, and names no private module to a host
+that the go command would not name it to.
 
 The status is 0 if all is well, 1 if something is not as you may believe, and 2
 if modules cannot be had, or the command line has a mistake. docs/doctor.md has an entry for each code.`,
@@ -135,7 +136,7 @@ func doctorConfig(p *process) doctor.Config {
 	dialer := new(net.Dialer)
 	c := doctor.Config{
 		Environ: p.environ, OS: runtime.GOOS, Resolver: &net.Resolver{PreferGo: true}, Dial: dialer.DialContext,
-		Now: time.Now, SystemRoots: x509.SystemCertPool, GoSays: upstream.GoSays,
+		Now: time.Now, SystemRoots: x509.SystemCertPool, Run: upstream.RunProgram,
 	}
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" || builtWithCgo() {
 		c.System = net.DefaultResolver
