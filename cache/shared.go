@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,7 +70,8 @@ type Shared struct {
 	log     *slog.Logger
 	m       sharedMetrics
 	backlog backlog
-	stale   nameSet // mutable objects that others have replaced
+	mark    atomic.Pointer[string] // of the bucket; set while Run runs
+	stale   nameSet                // mutable objects that others have replaced
 	absent  absences
 	located located
 	fetches nameQueues

@@ -33,6 +33,11 @@ type far struct {
 	holding    int
 	slow       atomic.Int64 // duration of a Put
 	damaged    atomic.Bool  // Get returns bytes that end early
+	mark       atomic.Int64
+}
+
+func (f *far) Mark(ctx context.Context) (string, error) {
+	return fmt.Sprint("mark ", f.mark.Load()), f.trouble(ctx)
 }
 
 var errFar = errors.New("far away and down")
@@ -379,6 +384,57 @@ func TestSharedBacklogSurvives(t *testing.T) {
 					t.Errorf("%d objects in the bucket", n)
 				}
 				b.end()
+			})
+		})
+	}
+}
+
+// A bucket that was emptied, or is another one, is filled from what is near, also
+// by a process that has written all of it before and has ended well.
+func TestSharedFillsAnEmptyBucket(t *testing.T) {
+	for about, running := range map[string]bool{"while it runs": true, "between two runs": false, "while it cannot be reached": true} {
+		t.Run(about, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				near := openMem(t)
+				a := f.replica(t, near, cache.SharedConfig{})
+				for i := range 5 {
+					put(t, a, fmt.Sprintf("m/@v/v1.0.%d.zip", i), random(100+i), cache.Immutable)
+				}
+				time.Sleep(time.Minute)
+				if !running {
+					a.end()
+				}
+				for e, err := range f.bucket.List(t.Context(), "") {
+					must(t, err)
+					must(t, f.bucket.Delete(t.Context(), e.Name))
+				}
+				f.bucket.mark.Add(1)
+				if about == "while it cannot be reached" {
+					f.bucket.down.Store(true)
+					time.Sleep(10 * time.Minute)
+					f.bucket.down.Store(false)
+				}
+				if !running {
+					a = f.replica(t, near, cache.SharedConfig{})
+				}
+				time.Sleep(2 * time.Minute)
+				n := 0
+				for range f.bucket.List(t.Context(), "") {
+					n++
+				}
+				if n != 5 {
+					t.Errorf("%d objects in the bucket", n)
+				}
+				// Once it has all, it is not looked for more.
+				a.end()
+				gets := f.bucket.puts.Load()
+				a = f.replica(t, near, cache.SharedConfig{})
+				time.Sleep(10 * time.Minute)
+				a.end()
+				if more := f.bucket.puts.Load() - gets; more > 0 {
+					t.Errorf("%d objects were written once more", more)
+				}
 			})
 		})
 	}

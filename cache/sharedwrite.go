@@ -24,6 +24,13 @@ type announcer interface {
 	Watch(ctx context.Context, changed func(name string, gone bool)) error
 }
 
+// marker is an optional ability of the bucket.
+type marker interface {
+	// Mark returns what tells the content of the bucket from that of another one,
+	// and from what it was before somebody emptied it.
+	Mark(ctx context.Context) (string, error)
+}
+
 // publish shares what has just been put near.
 func (s *Shared) publish(ctx context.Context, name string, class Class) {
 	s.absent.remove(name)
@@ -91,6 +98,8 @@ const backlogName = OnlyNear + "backlog"
 type savedBacklog struct {
 	Clean bool             `json:"clean"`
 	Names map[string]Class `json:"names,omitempty"`
+	// Mark is that of the bucket that has all the rest.
+	Mark string `json:"mark,omitempty"`
 }
 
 // flushTime is how long the end of the process waits for the backlog.
@@ -149,6 +158,7 @@ func (s *Shared) restore(ctx context.Context) bool {
 	for name, class := range saved.Names {
 		s.backlog.catchUp(name, class)
 	}
+	s.mark.Store(&saved.Mark)
 	if err := s.keep(ctx, savedBacklog{}); err != nil {
 		s.log.Warn("that this process runs cannot be noted; the next walks over the store to find what the bucket lacks", "error", err)
 	}
@@ -161,7 +171,7 @@ func (s *Shared) save(ctx context.Context) {
 	if len(names) > 0 || behind {
 		s.log.Info("the bucket lacks objects; the next start writes them", "objects", len(names), "walk", behind)
 	}
-	if err := s.keep(ctx, savedBacklog{Clean: !behind, Names: names}); err != nil {
+	if err := s.keep(ctx, savedBacklog{Clean: !behind, Names: names, Mark: *s.mark.Load()}); err != nil {
 		s.log.Warn("what the bucket lacks cannot be noted; the next start walks over the store to find it", "objects", len(names), "error", err)
 	}
 }
@@ -259,7 +269,11 @@ func (s *Shared) settle(ctx context.Context, name string, ours Attrs) {
 func (s *Shared) catchUp(ctx context.Context) {
 	tick := time.NewTicker(retryAfter)
 	defer tick.Stop()
+	var looked time.Time
 	for {
+		if time.Since(looked) >= recognizeEvery && s.recognize(ctx) {
+			looked = time.Now()
+		}
 		behind := s.backlog.isBehind() && s.backlog.roomy()
 		if (behind || s.backlog.isHeld()) && s.knowsPurges(ctx) && behind {
 			s.backlog.setBehind(false) // what does not fit from here on shows
@@ -277,6 +291,31 @@ func (s *Shared) catchUp(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// recognizeEvery is how often it is looked whether the bucket is the one that has
+// what was written before.
+const recognizeEvery = time.Minute
+
+// recognize has the near store walked over if the bucket is another one than
+// before, or was emptied. It reports false if that could not be found out.
+func (s *Shared) recognize(ctx context.Context) bool {
+	m, ok := s.c.Bucket.(marker)
+	if !ok {
+		return true
+	}
+	mark, err := m.Mark(ctx)
+	if err != nil {
+		return errors.Is(err, ErrCorrupt) // and so it will be in a second
+	}
+	if before := *s.mark.Load(); mark != before {
+		s.mark.Store(&mark)
+		s.backlog.setBehind(true)
+		if before != "" {
+			s.log.Info("the bucket is another one, or was emptied; what is here is written to it")
+		}
+	}
+	return true
 }
 
 // knowsPurges reports whether what others have purged is not near any more, and

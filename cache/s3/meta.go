@@ -44,7 +44,7 @@ func (s *Store) encode(name string, d cache.Stored) map[string]string {
 // name, or returns ErrCorrupt.
 func (s *Store) decode(name string, size int64, m map[string]string) (cache.Stored, error) {
 	if !hmac.Equal([]byte(s.tag(name, size, m)), []byte(m[metaTag])) {
-		return cache.Stored{}, fmt.Errorf("%w: %d bytes without a tag that is right", cache.ErrCorrupt, size)
+		return cache.Stored{}, fmt.Errorf("%w: %d bytes without a tag that is right (written with another secret, or by another program?)", cache.ErrCorrupt, size)
 	}
 	d := cache.Stored{Attrs: cache.Attrs{Size: size, SHA256: m[metaSHA256], H1: m[metaH1], Source: m[metaSource]}}
 	for class, n := range classNames {

@@ -3,6 +3,7 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -69,11 +70,7 @@ func (s *Store) SwapRecord(ctx context.Context, name string, old, data []byte) e
 		}
 		etag = tag
 	}
-	sum := sha256.Sum256(data)
-	d := cache.Stored{Class: cache.Precious, Attrs: cache.Attrs{
-		Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), FirstSeen: time.Now().UTC(),
-	}}
-	err := s.upload(ctx, recordName(name), bytes.NewReader(data), d, etag)
+	err := s.putSmall(ctx, recordName(name), data, etag)
 	if errors.Is(err, errRaced) || errors.Is(err, fs.ErrNotExist) {
 		err = cache.ErrConflict
 	}
@@ -83,14 +80,50 @@ func (s *Store) SwapRecord(ctx context.Context, name string, old, data []byte) e
 	return nil
 }
 
+func (s *Store) putSmall(ctx context.Context, key string, data []byte, etag string) error {
+	sum := sha256.Sum256(data)
+	d := cache.Stored{Class: cache.Precious, Attrs: cache.Attrs{
+		Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), FirstSeen: time.Now().UTC(),
+	}}
+	return s.upload(ctx, key, bytes.NewReader(data), d, etag)
+}
+
+// markKey stands beside the objects, so that it goes when they are removed.
+const markKey = ".mark"
+
+// Mark returns a text that is another one in each bucket and below each prefix,
+// and after all objects were removed. Whoever asks first makes it.
+func (s *Store) Mark(ctx context.Context) (string, error) {
+	data, _, err := s.small(ctx, markKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		data = []byte(rand.Text())
+		if err = s.putSmall(ctx, markKey, data, ""); errors.Is(err, errRaced) {
+			data, _, err = s.small(ctx, markKey)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("mark of the bucket: %w", err)
+	}
+	return string(data), nil
+}
+
 // record returns a record and its version.
 func (s *Store) record(ctx context.Context, name string) (data []byte, etag string, err error) {
 	if err := cache.CheckName(name); err != nil {
 		return nil, "", err
 	}
-	b, d, err := s.open(ctx, recordName(name), "")
+	data, etag, err = s.small(ctx, recordName(name))
 	if err != nil {
 		return nil, "", fmt.Errorf("record %s: %w", name, err)
+	}
+	return data, etag, nil
+}
+
+// small returns something small that is no object, and its version.
+func (s *Store) small(ctx context.Context, key string) (data []byte, etag string, err error) {
+	b, d, err := s.open(ctx, key, "")
+	if err != nil {
+		return nil, "", err
 	}
 	defer b.Close()
 	timer := time.AfterFunc(s.c.Timeout, b.cancel)
@@ -102,8 +135,5 @@ func (s *Store) record(ctx context.Context, name string) (data []byte, etag stri
 	if sum := sha256.Sum256(data); err == nil && hex.EncodeToString(sum[:]) != d.SHA256 {
 		err = fmt.Errorf("%w: SHA-256 is not %s", cache.ErrCorrupt, d.SHA256)
 	}
-	if err != nil {
-		return nil, "", fmt.Errorf("record %s: %w", name, err)
-	}
-	return data, b.etag, nil
+	return data, b.etag, err
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/modgate/modgate/cache"
+	"github.com/modgate/modgate/cache/s3"
 	"github.com/modgate/modgate/cache/sharedtest"
 )
 
@@ -87,5 +88,33 @@ func TestRecordThatIsNotRight(t *testing.T) {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("%s: %v", about, err)
 		}
+	}
+}
+
+// A bucket has one mark, whoever asks, until it is emptied. It is no object.
+func TestMark(t *testing.T) {
+	server := sharedtest.NewS3(t)
+	c := config(server)
+	ours, theirs := open(t, c), open(t, c)
+	mark := func(s *s3.Store) string {
+		t.Helper()
+		m, err := s.Mark(t.Context())
+		if err != nil || m == "" {
+			t.Errorf("%q, %v", m, err)
+		}
+		return m
+	}
+	first := mark(ours)
+	if again, other := mark(ours), mark(theirs); again != first || other != first {
+		t.Errorf("%q, then %q and %q", first, again, other)
+	}
+	for e := range ours.Names(t.Context(), "") {
+		t.Errorf("listed: %s", e.Name)
+	}
+	if err := os.RemoveAll(filepath.Join(server.Dir, c.Prefix)); err != nil {
+		t.Fatal(err)
+	}
+	if now := mark(theirs); now == first {
+		t.Error("an empty bucket has the mark of a full one")
 	}
 }

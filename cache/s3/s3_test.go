@@ -245,7 +245,7 @@ func TestSecretAuthenticatesObjects(t *testing.T) {
 	c.Secret = []byte("of the fleet")
 	ours := open(t, c)
 	put(t, forger, zip, []byte("evil"))
-	if got, err := read(t.Context(), ours, zip); !errors.Is(err, cache.ErrCorrupt) {
+	if got, err := read(t.Context(), ours, zip); !errors.Is(err, cache.ErrCorrupt) || !strings.Contains(err.Error(), "another secret") {
 		t.Errorf("read %q, %v", got, err)
 	}
 	put(t, forger, zip, []byte("evil"))
