@@ -271,6 +271,10 @@ type content struct {
 	body                       []byte
 }
 
+// counted is the size of a body up to which net/http finds its length itself, for
+// less than what it costs to tell.
+const counted = 2 << 10
+
 // serveBytes answers with a small body.
 func serveBytes(w http.ResponseWriter, r *http.Request, c content) {
 	setHeader(w, c.kind, c.cacheControl, c.digest)
@@ -278,7 +282,9 @@ func serveBytes(w http.ResponseWriter, r *http.Request, c content) {
 		serveConditional(w, r, bytes.NewReader(c.body))
 		return
 	}
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(c.body))}
+	if len(c.body) > counted || r.Method == http.MethodHead {
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(c.body))}
+	}
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
 		w.Write(c.body)

@@ -122,6 +122,7 @@ type conn struct {
 	secure   bool         // there is TLS upon it; set before the first request
 	follows  bool         // see BodyFollows
 	unacked  func() int64 // bytes that the kernel has and the peer has not confirmed
+	hurried  atomic.Bool  // a deadline is set that is not for progress
 	asked    atomic.Bool  // a request has come, or the connection is closed
 	gathers  atomic.Bool  // HTTP/2 is spoken: Write gathers
 
@@ -143,10 +144,28 @@ func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
 	return c, nil
 }
 
+// SetWriteDeadline sets a deadline that ends sooner than that for progress, and
+// takes it back at zero. Others change nothing: net/http sets one for each answer
+// and takes it away behind it, and the next answer would have none.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	switch {
+	case t.IsZero() && c.hurried.CompareAndSwap(true, false):
+		c.renewed.Store(0)
+	case t.IsZero() || t.After(time.Now().Add(c.patience*3/4)):
+		return nil
+	default:
+		c.hurried.Store(true)
+	}
+	return c.tcp.SetWriteDeadline(t)
+}
+
 // renew moves the deadline if the last time is a while ago and the peer has
 // deserved it: small answers on one connection share a deadline, which has at
 // least three quarters left.
 func (c *conn) renew() error {
+	if c.hurried.Load() {
+		return nil
+	}
 	now, last := time.Since(c.start), time.Duration(c.renewed.Load())
 	if last != 0 && (now-last < c.patience/4 || !c.progressed()) {
 		return nil
@@ -174,7 +193,7 @@ func (c *conn) progressed() bool {
 // excused reports whether a write that has failed may go on: its deadline was
 // over, and yet the peer has made progress.
 func (c *conn) excused(err error) bool {
-	return errors.Is(err, os.ErrDeadlineExceeded) && c.progressed() && c.move(time.Since(c.start)) == nil
+	return errors.Is(err, os.ErrDeadlineExceeded) && !c.hurried.Load() && c.progressed() && c.move(time.Since(c.start)) == nil
 }
 
 // begin and end enclose what may wait for the peer.
