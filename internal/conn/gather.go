@@ -92,10 +92,10 @@ func (c *conn) send(p []byte) error {
 		_, err = c.write(p, false)
 	}
 	if err != nil {
+		_ = c.tcp.Close()
 		g.mu.Lock()
 		g.err = err
 		g.mu.Unlock()
-		_ = c.tcp.Close()
 	}
 	return err
 }
