@@ -116,7 +116,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	}
 	s.m.init()
 	s.breaker = breaker.New(breaker.Config{Name: "bucket " + c.Bucket, Interval: time.Second, Probe: s.probe, Up: s.m.up, Advice: c.Advice, Logger: s.log})
-	s.writes = breaker.New(breaker.Config{Name: "writing to bucket " + c.Bucket, Interval: time.Second, Probe: s.probeWrites, Advice: c.Advice, Logger: s.log})
+	s.writes = breaker.New(breaker.Config{Name: "writing to bucket " + c.Bucket, Interval: time.Second, Probe: s.probeWrites, Up: s.m.writable, Advice: c.Advice, Logger: s.log})
 	return s, nil
 }
 
@@ -254,5 +254,5 @@ func (s *Store) Trouble() *breaker.Trouble {
 
 // Collectors are the metrics of the store.
 func (s *Store) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{s.m.up, s.m.corrupt, s.m.errors, s.m.aborted}
+	return []prometheus.Collector{s.m.up, s.m.writable, s.m.corrupt, s.m.errors, s.m.aborted}
 }

@@ -260,7 +260,8 @@ func (n *nemesis) mend(drawn []trouble) {
 	for _, i := range n.replicas {
 		n.await("every replica is ready and has its tiers again", func() bool {
 			code, text, err := fetch(n.t.Context(), sharingClient, i.admin+"/metrics")
-			return err == nil && code == http.StatusOK && bytes.Contains(text, []byte("\nmodgate_redis_up 1\n")) && bytes.Contains(text, []byte("\nmodgate_bucket_up 1\n"))
+			return err == nil && code == http.StatusOK && bytes.Contains(text, []byte("\nmodgate_redis_up 1\n")) &&
+				bytes.Contains(text, []byte("\nmodgate_bucket_up 1\n")) && bytes.Contains(text, []byte("\nmodgate_bucket_writable 1\n"))
 		})
 	}
 	for number, i := range n.replicas { // each for itself, without the others
