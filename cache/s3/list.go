@@ -39,7 +39,7 @@ func (s *Store) each(ctx context.Context, prefix string, classes bool) iter.Seq2
 				page, err = s.classify(ctx, page)
 			}
 			if err != nil {
-				yield(cache.Entry{}, fmt.Errorf("list %s: %w", prefix, err))
+				yield(cache.Entry{}, fmt.Errorf("list the bucket%s: %w", below(prefix), err))
 				return
 			}
 			for _, e := range page {
@@ -49,6 +49,13 @@ func (s *Store) each(ctx context.Context, prefix string, classes bool) iter.Seq2
 			}
 		}
 	}
+}
+
+func below(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return " below " + prefix
 }
 
 // pages yields what is listed, without classes.

@@ -63,6 +63,7 @@ name does not look like success; the others are removed all the same.
 		if err != nil {
 			return err
 		}
+		r.err = a.advised(&s.Config, r.err)
 		if r.Objects > 0 && !dry && !s.Cache.Redis.on() {
 			fmt.Fprintln(p.stderr, "modgate: a server that runs on this cache may answer from its memory for up to 15 minutes\n  → to make it forget at once: "+purgeRequest(s, args))
 		}
@@ -233,9 +234,10 @@ and records of the checksum database stay.`,
 		}
 		doomed, err := surplus(cmd.Context(), store, int64(size), taken)
 		if err != nil {
-			return err
+			return a.advised(&s.Config, err)
 		}
 		r := remove(cmd.Context(), store, doomed, taken, dry)
+		r.err = a.advised(&s.Config, r.err)
 		if asJSON {
 			return errors.Join(r.err, writeJSON(p.stdout, r))
 		}
@@ -326,10 +328,13 @@ type removal struct {
 // remove removes entries, or finds out what that would do.
 func remove(ctx context.Context, store cache.Store, entries []cache.Entry, taken func(size int64) int64, dry bool) *removal {
 	r := &removal{DryRun: dry, Names: []string{}}
+	failed := 0
 	for _, e := range entries {
 		if !dry {
 			if err := store.Delete(ctx, e.Name); err != nil {
-				r.err = errors.Join(r.err, err)
+				if failed++; failed <= toldFailures {
+					r.err = errors.Join(r.err, err)
+				}
 				continue
 			}
 		}
@@ -337,8 +342,15 @@ func remove(ctx context.Context, store cache.Store, entries []cache.Entry, taken
 		r.Bytes += taken(e.Size)
 		r.Names = append(r.Names, e.Name)
 	}
+	if failed > toldFailures {
+		r.err = errors.Join(r.err, fmt.Errorf("and so for %s more", counted(failed-toldFailures, "object")))
+	}
 	return r
 }
+
+// toldFailures is of how many objects it is said why they could not be removed:
+// most often it is the same for all.
+const toldFailures = 3
 
 func (r *removal) print(w io.Writer) {
 	// A trim of a big cache removes thousands, and nobody reads that.

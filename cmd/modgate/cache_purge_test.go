@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/modgate/modgate/cache"
 	"github.com/modgate/modgate/cache/disk"
 )
 
@@ -122,6 +126,25 @@ func TestCacheTrim(t *testing.T) {
 		if _, err := modgate(t, "cache", "trim", "--to", bad, "--cache-dir", dir); err == nil {
 			t.Errorf("--to %q is accepted", bad)
 		}
+	}
+}
+
+// stuck is a store that removes nothing.
+type stuck struct{ cache.Store }
+
+func (stuck) Delete(_ context.Context, name string) error {
+	return errors.New("delete " + name + ": no")
+}
+
+// A purge of many that fails for the same reason says so a few times.
+func TestRemovalThatFails(t *testing.T) {
+	var entries []cache.Entry
+	for i := range 500 {
+		entries = append(entries, cache.Entry{Name: fmt.Sprint("m/@v/v1.0.", i, ".zip")})
+	}
+	r := remove(t.Context(), stuck{}, entries, cache.Taken, false)
+	if r.err == nil || strings.Count(r.err.Error(), "\n") != 3 || !strings.HasSuffix(r.err.Error(), "\nand so for 497 objects more") || r.Objects != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

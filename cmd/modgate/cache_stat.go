@@ -42,6 +42,7 @@ listed a thousand objects at a time: one with millions takes minutes.`,
 			}
 		}
 		r, err := statTiers(cmd.Context(), tiers)
+		err = a.advised(&s.Config, err)
 		if r == nil {
 			return err
 		}

@@ -76,6 +76,7 @@ The status is 1 if anything was wrong.`,
 			}
 		}
 		r, err := verifyTiers(cmd.Context(), p, v, tiers)
+		err = a.advised(&s.Config, err)
 		if len(r.Corrupt) > 0 && !keep {
 			r.Aside = filepath.Join(s.Cache.Dir, ".modgate", "quarantine")
 		}

@@ -229,7 +229,7 @@ func TestVerifyTheFleet(t *testing.T) {
 		t.Errorf("trim of redis: %v\n%s", err, out)
 	}
 	redis.Kill()
-	if out, err := command("stat"); err == nil || !strings.Contains(out, "\nbucket\n") || !strings.Contains(out, "redis") {
+	if out, err := command("stat"); err == nil || !strings.Contains(out, "\nbucket\n") || !strings.Contains(out, "\n  → start the Redis at "+redis.Addr) {
 		t.Errorf("stat without redis: %v\n%s", err, out)
 	}
 	if out, err := command("verify"); err == nil || !strings.Contains(out, "redis cannot be listed: ") || !strings.Contains(out, "\nbucket: ") {

@@ -2,8 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strings"
+
+	"github.com/modgate/modgate/cache/redis"
 )
 
 // sharedKind is of which kind an error of a Redis or a bucket is: who mends it
@@ -106,4 +109,24 @@ func (c *S3) advice(err error) string {
 		return "correct cache.s3.endpoint: what answers there is no S3 storage, or has it below a path"
 	}
 	return "look at the storage of the bucket " + c.Bucket + " and its log; cache.s3.timeout must be long enough"
+}
+
+// advised adds to an error of a command what mends the trouble of what replicas
+// share, if there is any.
+func (a *app) advised(c *Config, err error) error {
+	if err == nil {
+		return nil
+	}
+	text := ""
+	if a.bucket != nil {
+		if t := a.bucket.Trouble(); t != nil {
+			text += "\n  → " + c.Cache.S3.advice(t.Err)
+		}
+	}
+	if r, ok := a.fast.(*redis.Store); ok {
+		if t := r.Trouble(); t != nil {
+			text += "\n  → " + c.Cache.Redis.advice(t.Err)
+		}
+	}
+	return fmt.Errorf("%w%s", err, text)
 }
