@@ -131,7 +131,7 @@ type conn struct {
 	written   atomic.Int64 // bytes that the kernel has taken
 	renewed   atomic.Int64 // when the deadline was last moved, since start
 	confirmed atomic.Int64 // of written, by then
-	waiting   atomic.Int64 // over TLS: since when a write has been in progress, since start; 0: none is
+	waiting   atomic.Int64 // where it gathers: since when a write has been in progress, since start; 0: none is
 }
 
 func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
@@ -148,10 +148,11 @@ func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
 // takes it back at zero. Others change nothing: net/http sets one for each answer
 // and takes it away behind it, and the next answer would have none.
 func (c *conn) SetWriteDeadline(t time.Time) error {
+	inForce := c.start.Add(time.Duration(c.renewed.Load()) + c.patience)
 	switch {
 	case t.IsZero() && c.hurried.CompareAndSwap(true, false):
 		c.renewed.Store(0)
-	case t.IsZero() || t.After(time.Now().Add(c.patience*3/4)):
+	case t.IsZero() || !t.Before(inForce):
 		return nil
 	default:
 		c.hurried.Store(true)
@@ -211,12 +212,8 @@ func (c *conn) CloseWrite() error { return c.tcp.CloseWrite() }
 
 // Write writes p.
 func (c *conn) Write(p []byte) (n int, err error) {
-	switch {
-	case c.gathers.Load():
+	if c.gathers.Load() {
 		return c.gather(p)
-	case c.secure:
-		c.begin()
-		defer c.end()
 	}
 	follows := c.follows
 	c.follows = false
