@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -95,6 +96,8 @@ type Store struct {
 	breaker *breaker.Breaker
 	m       metrics
 	id      string // of this process, in messages
+	// toldFull is when it was last said that the server is full, in Unix time.
+	toldFull atomic.Int64
 
 	mu sync.Mutex
 	// held are the leases of this process, by key, with their tokens. Guarded
@@ -255,11 +258,17 @@ func (s *Store) Collectors() []prometheus.Collector {
 // change something; one that is full does.
 var probeDelete = goredis.NewScript(`return redis.call('DEL', KEYS[1])`)
 
-// probe runs a script that could change a value, as the work needs it.
+// probe runs a script that could change a value, as the work needs it. A node of
+// a Cluster that is taken for a server alone refuses two keys, and otherwise would
+// have a part of the work.
 func (s *Store) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
 	defer cancel()
-	return probeDelete.Run(ctx, s.client, []string{s.key('o', ".probe")}).Err()
+	keys := []string{s.key('o', ".probe")}
+	if s.c.Mode != Cluster {
+		keys = append(keys, s.key('o', ".probe/2"))
+	}
+	return probeDelete.Run(ctx, s.client, keys).Err()
 }
 
 // ask runs one operation: within its time, and not while Redis is in trouble.
@@ -280,22 +289,41 @@ func (s *Store) ask(ctx context.Context, f func(context.Context) error) error {
 		return e // the caller's, and no fault of Redis
 	}
 	s.m.errors.Inc()
-	if trouble(err) {
+	switch kind := kindOf(err); {
+	case trouble(kind), kind == "MOVED" && s.c.Mode != Cluster:
 		s.breaker.Trip(err)
+	case kind == "OOM":
+		s.tellFull(err)
 	}
 	return fmt.Errorf("redis: %w", err)
 }
 
-// trouble reports whether err speaks of the server, and not of this one
-// operation. What is no reply at all is trouble, a time-out first of all.
-func trouble(err error) bool {
+// tellFull says once an hour that what is new does not get in. What is there can
+// be read, so this is no trouble.
+func (s *Store) tellFull(err error) {
+	last, now := s.toldFull.Load(), time.Now().Unix()
+	if now-last < 3600 || !s.toldFull.CompareAndSwap(last, now) {
+		return
+	}
+	s.log.Warn("redis is full and evicts nothing: until it has room replicas may fetch the same file twice",
+		"error", err, "advice", "redis-cli config set maxmemory-policy allkeys-lru, and the same in redis.conf")
+}
+
+// kindOf returns the first word of the reply that err is, "" if it is none.
+func kindOf(err error) string {
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
-		return true
+		return ""
 	}
 	kind, _, _ := strings.Cut(reply.Error(), " ")
+	return kind
+}
+
+// trouble reports whether an error of this kind speaks of the server, and not of
+// the one operation. What is no reply at all is trouble, a time-out first of all.
+func trouble(kind string) bool {
 	switch kind {
-	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF":
+	case "", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF":
 		return true
 	}
 	return false

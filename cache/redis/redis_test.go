@@ -1,11 +1,13 @@
 package redis_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -269,11 +271,17 @@ func TestHung(t *testing.T) {
 // A server out of memory refuses what is new, and goes on with the rest.
 func TestOutOfMemory(t *testing.T) {
 	server := sharedtest.NewRedis(t)
-	s := open(t, redis.Config{Addrs: []string{server.Addr}})
+	var log bytes.Buffer
+	s := open(t, redis.Config{Addrs: []string{server.Addr}, Timeout: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	put(t, s, "a/@v/list", "v1\n")
 	server.Do("config", "set", "maxmemory", "1")
-	if err := s.Put(t.Context(), "b/@v/list", strings.NewReader("x"), cache.PutOptions{}); err == nil {
-		t.Error("put into a full server")
+	for range 3 {
+		if err := s.Put(t.Context(), "b/@v/list", strings.NewReader("x"), cache.PutOptions{}); err == nil {
+			t.Error("put into a full server")
+		}
+	}
+	if n := strings.Count(log.String(), "allkeys-lru"); n != 1 {
+		t.Errorf("it was said %d times:\n%s", n, log.String())
 	}
 	if err := holds(s, "a/@v/list", "v1\n"); err != nil {
 		t.Error(err)
@@ -310,6 +318,20 @@ func TestServerThatMayNotWrite(t *testing.T) {
 			await(t, func() error {
 				return s.Put(t.Context(), "b/@v/list", strings.NewReader("x"), cache.PutOptions{Class: cache.Mutable})
 			})
+		})
+	}
+}
+
+// A node of a Cluster that is taken for a server alone has the keys of its slots
+// and no others: it is not used by halves.
+func TestNodeTakenForAServer(t *testing.T) {
+	for _, node := range sharedtest.NewCluster(t) {
+		s := open(t, redis.Config{Addrs: []string{node.Addr}, Timeout: 5 * time.Second})
+		await(t, func() error {
+			if tr := s.Trouble(); tr == nil || !strings.HasPrefix(tr.Err.Error(), "CROSSSLOT ") {
+				return fmt.Errorf("trouble %+v", tr)
+			}
+			return nil
 		})
 	}
 }

@@ -46,7 +46,7 @@ func kindOf(err error) sharedKind {
 		return wrongClock
 	case says("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"):
 		return elsewhere
-	case says("MOVED ", "cluster support disabled", "unknown command 'sentinel'", "unknown command 'evalsha'"):
+	case says("MOVED ", "CROSSSLOT ", "cluster support disabled", "unknown command 'sentinel'", "unknown command 'evalsha'"):
 		return wrongMode
 	case says("are unreachable: redis: nil"):
 		return wrongMaster

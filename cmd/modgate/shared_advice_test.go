@@ -13,6 +13,7 @@ func TestSharedAdvice(t *testing.T) {
 		"WRONGPASS invalid username-password pair or user is disabled.":   "cache.redis.password",
 		"NOAUTH Authentication required.":                                 "cache.redis.password",
 		"MOVED 12874 127.0.0.1:7323":                                      "cache.redis.mode",
+		"CROSSSLOT Keys in request don't hash to the same slot":           "cache.redis.mode",
 		"ERR This instance has cluster support disabled":                  "cache.redis.mode",
 		"ERR unknown command 'evalsha', with args beginning with: '48dd'": "cache.redis.mode",
 		"redis: all sentinels specified in configuration are unreachable: ERR unknown command 'sentinel', with args beginning with: 'm'": "cache.redis.mode",
