@@ -92,7 +92,11 @@ func (c *Redis) advice(err error) string {
 
 // advice says in a line what mends err.
 func (c *S3) advice(err error) string {
-	switch kindOf(err) {
+	kind := kindOf(err)
+	if ahead := c.Bucket + "."; (kind == unreachable || kind == distrusted) && c.PathStyle != "on" && c.Endpoint != "" && strings.Contains(err.Error(), ahead) {
+		return "set cache.s3.path_style to on, unless the storage really has a host " + ahead + "… for each bucket"
+	}
+	switch kind {
 	case unauthorized:
 		return "set cache.s3.access_key and cache.s3.secret_key, or the role of this machine, to what may read and write the bucket " + c.Bucket
 	case distrusted:

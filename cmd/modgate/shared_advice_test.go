@@ -47,4 +47,13 @@ func TestSharedAdvice(t *testing.T) {
 			t.Errorf("%s\n  advice %s\n  want   %s", says, got, want)
 		}
 	}
+	bucket.Endpoint = "https://minio.example:9000"
+	for _, says := range []string{
+		`GetObject: Get "https://corp.minio.example:9000/x": dial tcp: lookup corp.minio.example: no such host`,
+		`GetObject: Get "https://corp.minio.example:9000/x": tls: failed to verify certificate: x509: certificate is valid for minio.example, not corp.minio.example`,
+	} {
+		if got := bucket.advice(errors.New(says)); !strings.Contains(got, "cache.s3.path_style") {
+			t.Errorf("%s\n  advice %s", says, got)
+		}
+	}
 }
