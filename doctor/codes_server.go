@@ -30,6 +30,7 @@ const (
 	SharedSlow         Code = "server-shared-slow"
 	RedisEvicts        Code = "server-redis-evicts"
 	RedisFull          Code = "server-redis-full"
+	RedisNoRoom        Code = "server-redis-no-room"
 	RedisUnbounded     Code = "server-redis-unbounded"
 	RedisForgets       Code = "server-redis-forgets"
 	RedisDisk          Code = "server-redis-disk"
@@ -126,7 +127,7 @@ var serverTable = []Entry{
 	{PairFails, Fail, "The certificates cannot be served: {value}", "",
 		"A server does not start with them. One that runs keeps those that it has, until it ends.",
 		append(pairRemedies[:len(pairRemedies):len(pairRemedies)], Remedy{Do: "tls.files: CERT:KEY, the certificate of the server first in its file"})},
-	{StorageFails, Fail, "The storage of certificates cannot be read: {value}", "",
+	{StorageFails, Fail, "The storage of certificates cannot be read: {value}", noCertificateText,
 		"Nothing that is stored is served, nothing is ordered, and replicas cannot answer each other's challenges.",
 		[]Remedy{{Do: "tls.storage names it: see that it is there, and that this user may read it"}}},
 	{OtherUser, Note, "{file} ({variable}) belongs to the user {value}, and doctor runs as another", "",
@@ -147,6 +148,9 @@ var serverTable = []Entry{
 	{RedisFull, Warn, "The Redis at {host} ({variable}) refuses to write when it is full: {value}", "",
 		"Small files, leases and news of the fleet then stop until something expires.",
 		[]Remedy{{Do: "redis-cli config set maxmemory-policy allkeys-lru, and in redis.conf"}}},
+	{RedisNoRoom, Fail, "The Redis at {host} ({variable}) has no room left: {value}", noCertificateText,
+		"It refuses every change, and may not evict: no certificate is ordered that could not be kept.",
+		[]Remedy{{Do: "redis-cli config set maxmemory 1gb, and in redis.conf; or another Redis for tls.storage"}}},
 	{RedisUnbounded, Note, "The Redis at {host} ({variable}) has no bound for its memory", "",
 		"It grows until what it keeps expires, or until its machine has no memory left.",
 		[]Remedy{{Do: "redis-cli config set maxmemory 1gb; redis-cli config set maxmemory-policy allkeys-lru; and in redis.conf"}}},

@@ -216,7 +216,11 @@ func (w *world) runGo(dir string, limit time.Duration, args ...string) (string, 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", args...)
 	if w.named {
-		cmd = exec.CommandContext(ctx, "unshare", append([]string{"-r", "-m", "sh", "-c", `mount --bind "$0" /etc/hosts && exec go "$@"`, w.hostsFile()}, args...)...)
+		script := `mount --bind "$0" /etc/hosts && exec go "$@"`
+		if w.config.Root != "" { // nor are there authorities
+			script = "mount -t tmpfs tmpfs /etc/ssl && " + script
+		}
+		cmd = exec.CommandContext(ctx, "unshare", append([]string{"-r", "-m", "sh", "-c", script, w.hostsFile()}, args...)...)
 	}
 	cmd.Dir, cmd.Env = dir, append(slices.Clone(w.config.Environ), "GOMODCACHE="+filepath.Join(dir, "mod"))
 	out, err := cmd.CombinedOutput()

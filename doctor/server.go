@@ -93,7 +93,6 @@ type Server struct {
 // learnt is what parts of an examination leave for others, which wait for them.
 type learnt struct {
 	stored     []tlsmgr.Stored // of ACME.Keeper
-	unreadable bool            // the storage of certificates is
 	identities []string        // what the CA is called in CAA records
 	account    string          // the URL of ours at the CA
 	foreign    string          // the user of the server, if it is another

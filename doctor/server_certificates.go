@@ -58,16 +58,12 @@ func (s *Server) loadStored(ctx context.Context) {
 	}
 }
 
-// storageAlarm is how a running server begins to say that it cannot read its storage.
-const storageAlarm = "the storage of certificates: "
-
 func (s *Server) readStorage(ctx context.Context) {
 	step := s.base.step("storage", "certificates and what is remembered of attempts, as they are stored")
 	ctx, cancel := s.base.within(ctx)
 	defer cancel()
 	stored, err := s.cfg.Keeper.Inspect(ctx)
 	if err != nil {
-		s.unreadable = true
 		s.base.found(step, StorageFails, oneLine(err.Error()), "value", oneLine(err.Error()))
 		return
 	}
@@ -126,8 +122,6 @@ func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 		}
 		s.base.found(step, ACMEProblem, seen, "host", c.Name, "value", title, "advice", oneLine(c.Problem.Advice))
 	case expired:
-	case s.unreadable && strings.HasPrefix(c.Alarm, storageAlarm):
-		step.saw("%s: %s", c.Name, oneLine(c.Alarm)) // which was found already
 	case c.Alarm != "":
 		text, advice, _ := strings.Cut(c.Alarm, " → ")
 		if c.Defect != "" {

@@ -46,6 +46,7 @@ func (s *Server) Examine(ctx context.Context) *Report {
 		s.rehearse(ctx)
 	}
 	s.base.tellLate(s.base.cfg.Limit)
+	s.dropEchoes()
 	r := s.base.report
 	r.mask(s.base.secrets)
 	r.finish()

@@ -179,6 +179,8 @@ func (s *Server) judgeRedis(step *Step, shared Shared, info RedisInfo) {
 	switch {
 	case shared.Keeps && evicts:
 		s.base.found(step, RedisEvicts, "maxmemory-policy "+policy+", "+bound, words...)
+	case shared.Keeps && most > 0 && used >= most:
+		s.base.found(step, RedisNoRoom, "maxmemory-policy "+policy+", "+bound, "variable", shared.Key, "host", shared.Host, "value", bytesText(used)+" used, "+bound)
 	case !shared.Keeps && most == 0:
 		s.base.found(step, RedisUnbounded, "maxmemory 0", words...)
 	case !shared.Keeps && !evicts:

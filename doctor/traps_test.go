@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/modgate/modgate/tlsmgr/tlstest"
@@ -76,6 +77,16 @@ func trapDefects() []defect {
 			return "https://go.corp"
 		}},
 		{name: "trap: SSL_CERT_DIR of nothing", want: "trust-cert-dir", works: true, start: set("SSL_CERT_DIR=/nowhere")},
+		{name: "trap: SSL_CERT_FILE of nothing, and SSL_CERT_DIR has the root", want: "trust-cert-file", works: true, start: func(w *world) string {
+			w.write(filepath.Join(w.home, "certs"), "root.pem", string(certPEM(w.pki.Root.Cert.Raw)))
+			return w.trapped(w.good(), "SSL_CERT_FILE=/nowhere/root.pem")
+		}},
+		{name: "trap: a machine without authorities", want: "trust-empty", start: func(w *world) string {
+			w.named, w.names["go.corp"] = true, "127.0.0.1"
+			w.config.Root = w.t.TempDir()
+			w.config.Environ = slices.DeleteFunc(w.config.Environ, func(v string) bool { return strings.HasPrefix(v, "SSL_CERT_") })
+			return w.secure(w.good())
+		}},
 		{name: "trap: SSL_CERT_FILE that is no PEM", want: "trust-cert-file-empty", start: func(w *world) string {
 			name := filepath.Join(w.home, "root.der")
 			w.check(os.WriteFile(name, w.pki.Root.Cert.Raw, 0o644))

@@ -143,7 +143,8 @@ func TestDoctorUnderAWrongClock(t *testing.T) {
 			t.Errorf("%v: the go command says %s, %v", test.offset, said, err)
 		}
 		for _, args := range [][]string{{"doctor", "--json", "example.com/greet@v1.0.0"}, {"doctor", "--json", "--server", "--upstream=" + upstream, "--sumdb=" + w.log.Key(), "--tls-trust=" + root, "--cache-dir=" + dir}} {
-			report, _ := run("modgate", args...)
+			var report string
+			inTime(t, func() { report, _ = run("modgate", args...) })
 			var e struct {
 				Findings []struct{ Code, Severity, Title string }
 			}

@@ -112,6 +112,9 @@ func TestDoctorOnACME(t *testing.T) {
 	if codes, status := examine(port); codes != "tls-no-certificate" || status != 2 {
 		t.Errorf("before there is a certificate: %q, %d", codes, status)
 	}
+	if out, err := download(t, w, "https://localhost:"+port); err == nil || !strings.Contains(out, "remote error: tls: internal error") {
+		t.Errorf("before there is a certificate the go command says %s, %v", out, err)
+	}
 	stranger.await(t, "cause=no_certificate code=tls-no-certificate")
 	until(t, "the status has it", func() bool { return len(stranger.liveFindings(t)) > 0 })
 

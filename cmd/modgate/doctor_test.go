@@ -75,6 +75,10 @@ func TestDoctorKnowsWhatTheServerAsksFor(t *testing.T) {
 	if status != 1 || !strings.Contains(out, "[env-private-missing]") || line != "go env -w 'GONOSUMDB=mine.example,git.corp.example/*,*.secret.example'" {
 		t.Fatalf("status %d, %q\n%s", status, line, out)
 	}
+	const works = "the go command does not mind"
+	if out, err := download(t, w, i.url, "GOPRIVATE=mine.example", "GONOPROXY="); err != nil {
+		t.Errorf("%s no longer: %v\n%s", works, err, out)
+	}
 	shell(line)
 	if out, status = doctor(); status != 1 || strings.Contains(out, "[env-private-missing]") || !strings.Contains(out, "[env-gonoproxy-set]") {
 		t.Errorf("status %d\n%s", status, out)
