@@ -75,7 +75,7 @@ func TestDoctorIsQuickWhereManyAreSilent(t *testing.T) {
 			t.Errorf("%s: a secret is shown", name)
 		}
 	}
-	check("server", "acme-ca-down acme-port dns-silent server-shared-down server-storage tcp-filtered", "--server",
+	check("server", "acme-ca-down acme-port dns-silent server-shared-down tcp-filtered", "--server",
 		"--upstream=https://192.0.2.11,https://192.0.2.12,https://up.corp",
 		"--sumdb=sum.golang.org", "--private=git.corp/*", "--direct-file="+private, "--cache-dir="+filepath.Join(dir, "cache"),
 		"--cache-redis-addr=192.0.2.21:6379,192.0.2.22:6379,192.0.2.23:6379", "--cache-redis-mode=cluster",

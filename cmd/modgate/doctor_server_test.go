@@ -82,7 +82,7 @@ func TestDoctorOnShared(t *testing.T) {
 		{"healthy", "", slices.Concat([]string{"--cache-redis-addr=" + cache.Addr, "--cache-redis-timeout=20s"}, s3(), storage(keep.Addr)), "every change is written to disk"},
 		{"a bucket that is not there", "server-shared", s3("--cache-s3-bucket=nowhere"), "NoSuchBucket"},
 		{"a secret key that is not right", "server-shared", s3("--cache-s3-secret-key=wrong-hunter2"), "SignatureDoesNotMatch"},
-		{"a wrong password", "server-shared", []string{"--cache-redis-addr=" + locked.Addr, "--cache-redis-password=hunter2"}, "WRONGPASS"},
+		{"a wrong password", "server-shared", []string{"--cache-redis-addr=" + locked.Addr, "--cache-redis-password=hunter2", "--cache-redis-timeout=20s"}, "WRONGPASS"},
 		{"full without eviction", "server-redis-full", []string{"--cache-redis-addr=" + full.Addr}, "noeviction"},
 		{"certificates may be evicted, and are lost", "server-redis-evicts server-redis-forgets", storage(forgetful.Addr), "allkeys-lru"},
 		{"a disk that cannot be written", "server-redis-disk", []string{"--cache-redis-addr=" + broken.Addr, "--cache-redis-timeout=20s"}, "rdb_last_bgsave_status"},
