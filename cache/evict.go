@@ -204,6 +204,13 @@ func (m *limitMetrics) init(l *Limit) {
 		}),
 		gauge("modgate_cache_limit_bytes", "Bound of modgate_cache_bytes; 0 is none.", func() int64 { return l.c.MaxBytes }),
 		gauge("modgate_cache_free_bytes", "Bytes free on the file system of the cache.", func() int64 { return l.space().Free }),
+		gauge("modgate_cache_free_files", "Inodes free on the file system of the cache; -1 where they are not limited.", func() int64 {
+			sp := l.space()
+			if sp.TotalFiles == 0 {
+				return -1
+			}
+			return sp.FreeFiles
+		}),
 	}
 }
 

@@ -81,6 +81,15 @@ func TestLimitKeepsSpaceFree(t *testing.T) {
 		if !errors.Is(err, c.lastError) {
 			t.Errorf("%s: the last Put: %v", c.name, err)
 		}
+		sp, serr := d.space()
+		must(t, serr)
+		if got := value(t, l.Collectors(), "modgate_cache_free_files"); got != float64(sp.FreeFiles) {
+			t.Errorf("%s: %v inodes free by the metric, want %v", c.name, got, sp.FreeFiles)
+		}
+	}
+	l := newLimit(t, openMem(t), cache.LimitConfig{Space: func() (cache.Space, error) { return cache.Space{Free: 1 << 40, Total: 1 << 40}, nil }})
+	if got := value(t, l.Collectors(), "modgate_cache_free_files"); got != -1 {
+		t.Errorf("%v inodes free where they are not limited", got)
 	}
 }
 
