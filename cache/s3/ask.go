@@ -75,7 +75,7 @@ func (s *Store) judge(ctx context.Context, refused *breaker.Breaker, f func() er
 	s.m.errors.Inc()
 	switch status := statusOf(err); {
 	case ofOne(codeOf(err)):
-	case status >= 300 && status < 500 && status != http.StatusTooManyRequests:
+	case status >= 300 && status < 500 && status != http.StatusTooManyRequests, status == http.StatusNotImplemented:
 		// What is refused, or asked for in a wrong way, will be so again: the
 		// breaker keeps it from being asked on every request.
 		refused.Trip(err)
@@ -92,7 +92,8 @@ func meaning(err error) error {
 	switch code, status := codeOf(err), statusOf(err); {
 	case code == "NoSuchKey", code == "NotFound", code == "NoSuchUpload", code == "NoSuchVersion":
 		return fs.ErrNotExist
-	case status == http.StatusPreconditionFailed, status == http.StatusConflict:
+	case status == http.StatusPreconditionFailed, status == http.StatusConflict,
+		status == http.StatusNotModified: // older MinIO, to a PUT (minio/minio issue 19442)
 		return errRaced
 	}
 	return short(err)

@@ -95,13 +95,22 @@ func TestRefusalOfOneObject(t *testing.T) {
 // A bucket that may not be changed is read all the same, says so once, and is not
 // asked for each object until it may.
 func TestReadOnlyBucket(t *testing.T) {
+	for _, status := range []int{http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			testReadOnly(t, status)
+		})
+	}
+}
+
+func testReadOnly(t *testing.T, status int) {
 	server := sharedtest.NewS3(t)
 	c := config(server)
 	put(t, open(t, c), zip, []byte("zip"))
 	p := sharedtest.NewProxy(t, server.Endpoint)
 	refuse := func(r *http.Request) (f sharedtest.Fault) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			f.Status = http.StatusForbidden
+			f.Status = status
 		}
 		return f
 	}
@@ -138,5 +147,26 @@ func TestReadOnlyBucket(t *testing.T) {
 	await(t, func() error { return s.Put(t.Context(), other, strings.NewReader("module"), cache.PutOptions{}) })
 	if n := told.Load(); n != 1 {
 		t.Errorf("the trouble was told %d times", n)
+	}
+}
+
+// Some storages answer a write whose condition does not hold as if it were a read.
+func TestConditionAnsweredAsByARead(t *testing.T) {
+	s, straight, p, _ := behindFor(t, patient)
+	put(t, straight, zip, []byte("zip"))
+	p.Set(func(r *http.Request) (f sharedtest.Fault) {
+		if r.Method == http.MethodPut {
+			f.Status = http.StatusNotModified
+		}
+		return f
+	})
+	if err := s.Put(t.Context(), zip, strings.NewReader("zip"), cache.PutOptions{}); err != nil {
+		t.Errorf("the same bytes: %v", err)
+	}
+	if err := s.Put(t.Context(), zip, strings.NewReader("other"), cache.PutOptions{}); !errors.Is(err, cache.ErrConflict) {
+		t.Errorf("other bytes: %v", err)
+	}
+	if tr := s.Trouble(); tr != nil {
+		t.Errorf("trouble: %v", tr.Err)
 	}
 }

@@ -21,6 +21,7 @@ const (
 	noSuchBucket
 	elsewhere    // the bucket is in another region
 	wrongClock   // signatures of ours are of another time
+	unfit        // the storage does not keep the conditions of writes
 	noStorage    // what answers there speaks another protocol
 	wrongMode    // a Cluster, a Sentinel or a server, and taken for another of them
 	wrongMaster  // the Sentinels know no master of that name
@@ -59,6 +60,8 @@ func kindOf(err error) sharedKind {
 		return unauthorized
 	case says("NoSuchBucket", "InvalidBucketName"):
 		return noSuchBucket
+	case says("NotImplemented", "does not keep the condition"):
+		return unfit
 	case says("no answer of an S3 storage"):
 		return noStorage
 	case says("x509: ", "tls: ", "server gave HTTP response to HTTPS client"):
@@ -109,6 +112,8 @@ func (c *S3) advice(err error) string {
 		return "set cache.s3.region, and cache.s3.endpoint if there is one, to where the bucket " + c.Bucket + " is"
 	case wrongClock:
 		return "set the clock of this machine: the storage takes no request that is signed at another time"
+	case unfit:
+		return "use a newer version of the storage, or another: it must keep the conditions of writes, If-None-Match and If-Match (docs/shared-cache.md)"
 	case noStorage:
 		return "correct cache.s3.endpoint: what answers there is no S3 storage, or has it below a path"
 	}

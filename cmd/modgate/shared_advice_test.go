@@ -39,6 +39,7 @@ func TestSharedAdvice(t *testing.T) {
 		"GetObject: PermanentRedirect: use the endpoint (status 301)":                                 "cache.s3.region",
 		"GetObject: AuthorizationHeaderMalformed: the region 'x' is wrong (400)":                      "cache.s3.region",
 		"GetObject: RequestTimeTooSkewed: The difference (status 403)":                                "clock",
+		"PutObject: NotImplemented: A header you provided (status 501)":                               "If-None-Match",
 		"GetObject: status 404, and no answer of an S3 storage":                                       "cache.s3.endpoint",
 		`Get "https://s3:9000/b": tls: failed to verify certificate: x509: none`:                      "tls.trust",
 		`Get "http://s3:9000/b": dial tcp 127.0.0.1:9000: connect: refused`:                           "cache.s3.endpoint",
