@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -161,6 +162,22 @@ func (a *answer) advice() string {
 	return ""
 }
 
+// cause is the code that a modgate names in the text of a trouble (a line "cause: …").
+// Whoever answers may forge it: it is shown if it is one, and nothing follows from it.
+func (a *answer) cause() Code {
+	if a.kind != "text/plain" {
+		return ""
+	}
+	for line := range strings.Lines(string(a.body)) {
+		rest, ok := strings.CutPrefix(line, "cause: ")
+		name, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		if ok && slices.ContainsFunc(Table(), func(e Entry) bool { return string(e.Code) == name }) {
+			return Code(name)
+		}
+	}
+	return ""
+}
+
 // isHTML reports whether a page for people came.
 func (a *answer) isHTML() bool {
 	return a.kind == "text/html" || strings.HasPrefix(strings.ToLower(strings.TrimSpace(string(a.body[:min(len(a.body), 64)]))), "<!doctype html") || strings.HasPrefix(strings.TrimSpace(string(a.body[:min(len(a.body), 64)])), "<html")
@@ -194,7 +211,12 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 	case a.status == http.StatusBadRequest && d.target.Scheme == "http" && d.speaksTLS(ctx):
 		d.found(s, HTTPToTLS, a.line())
 	case a.status >= 500:
-		d.found(s, ServerError, a.line(), "value", a.line(), "host", a.url.Hostname())
+		seen, advice := a.line(), ""
+		if code := a.cause(); code != "" {
+			seen += "; the server names as the cause: " + string(code)
+			advice = "on the server, what mends " + string(code) + ": docs/doctor.md has an entry for it"
+		}
+		d.found(s, ServerError, seen, "value", a.line(), "host", a.url.Hostname(), "advice", advice)
 	default:
 		d.found(s, UnexpectedStatus, a.line(), "value", a.text, "host", a.url.Hostname())
 	}

@@ -225,6 +225,22 @@ func FileCause(err error) Code {
 	return ""
 }
 
+// OwnCause returns the code for an error that a server has made itself, by the word
+// that it says of its cause: busy, undecided, redirect, content.
+func OwnCause(word string) Code {
+	switch word {
+	case "busy":
+		return ServerBusy
+	case "undecided":
+		return Undecided
+	case "redirect":
+		return RedirectRefused
+	case "content":
+		return BadAnswer
+	}
+	return ServerTrouble
+}
+
 // StatusCause returns the code for the HTTP status of an answer that is not
 // the one that was asked for.
 func StatusCause(status int) Code {

@@ -13,6 +13,7 @@ const (
 	RedirectBlocked  Code = "http-redirect-blocked"
 	RedirectPlain    Code = "http-redirect-plain"
 	RedirectTrust    Code = "http-redirect-certificate"
+	RedirectRefused  Code = "http-redirect-refused"
 	AnswerCut        Code = "http-cut"
 	AnswerSilent     Code = "http-silent"
 	UnexpectedStatus Code = "http-status"
@@ -55,7 +56,7 @@ var httpTable = []Entry{
 			{Do: "on the server: modgate env prints the GOPROXY for clients"}, {Do: "on the server: modgate config | grep base_path"}}},
 	{ServerError, Fail, "{host} is in trouble: {value}", "",
 		"The proxy, its upstream, or a load balancer in front of it fails.",
-		[]Remedy{{Do: "on the server: modgate doctor --server, and its log"}}},
+		[]Remedy{{AsTold, "{advice}"}, {Do: "on the server: modgate doctor --server, and its log"}}},
 	{TooMany, Fail, "{host} says that this machine asks too often", "429 Too Many Requests",
 		"A rate limit. Machines behind one address share it.",
 		[]Remedy{{Do: "wait, or ask who runs the proxy for a higher limit"}}},
@@ -74,6 +75,9 @@ var httpTable = []Entry{
 	{RedirectPlain, Fail, "{host} redirects from https to plain http: {value}", "redirected from secure URL {url} to insecure URL {value}",
 		"The go command does not follow that.",
 		[]Remedy{{Do: "let the load balancer say that the client came by TLS (X-Forwarded-Proto: https), or correct the redirect"}}},
+	{RedirectRefused, Fail, "{host} redirects to where the server does not follow: {value}", "502 Bad Gateway",
+		"A server of modgate follows few redirects, none from https to http or out of HTTP, and none into the networks of its own machine.",
+		[]Remedy{{Do: "name under upstream the URL that it redirects to"}, {OnServer, "modgate doctor --server   (which redirect it is)"}}},
 	{AnswerCut, Fail, "The answer of {host} ends in the middle", "unexpected EOF\nzip: not a valid zip file",
 		"The server, or something between, ends connections early: a time limit of a load balancer, a crash, a virus scanner.",
 		[]Remedy{{Do: "raise the time limit of the load balancer (proxy_read_timeout 300s), and switch buffering off"}}},

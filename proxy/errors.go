@@ -14,11 +14,25 @@ import (
 	"github.com/modgate/modgate/internal/access"
 )
 
+// What the errors of this package that wrap no other are about, as their method Cause
+// tells it to who names causes.
+const (
+	CauseBusy      = "busy"      // it passes by itself
+	CauseUndecided = "undecided" // facts that rules need cannot be had
+	CauseContent   = "content"   // a file is not what its name says
+)
+
+// passing is a trouble that passes by itself.
+type passing string
+
+func (p passing) Error() string { return string(p) }
+func (p passing) Cause() string { return CauseBusy }
+
 // errBusy says that too many fetches wait already.
-var errBusy = errors.New("too many fetches are waiting")
+const errBusy = passing("too many fetches are waiting")
 
 // errClosed says that the server is ending.
-var errClosed = errors.New("server is ending")
+const errClosed = passing("server is ending")
 
 // errAbsentBefore says that a source has said so a moment ago.
 var errAbsentBefore = fmt.Errorf("absent a moment ago: %w", fs.ErrNotExist)
@@ -137,6 +151,7 @@ type badContent struct {
 
 func (e *badContent) Error() string { return e.text + ": " + e.err.Error() }
 func (e *badContent) Unwrap() error { return e.err }
+func (e *badContent) Cause() string { return CauseContent }
 
 // fail answers a request that has failed, and notes why. The zero req is for
 // what is not about a module.

@@ -34,6 +34,14 @@ func (e *deniedError) Error() string {
 
 func (e *deniedError) Public() string { return e.Text }
 
+// Cause is empty where a rule says no.
+func (e *deniedError) Cause() string {
+	if e.unsure() {
+		return CauseUndecided
+	}
+	return ""
+}
+
 func (e *deniedError) unsure() bool { return e.Wants != 0 }
 
 // permit asks whether caller may have req, a version, and answers itself if

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"maps"
 	"runtime"
 	"slices"
@@ -13,17 +14,33 @@ import (
 	"github.com/modgate/modgate/doctor"
 	"github.com/modgate/modgate/internal/access"
 	"github.com/modgate/modgate/internal/breaker"
+	"github.com/modgate/modgate/proxy"
 	"github.com/modgate/modgate/proxy/upstream"
 	"github.com/modgate/modgate/sumdb"
 )
 
 // codeOf is the one place that turns the error of a request into a code of
-// docs/doctor.md; "" if it has none.
+// docs/doctor.md.
 func codeOf(err error) doctor.Code {
 	var (
 		up     *upstream.Error
 		direct *upstream.DirectError
+		file   *fs.PathError
+		own    interface{ Cause() string }
 	)
+	cause := ""
+	if errors.As(err, &own) {
+		cause = own.Cause()
+	}
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, sumdb.ErrClosed):
+		return doctor.OwnCause(proxy.CauseBusy)
+	case cause == proxy.CauseContent && errors.As(err, &file): // one of the cache
+	case cause != "": // before what has come of it on the network
+		return doctor.OwnCause(cause)
+	}
 	switch {
 	case errors.Is(err, sumdb.ErrUntrusted): // before what has come of it on the network
 		return doctor.SumdbUntrusted
@@ -41,7 +58,7 @@ func codeOf(err error) doctor.Code {
 	case errors.As(err, &direct):
 		return doctor.PrivateFails
 	}
-	return doctor.FileCause(err)
+	return cmp.Or(doctor.FileCause(err), doctor.OwnCause(""))
 }
 
 // handshakeCode is codeOf for handshakes that have failed.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/modgate/modgate/doctor"
 	"github.com/modgate/modgate/internal/access"
+	"github.com/modgate/modgate/proxy"
 	"github.com/modgate/modgate/proxy/upstream"
 	"github.com/modgate/modgate/sumdb"
 	"github.com/modgate/modgate/tlsmgr/tlstest"
@@ -301,6 +303,12 @@ func TestFetchedIsForgotten(t *testing.T) {
 	})
 }
 
+// busyError is an error like that of package proxy for a trouble that passes.
+type busyError struct{}
+
+func (busyError) Error() string { return "too many wait" }
+func (busyError) Cause() string { return proxy.CauseBusy }
+
 func TestCodes(t *testing.T) {
 	for _, test := range []struct {
 		err  error
@@ -317,7 +325,10 @@ func TestCodes(t *testing.T) {
 		{&fs.PathError{Op: "write", Err: fs.ErrPermission}, doctor.DirUnwritable},
 		{fmt.Errorf("%w: %w", sumdb.ErrForged, os.ErrDeadlineExceeded), doctor.SumdbForged},
 		{sumdb.ErrUntrusted, doctor.SumdbUntrusted},
-		{errors.New("something"), ""},
+		{errors.New("something"), doctor.ServerTrouble},
+		{busyError{}, doctor.ServerBusy},
+		{fmt.Errorf("%w: %w", sumdb.ErrClosed, context.Canceled), doctor.ServerBusy},
+		{fmt.Errorf("asked: %w", os.ErrDeadlineExceeded), doctor.AnswerSilent},
 	} {
 		if got := codeOf(fmt.Errorf("about: %w", test.err)); got != test.want {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,8 +12,17 @@ import (
 
 const maxRedirects = 5
 
-// errRedirect is a redirect that is not followed.
-var errRedirect = errors.New("redirect not followed")
+// CauseRedirect is what the method Cause of errors tells of redirects that are not
+// followed.
+const CauseRedirect = "redirect"
+
+// notFollowed is a redirect that is not followed.
+type notFollowed string
+
+func (n notFollowed) Error() string { return string(n) }
+func (n notFollowed) Cause() string { return CauseRedirect }
+
+const errRedirect = notFollowed("redirect not followed")
 
 // client sends GET requests and follows redirects. It knows one secret, the
 // credentials in the URL of the upstream, and sends it to that scheme, host
