@@ -25,12 +25,12 @@ func TestACMEExpired(t *testing.T) {
 		name, challenge, want string
 		before                func(*acmeWorld) (spoil func()) // the server starts; spoil comes when it has its certificate
 	}{
-		{"the CA is gone", tlsmgr.HTTP01, "acme-ca-down acme-problem server-certificate-expired", func(a *acmeWorld) func() { return a.ca.Stop }},
+		{"the CA is gone", tlsmgr.HTTP01, "acme-ca-down server-certificate-expired", func(a *acmeWorld) func() { return a.ca.Stop }},
 		{"the CA is in trouble", tlsmgr.HTTP01, "acme-problem server-certificate-expired", faultLater(503, "serverInternal", "maintenance")},
 		{"the CA reads another CAA record", tlsmgr.TLSALPN01, "acme-problem server-certificate-expired", faultLater(403, "caa", "CAA record prevents issuance")},
 		{"the CA has a limit", tlsmgr.HTTP01, "acme-limited server-certificate-expired", faultLater(429, "rateLimited",
 			"too many certificates, retry after "+time.Now().Add(5*time.Hour).UTC().Format("2006-01-02 15:04:05")+" UTC")},
-		{"port 80 was closed", tlsmgr.HTTP01, "acme-port acme-problem server-certificate-expired", func(a *acmeWorld) func() {
+		{"port 80 was closed", tlsmgr.HTTP01, "acme-port server-certificate-expired", func(a *acmeWorld) func() {
 			a.keeper.ACME.Listen = tlstest.Loopback(tlstest.Port(a.t)) // else it would open the port itself, as long as it waits for a CA
 			return func() { a.shut() }
 		}},
@@ -51,7 +51,7 @@ func TestACMEExpired(t *testing.T) {
 			a.provider("rfc2136", map[string]string{"server": strings.TrimPrefix(updates, "https://"), "key_name": bind.KeyName, "key": bind.Key}, bind.Addr)
 			return func() { gone.Store(true) }
 		}},
-		{"step-ca cannot connect any more", tlsmgr.HTTP01, "acme-port acme-problem server-certificate-expired", func(a *acmeWorld) func() {
+		{"step-ca cannot connect any more", tlsmgr.HTTP01, "acme-port server-certificate-expired", func(a *acmeWorld) func() {
 			ca := tlstest.StartStepCA(a.t, a.pki, a.ca.DNSAddr)
 			a.ca.HTTPAddr, a.ca.TLSAddr = ca.HTTPAddr, ca.TLSAddr
 			a.directory(ca.Directory("acme"))

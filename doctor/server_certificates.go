@@ -106,8 +106,8 @@ func renewal(c tlsmgr.Status) string {
 func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 	now := s.base.cfg.Now()
 	expired := !c.NotAfter.IsZero() && now.After(c.NotAfter)
-	if expired { // told after its cause, which has to be mended first
-		defer s.base.found(step, CertificateExpired, "it is "+day(now)+" here", "host", c.Name, "value", day(c.NotAfter))
+	if expired {
+		s.base.found(step, CertificateExpired, "it is "+day(now)+" here", "host", c.Name, "value", day(c.NotAfter))
 	}
 	switch {
 	case c.Problem != nil:

@@ -46,7 +46,7 @@ func (s *Server) Examine(ctx context.Context) *Report {
 		s.rehearse(ctx)
 	}
 	s.base.tellLate(s.base.cfg.Limit)
-	s.dropEchoes()
+	s.settleEchoes()
 	r := s.base.report
 	r.mask(s.base.secrets)
 	r.finish()
