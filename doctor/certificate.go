@@ -143,7 +143,7 @@ func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, u unknownChain, p pe
 		d.found(s, SelfSigned, leaf.Subject.String()+" is issued by itself")
 		return
 	}
-	seen := "the chain ends at " + top.Subject.String() + ", issued by " + top.Issuer.String()
+	seen, where := "the chain ends at "+top.Subject.String()+", issued by "+top.Issuer.String(), ""
 	if !selfSigned(top) {
 		issuers := d.fetchIssuers(ctx, s, top)
 		if len(issuers) > 0 && d.verify(chain, u.at, issuers...) == nil {
@@ -155,13 +155,13 @@ func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, u unknownChain, p pe
 			return
 		}
 		if len(chain) == 1 && len(issuers) == 0 {
-			seen += "; if that is an intermediate authority, the server should send its certificate too"
+			where = unproved
 		}
 	}
 	if text := u.err.Error(); strings.Contains(text, "possibly because") {
 		seen += "; this machine trusts an authority of that name, but with another key: " + text
 	}
-	d.found(s, UnknownAuthority, seen)
+	d.found(s, UnknownAuthority, seen, "where", where, "value", top.Issuer.String())
 }
 
 // top follows the chain from the first certificate as far as it goes.

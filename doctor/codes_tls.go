@@ -21,12 +21,16 @@ const (
 	MalformedCertificate Code = "tls-malformed"
 )
 
+// unproved is where the issuer of the only certificate that is sent may be an authority
+// that should be sent too, or one that is to be trusted.
+const unproved = "one certificate alone is sent, and it does not say where that of its issuer is"
+
 const unknownText = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
 
 var tlsTable = []Entry{
 	{UnknownAuthority, Fail, "The certificate of {host} is from an authority that this machine does not trust", unknownText,
-		"The chain is complete; its root is not among the roots of this machine. So it is with a company's own authority, and with one that modgate runs itself. GOINSECURE and GONOSUMDB change nothing here.",
-		trustRoot()},
+		"Nothing that is sent leads to a root of this machine. So it is with a company's own authority, and with one that modgate runs itself. GOINSECURE and GONOSUMDB change nothing here.",
+		trustRoot(Remedy{of(unproved), "if {value} is an intermediate authority, whose root this machine trusts, on the server: cat server.crt intermediate.crt > fullchain.crt, and serve fullchain.crt; else:"})},
 	{MissingIntermediate, Fail, "{host} does not send its intermediate certificate", unknownText,
 		"This machine trusts the root, but the server does not send the certificate between it and its own (or another than the right one), so nothing leads there. Browsers hide it: they fetch or remember intermediates; Go does not. The mistake is on the server.",
 		[]Remedy{{Do: "on the server: cat server.crt intermediate.crt > fullchain.crt, and serve fullchain.crt"}, {Do: "with modgate: tls.files: fullchain.crt:server.key (it is read again within seconds)"}, {Do: "with certbot: use fullchain.pem, not cert.pem"}}},

@@ -117,6 +117,8 @@ func shortError(err error) string {
 func (d *Doctor) connectFailed(s *Step, err error) {
 	code, words := dialCause(err), []string{"where", "without"}
 	switch {
+	case code == TCPRefused:
+		words = nil // who refuses has been reached: HTTP proxies are no matter
 	case code == TCPNoRoute && len(d.addrs) > 0 && !slices.ContainsFunc(d.addrs, netip.Addr.Is4):
 		words = []string{"where", "IPv6"}
 	case d.excepted != "":

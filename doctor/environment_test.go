@@ -281,6 +281,9 @@ func checkTexts(t *testing.T, r *doctor.Report) {
 		}
 	}
 	for _, f := range r.Findings {
+		if f.Severity != doctor.Note && len(f.Mend) == 0 {
+			t.Errorf("%s: nothing is said to be done", f.Code)
+		}
 		for _, text := range append([]string{f.Title, f.Cause}, f.Mend...) {
 			if text = strings.ReplaceAll(text, "${{", ""); strings.Contains(text, "{host}") || strings.Contains(text, "{value}") || strings.Contains(text, "{file}") || strings.Contains(text, "{variable}") || strings.Contains(text, "{url}") || strings.Contains(text, "{port}") {
 				t.Errorf("%s: %s", f.Code, text)

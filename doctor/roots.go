@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -85,8 +86,12 @@ func (l *rootLoader) files() {
 		}
 		known := len(l.seen)
 		n := l.add(data)
-		if from := l.d.cfg.env("SSL_CERT_FILE"); from != "" && len(l.seen)-known <= fewRoots {
+		switch {
+		case given == "":
+		case len(l.seen)-known <= fewRoots:
 			l.d.named = append(l.d.named, anyCertificates(data)...)
+		default:
+			l.d.named = append(l.d.named, l.beyondSystem(data)...)
 		}
 		from := ""
 		if given != "" {
@@ -102,6 +107,25 @@ func (l *rootLoader) files() {
 		}
 		return
 	}
+}
+
+// beyondSystem returns those certificates of a bundle that the system's own bundle
+// does not have: what somebody has appended to a copy of it.
+func (l *rootLoader) beyondSystem(bundle []byte) []*x509.Certificate {
+	system := map[string]bool{}
+	for _, name := range rootFiles() {
+		data, err := l.d.cfg.readFile(name)
+		if err != nil {
+			continue
+		}
+		for _, cert := range anyCertificates(data) {
+			system[string(cert.Raw)] = true
+		}
+	}
+	if len(system) == 0 {
+		return nil // nothing to compare with: all would look like somebody's own
+	}
+	return slices.DeleteFunc(anyCertificates(bundle), func(c *x509.Certificate) bool { return system[string(c.Raw)] })
 }
 
 func (l *rootLoader) dirs() {

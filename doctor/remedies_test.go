@@ -1,0 +1,83 @@
+package doctor_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/modgate/modgate/tlsmgr/tlstest"
+)
+
+// Who meets a port that nobody listens on is told what to do, by whatever way.
+func TestRefusedHasARemedy(t *testing.T) {
+	for _, test := range []struct{ name, url, setting string }{
+		{"http", "http://127.0.0.1:", ""},
+		{"https", "https://localhost:", ""},
+		{"taken out of the HTTP proxy", "https://localhost:", "NO_PROXY=localhost"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.config.URL = test.url + closedPort
+			w.config.Environ = append(w.config.Environ, test.setting, "HTTPS_PROXY=http://127.0.0.1:9")
+			if test.setting == "" {
+				w.set("HTTPS_PROXY", "")
+			}
+			r := examine(t, w.config)
+			if len(r.Findings) != 1 || r.Findings[0].Code != "tcp-refused" || len(r.Findings[0].Mend) == 0 || !strings.Contains(r.Findings[0].Mend[0], "port "+closedPort) {
+				t.Errorf("%+v", r.Findings)
+			}
+		})
+	}
+}
+
+// A root that was appended to a copy of the system's bundle counts as the company's:
+// an intermediate authority of the same house is what is missing then.
+func TestMissingIntermediateBelowAnAppendedRoot(t *testing.T) {
+	var system bytes.Buffer
+	for range 25 {
+		system.WriteString(someRoot(t))
+	}
+	for _, test := range []struct{ name, below, want string }{
+		{"of that house", "Acme Issuing CA", "tls-missing-intermediate"},
+		{"of another", "Elsewhere Issuing CA", "tls-unknown-authority"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			root := w.authority("Acme Root CA", nil, func(*x509.Certificate) {})
+			w.config.Root = t.TempDir()
+			write := func(name string, data ...[]byte) {
+				name = filepath.Join(w.config.Root, name)
+				w.check(os.MkdirAll(filepath.Dir(name), 0o755))
+				w.check(os.WriteFile(name, bytes.Join(data, nil), 0o644))
+			}
+			write("/etc/ssl/certs/ca-certificates.crt", system.Bytes())
+			write("/bundle.pem", system.Bytes(), certPEM(root.Cert.Raw))
+			w.set("SSL_CERT_FILE", "/bundle.pem")
+			w.set("SSL_CERT_DIR", "/etc/ssl/certs")
+			issuing := w.authority(test.below, root, func(c *x509.Certificate) { c.Subject.Organization = nil })
+			w.config.URL = w.secure(w.issue(issuing, func(*x509.Certificate) {}))
+			r := examine(t, w.config)
+			if got := codes(r); len(got) != 1 || string(got[0]) != test.want {
+				t.Fatalf("found %q, want %q\n%s", got, test.want, text(r))
+			}
+			said := r.Findings[0].Cause + strings.Join(r.Findings[0].Mend, "\n")
+			if !strings.Contains(said, "intermediate.crt > fullchain.crt") || strings.Contains(said, "complete") {
+				t.Errorf("that the server may have to send more is not said: %s", said)
+			}
+		})
+	}
+}
+
+// A chain of which more than one certificate is sent is one that somebody has put
+// together: what is missing here is the root.
+func TestUnknownAuthorityOfAWholeChain(t *testing.T) {
+	w := newWorld(t)
+	w.config.URL = w.secure(tlstest.New(t).Issue(tlstest.Leaf{}))
+	r := examine(t, w.config)
+	if len(r.Findings) != 1 || r.Findings[0].Code != "tls-unknown-authority" || !strings.HasPrefix(r.Findings[0].Mend[0], "get the root certificate") {
+		t.Errorf("%+v", r.Findings)
+	}
+}
