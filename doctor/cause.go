@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -239,6 +240,23 @@ func OwnCause(word string) Code {
 		return BadAnswer
 	}
 	return ServerTrouble
+}
+
+// OfTheWay reports whether a trouble with that code is one of the way to a host, or of
+// all of the host: that it answers shows that it is mended.
+func OfTheWay(code Code) bool {
+	of := func(e Entry) bool { return e.Code == code }
+	switch code {
+	case ServerError, TooMany, Unauthorized, AnswerSilent, HTTPToTLS, HTML:
+		return true
+	}
+	return slices.ContainsFunc(networkTable, of) || slices.ContainsFunc(tlsTable, of) || slices.ContainsFunc(handshakeTable, of)
+}
+
+// OfOneModule reports whether a trouble with that code may be one of a module alone:
+// only that this is fetched shows that it is mended.
+func OfOneModule(code Code) bool {
+	return slices.Contains([]Code{BadAnswer, AnswerCut, RedirectRefused, UnexpectedStatus, Undecided, ServerTrouble}, code)
 }
 
 // StatusCause returns the code for the HTTP status of an answer that is not

@@ -69,8 +69,14 @@ func handshakeCode(cause, text string) string { return string(doctor.HandshakeCa
 // maxPrivateTroubles for private modules.
 type seenTroubles struct {
 	mu      sync.Mutex // guards what follows
-	all     map[troubleKey]*doctor.Trouble
+	all     map[troubleKey]*seenTrouble
 	private int // how many keys have a module
+}
+
+// seenTrouble is the last trouble of its kind, and the module that was asked for.
+type seenTrouble struct {
+	doctor.Trouble
+	asked string
 }
 
 type troubleKey struct {
@@ -94,17 +100,17 @@ func (t *seenTroubles) observe(rec *access.Record) {
 	defer t.mu.Unlock()
 	k := t.keyOf(rec)
 	if t.all == nil {
-		t.all = map[troubleKey]*doctor.Trouble{}
+		t.all = map[troubleKey]*seenTrouble{}
 	}
 	if t.all[k] == nil {
-		t.all[k] = &doctor.Trouble{Code: k.code, Host: k.host}
+		t.all[k] = &seenTrouble{Trouble: doctor.Trouble{Code: k.code, Host: k.host}}
 		if k.module != "" {
 			t.private++
 		}
 	}
 	one := t.all[k]
 	one.Count++
-	one.Module, one.Last, one.Err = "", time.Now(), rec.Err
+	one.Module, one.Last, one.Err, one.asked = "", time.Now(), rec.Err, rec.Module
 	if isPrivate(rec.Err) {
 		one.Module = rec.Module
 	}
@@ -132,16 +138,31 @@ func (t *seenTroubles) keyOf(rec *access.Record) troubleKey {
 	return k
 }
 
-// fetched forgets what a private module has met before rec fetched it.
+// fetched forgets what is mended now that rec has fetched a module: what that module
+// has met, be it private or what only it can mend, and what passes by itself.
 func (t *seenTroubles) fetched(rec *access.Record) {
 	if rec.Module == "" || rec.Err != nil || rec.Outcome != access.Miss && rec.Outcome != access.Follow {
 		return // before the lock: hits are many
 	}
+	t.forget(func(k troubleKey, one *seenTrouble) bool {
+		own := k.module == "" && !isPrivate(one.Err) && one.asked == rec.Module && doctor.OfOneModule(k.code)
+		return k.module == rec.Module || own || k.code == doctor.ServerBusy
+	})
+}
+
+// answered forgets what an upstream as a whole has met before it answered.
+func (t *seenTroubles) answered(upstream string) {
+	t.forget(func(k troubleKey, _ *seenTrouble) bool { return k.host == upstream && doctor.OfTheWay(k.code) })
+}
+
+func (t *seenTroubles) forget(mended func(troubleKey, *seenTrouble) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for k := range t.all {
-		if k.module == rec.Module {
-			delete(t.all, k)
+	for k, one := range t.all {
+		if !mended(k, one) {
+			continue
+		}
+		if delete(t.all, k); k.module != "" {
 			t.private--
 		}
 	}
@@ -158,7 +179,7 @@ func (t *seenTroubles) seen() []doctor.Trouble {
 		merged, found := last[k]
 		count := merged.Count + one.Count
 		if !found || one.Last.After(merged.Last) {
-			merged = *one
+			merged = one.Trouble
 		}
 		merged.Count = count
 		last[k] = merged

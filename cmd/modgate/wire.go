@@ -172,7 +172,7 @@ func (a *app) openSource(c *Config, registry *prometheus.Registry, log *slog.Log
 	if err != nil {
 		return nil, err
 	}
-	cfg := upstream.Config{List: c.Upstream, Trust: trust, UserAgent: "modgate/" + buildInfo().Version, Logger: log}
+	cfg := upstream.Config{List: c.Upstream, Trust: trust, UserAgent: "modgate/" + buildInfo().Version, Answered: a.troubles.answered, Logger: log}
 	if db, err := parseSumDB(c.SumDB); err == nil && db != nil && db.URL != "" {
 		cfg.SumDBURL = map[string]string{db.Name: db.URL}
 	}

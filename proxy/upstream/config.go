@@ -66,6 +66,10 @@ type Config struct {
 	// BreakPause is how long an upstream is left alone before one request
 	// may try it again. Default: 5 s.
 	BreakPause time.Duration
+	// Answered is called with the name of an upstream, as it stands in errors, when that
+	// has given an answer that can be used, absence included. Calls may be concurrent.
+	// Default: none.
+	Answered func(upstream string)
 	// Logger gets a line when the state of an upstream changes and when a
 	// body is resumed. Default: none.
 	Logger *slog.Logger

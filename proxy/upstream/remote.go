@@ -86,6 +86,9 @@ func (r *remote) try(ctx context.Context, path string, attempt func() *Error) er
 			}
 		}
 	})
+	if r.cfg.Answered != nil && (err == nil || last != nil && last.kind == absentNow) {
+		r.cfg.Answered(r.label)
+	}
 	switch {
 	case err == nil:
 		return nil
