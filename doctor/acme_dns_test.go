@@ -65,7 +65,7 @@ func TestACMEDNSDefects(t *testing.T) {
 	}{
 		{"CAA in the zone", "acme-caa", "", []string{"app.zone.test"}, []string{`@ IN CAA 0 issue "other.example"`}, nil},
 		{"CAA for wildcards", "acme-caa", "", []string{"*.zone.test"}, []string{`@ IN CAA 0 issue "pebble.letsencrypt.org"`, `@ IN CAA 0 issuewild ";"`}, nil},
-		{"no such zone", "acme-caa-lookup acme-zone", "tls-no-certificate", []string{"app.elsewhere.test"}, nil, nil},
+		{"no such zone", "acme-zone", "tls-no-certificate", []string{"app.elsewhere.test"}, nil, nil},
 		{"wrong key", "acme-record", "tls-no-certificate", []string{"app.zone.test"}, nil, func(a *acmeWorld, b *tlstest.Bind) {
 			a.provider("rfc2136", map[string]string{"server": b.Addr, "key_name": b.KeyName, "key": "d3Jvbmcga2V5LCBidXQgbG9uZyBlbm91Z2ggZm9yIG9uZSwgdG9v"}, b.Addr)
 		}},

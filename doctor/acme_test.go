@@ -108,7 +108,7 @@ func TestACMEDefects(t *testing.T) {
 			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", &tls.Config{GetCertificate: a.run.TLSConfig().GetCertificate, NextProtos: []string{"h2"}})
 		}},
-		{"the probe arrives elsewhere", tlsmgr.HTTP01, "acme-probe acme-stranger", "tcp-refused", func(a *acmeWorld) {
+		{"the probe arrives elsewhere", tlsmgr.HTTP01, "acme-stranger", "tcp-refused", func(a *acmeWorld) {
 			a.names[a.name] = "127.0.0.2"
 			other(a, "127.0.0.2", nil)
 			a.server.ACME.Probe = true

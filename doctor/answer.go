@@ -196,7 +196,6 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 		return true
 	case a.status == http.StatusUnauthorized:
 		d.unauthorized(s, a)
-		d.report.blame(NetrcPort)
 	case a.status == http.StatusForbidden, a.status == http.StatusUnavailableForLegalReasons:
 		d.found(s, Forbidden, a.line(), "value", a.line(), "advice", a.advice(), "host", a.url.Hostname())
 	case a.status == http.StatusProxyAuthRequired:
@@ -223,6 +222,18 @@ func (d *Doctor) good(ctx context.Context, s *Step, a *answer) bool {
 	return false
 }
 
+// unsent returns what was found in the settings that keeps credentials from being
+// sent; "": nothing was.
+func (d *Doctor) unsent() Code {
+	found := d.report.Codes()
+	for _, c := range []Code{NetrcPort, NetrcPlain, NetrcMissing, AuthOff, AuthCommand} {
+		if slices.Contains(found, c) {
+			return c
+		}
+	}
+	return ""
+}
+
 // unauthorized notes that credentials are wanted, or that those that were sent are
 // not accepted.
 func (d *Doctor) unauthorized(s *Step, a *answer) {
@@ -236,6 +247,10 @@ func (d *Doctor) unauthorized(s *Step, a *answer) {
 	case d.runsAuth() && d.auth.failed && !byCommand:
 		d.report.blame(AuthFails)
 		s.Verdict, s.Codes = Fail, append(s.Codes, AuthFails)
+		return
+	case !sent && a.url.Host == d.target.Host && d.unsent() != "":
+		d.report.blame(d.unsent())
+		s.Verdict, s.Codes = Fail, append(s.Codes, d.unsent())
 		return
 	case byCommand && a.url.Host == d.target.Host:
 		words[1] = sentByAuth

@@ -94,7 +94,7 @@ func settingDefects() []defect {
 			w.set("GOSUMDB", "sum.corp")
 			return w.secure(w.good())
 		}},
-		{name: "netrc without the port", want: "env-netrc-port http-unauthorized", start: func(w *world) string {
+		{name: "netrc without the port", want: "env-netrc-port", start: func(w *world) string {
 			w.netrc("machine localhost login me password t0ken\n")
 			return w.answers(func(out http.ResponseWriter, r *http.Request) {
 				if _, password, _ := r.BasicAuth(); password != "t0ken" {

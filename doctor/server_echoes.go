@@ -56,6 +56,8 @@ func (s *Server) settleEchoes() {
 					break
 				}
 			}
+		case f.Code == ProbeFails && r.isAbout(ACMEStranger, ""), f.Code == PairFails && r.isAbout(FileUnreadable, "(tls.files)"), f.Code == CAAFails && r.isAbout(ZoneMissing, ""):
+			r.note(f)
 		case f.Code == CAAFails && slices.ContainsFunc(r.Findings, func(g Finding) bool { return g.Code == ACMEProblem && strings.Contains(g.Seen, "resolve") }):
 			r.note(f)
 		case f.Code == ClientRefuses && r.isAbout(CertificateExpired, ""):

@@ -92,21 +92,21 @@ func trapDefects() []defect {
 			w.check(os.WriteFile(name, w.pki.Root.Cert.Raw, 0o644))
 			return w.trapped(w.good(), "SSL_CERT_FILE="+name)
 		}},
-		{name: "trap: GOAUTH=off, and netrc has a password", want: "env-goauth-off http-unauthorized", start: func(w *world) string {
+		{name: "trap: GOAUTH=off, and netrc has a password", want: "env-goauth-off", start: func(w *world) string {
 			url := w.locked()
 			w.netrc("machine " + strings.TrimPrefix(url, "https://") + " login me password t0ken\n")
 			w.set("GOAUTH", "off")
 			return url
 		}},
-		{name: "trap: GOAUTH with a command that is not there", want: "env-goauth-command http-unauthorized", start: func(w *world) string {
+		{name: "trap: GOAUTH with a command that is not there", want: "env-goauth-command", start: func(w *world) string {
 			w.set("GOAUTH", "corp-token")
 			return w.locked()
 		}},
-		{name: "trap: NETRC of nothing", want: "env-netrc-missing http-unauthorized", start: func(w *world) string {
+		{name: "trap: NETRC of nothing", want: "env-netrc-missing", start: func(w *world) string {
 			w.set("NETRC", "/nowhere/netrc")
 			return w.locked()
 		}},
-		{name: "trap: netrc for http", want: "env-netrc-http http-unauthorized", start: func(w *world) string {
+		{name: "trap: netrc for http", want: "env-netrc-http", start: func(w *world) string {
 			url := w.plain(http.HandlerFunc(w.lock))
 			w.netrc("machine " + strings.TrimPrefix(url, "http://") + " login me password t0ken\n")
 			return url

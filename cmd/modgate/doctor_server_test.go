@@ -207,7 +207,7 @@ func TestDoctorOnFiles(t *testing.T) {
 	}{
 		{"good", "", files(cert, key), ""},
 		{"the key of another", "server-certificate-pair", files(cert, stranger), "openssl x509 -in " + cert + " -noout -pubkey; openssl pkey -in " + stranger + " -pubout "},
-		{"a key that is not there", "server-certificate-pair server-file", files(cert, dir+"/none.key"), "ls -lL " + cert + " " + dir + "/none.key "},
+		{"a key that is not there", "server-file", files(cert, dir+"/none.key"), "ls -lL " + cert + " " + dir + "/none.key "},
 		{"a key that is a certificate", "server-certificate-pair", files(cert, cert), "openssl pkey -inform der -in " + cert},
 		{"expired", "server-certificate-expired", files(old, oldKey), "modgate tls renew "},
 		{"without its intermediate", "server-certificate", files(short, shortKey), "cat intermediate.crt >> " + short},
