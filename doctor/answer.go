@@ -260,10 +260,28 @@ func (d *Doctor) unauthorized(s *Step, a *answer) {
 		words[1] = sentByURL
 	case sent:
 		words[1] = sentByNetrc
+	case d.target.User == nil && d.withheld(s):
+		s.saw("%s%s", a.line(), d.sent())
+		return
 	case d.runsAuth():
 		words[1] = authSilent
 	}
 	d.found(s, Unauthorized, a.line()+d.sent(), words...)
+}
+
+// withheld reports whether a setting keeps the go command from sending credentials
+// that are there, and makes that the cause.
+func (d *Doctor) withheld(s *Step) bool {
+	i := slices.IndexFunc(d.report.Findings, func(f Finding) bool {
+		return slices.Contains([]Code{AuthOff, AuthCommand, NetrcPort, NetrcMissing, NetrcPlain}, f.Code)
+	})
+	if i < 0 {
+		return false
+	}
+	code := d.report.Findings[i].Code
+	d.report.blame(code)
+	s.mark(d.report.Findings[i])
+	return true
 }
 
 // sent says whether credentials were sent, not which.
