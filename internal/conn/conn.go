@@ -146,8 +146,13 @@ func newConn(tcp tcpConn, patience time.Duration) (*conn, error) {
 
 // SetWriteDeadline sets a deadline that ends sooner than that for progress, and
 // takes it back at zero. Others change nothing: net/http sets one for each answer
-// and takes it away behind it, and the next answer would have none.
+// and takes it away behind it, and the next answer would have none. Where it
+// gathers, one that is over changes nothing either: tls.Conn sets it behind its
+// last alert, which may not have left yet; see finish.
 func (c *conn) SetWriteDeadline(t time.Time) error {
+	if c.gathers.Load() && !t.IsZero() && !t.After(time.Now()) {
+		return nil
+	}
 	inForce := c.start.Add(time.Duration(c.renewed.Load()) + c.patience)
 	switch {
 	case t.IsZero() && c.hurried.CompareAndSwap(true, false):

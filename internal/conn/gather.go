@@ -11,7 +11,7 @@ const (
 	// is no longer, and one of that size is not worth being copied.
 	mostGathered = 16 << 10
 	// lastWords is how long a connection that is closed may take for what was
-	// written before.
+	// written before, with the alert of TLS that says that no more comes.
 	lastWords = time.Second
 )
 
@@ -28,14 +28,19 @@ type gathering struct {
 	n       int                 // bytes of it
 	coming  bool                // a goroutine is about to send them
 	err     error               // of what was sent before
+	behind  bool                // the client has not confirmed much: nothing is taken
+
+	unseen int // bytes sent since behind was found out; of whose turn it is
 }
 
 // take adds p to what is pending, and reports whether it has. coming is whether
-// somebody will send it without being told.
+// somebody will send it without being told. For a client that is behind nothing is
+// taken: net/http, which closes a connection soon after its last write, would
+// believe that the end of an answer has left which waits for the kernel.
 func (g *gathering) take(p []byte, buffers *sync.Pool) (taken, coming bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.err != nil || g.n+len(p) > mostGathered {
+	if g.err != nil || g.behind || g.n+len(p) > mostGathered {
 		return false, false, g.err
 	}
 	if g.pending == nil {
@@ -93,9 +98,12 @@ func (c *conn) send(p []byte) error {
 	}
 	if err != nil {
 		_ = c.tcp.Close()
-		g.mu.Lock()
-		g.err = err
-		g.mu.Unlock()
+	}
+	g.unseen += n + len(p)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err = err; g.behind || g.unseen >= mostGathered {
+		g.behind, g.unseen = c.unacked() > LeastProgress, 0
 	}
 	return err
 }
