@@ -44,7 +44,9 @@ func (s *settings) acmeRules() []rule {
 	if t.Mode != "acme" {
 		return rules
 	}
+	elsewhere := func(isSet bool) func() error { return func() error { return s.onlyForDNS(isSet) } }
 	return append(rules,
+		rule{"tls.dns_settings", elsewhere(len(t.DNSSettings) > 0)}, rule{"tls.dns_resolvers", elsewhere(len(t.DNSResolvers) > 0)},
 		rule{"tls.domains", s.checkACMEDomains}, rule{"tls.ca", s.checkCA}, rule{"tls.challenge", s.checkChallenge},
 		rule{"tls.email", s.checkEmail}, rule{"tls.eab_key_id", s.checkEAB}, rule{"tls.dns_provider", s.checkDNS},
 		rule{"tls.ca_roots", func() error { _, err := poolOf(x509.NewCertPool(), t.CARoots); return err }})
@@ -103,7 +105,9 @@ func (s *settings) checkEmail() error {
 
 func (s *settings) checkEAB() error {
 	switch {
-	case (s.TLS.EABKeyID == "") != (s.TLS.EABMACKey == ""):
+	case s.TLS.EABKeyID == "" && s.TLS.EABMACKey != "":
+		return remedied("is empty, and tls.eab_mac_key is set", "set both as the CA gave them out, or none")
+	case s.TLS.EABKeyID != "" && s.TLS.EABMACKey == "":
 		return remedied("and tls.eab_mac_key go together", "set both as the CA gave them out, or none")
 	case !isBase64URL(s.TLS.EABMACKey):
 		return remedied("goes with a tls.eab_mac_key that is not base64url", "set that as the CA gave it out, without = at its end")
@@ -120,7 +124,7 @@ func isBase64URL(text string) bool {
 
 func (s *settings) checkDNS() error {
 	if s.TLS.Challenge != tlsmgr.DNS01 {
-		return s.onlyForDNS()
+		return s.onlyForDNS(s.TLS.DNSProvider != "")
 	}
 	if s.TLS.DNSProvider == "" {
 		return remedied("is empty, and tls.challenge is dns-01", "name who has the zone; docs/tls.md lists the providers")
@@ -131,8 +135,9 @@ func (s *settings) checkDNS() error {
 	return nil
 }
 
-func (s *settings) onlyForDNS() error {
-	if s.TLS.DNSProvider != "" {
+// onlyForDNS reports that a key is set that has no meaning with the challenge.
+func (s *settings) onlyForDNS(isSet bool) error {
+	if isSet && s.TLS.Challenge != tlsmgr.DNS01 {
 		return remedied("has no meaning while tls.challenge is "+s.TLS.Challenge, "set tls.challenge to dns-01, or remove this")
 	}
 	return nil

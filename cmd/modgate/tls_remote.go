@@ -130,7 +130,7 @@ func tlsStatusCommand(p *process) *cobra.Command {
 		Use:   "status",
 		Short: "Print what the server serves, and what is wrong with it",
 		Long: `Status asks the admin listener of a running server for its certificates. It
-ends with status 1 if something is wrong with one of them.`,
+ends with status 1 if something is wrong with one of them, or nothing is served.`,
 		Args: cobra.NoArgs,
 	}
 	settings := addSettings(cmd, p, "admin.listen", "tls.admin_clients")
@@ -158,7 +158,7 @@ ends with status 1 if something is wrong with one of them.`,
 			err = st.TLS.write(p.stdout)
 		}
 		for _, c := range st.TLS.Certificates {
-			if c.Alarm != "" && err == nil {
+			if (c.Alarm != "" || len(c.Names) == 0) && err == nil {
 				err = errReported
 			}
 		}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -55,5 +58,20 @@ func TestReadyWithOneCertificate(t *testing.T) {
 	i.await(t, "certificate obtained.* name=go.corp.test ")
 	if code, text := get(t, i.admin+"/readyz"); code != 200 {
 		t.Errorf("/readyz: %d %q", code, text)
+	}
+}
+
+// TestStatusBeforeTheFirstCertificate: who waits for a server until tls status ends
+// well does not go on before there is a certificate, also while nothing has failed.
+func TestStatusBeforeTheFirstCertificate(t *testing.T) {
+	for names, well := range map[string]bool{"[]": false, `["go.corp.test"]`: true} {
+		admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, `{"tls": {"mode": "acme", "certificates": [{"name": "go.corp.test", "names": `+names+`}]}}`)
+		}))
+		defer admin.Close()
+		err := run(t.Context(), []string{"tls", "status", "--config=off", "--admin=" + admin.URL}, nil, io.Discard, io.Discard)
+		if (err == nil) != well {
+			t.Errorf("with the names %s: %v", names, err)
+		}
 	}
 }
