@@ -100,9 +100,9 @@ func (f *files) reload(w *watchedPair) {
 
 // install serves cert as that of w.
 func (f *files) install(w *watchedPair, cert *tls.Certificate) {
-	w.digest, w.told, w.why = digestOf(cert), "", ""
+	w.digest = digestOf(cert)
 	f.m.install(w.slot, cert)
-	f.m.update(w.slot, func(s *Status) { s.LastAttempt, s.Defect, s.Alarm = time.Now().UTC(), "", "" })
+	f.m.update(w.slot, func(s *Status) { s.LastAttempt = time.Now().UTC() })
 	f.judge(w, cert)
 	if info, err := os.Stat(w.pair.Key); err == nil && info.Mode().Perm()&0o007 != 0 {
 		f.m.cfg.Logger.Warn("everybody on this machine may read a private key: chmod 600, and give it to the user of this server", "file", w.pair.Key, "mode", info.Mode().Perm())

@@ -218,6 +218,34 @@ func TestAlarmsFollowTheClock(t *testing.T) {
 	})
 }
 
+// An alarm that a new certificate has as well is not over in between.
+func TestAlarmStaysOverAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pki, dir := tlstest.New(t), t.TempDir()
+		write := func() (cert, key string) {
+			p := pki.Issue(tlstest.Leaf{})
+			p.Certificate = p.Certificate[:1] // the intermediate one is missing
+			return pki.Write(dir, "pair", p)
+		}
+		cert, key := write()
+		var log text
+		m, err := New(Config{Mode: Files, Files: []Pair{{cert, key}}, Roots: pki.Pool(), Logger: log.logger()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go m.Run(t.Context())
+		write()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := m.Status()[0]; s.Defect != MissingIntermediate || s.Alarm == "" {
+			t.Errorf("%+v", s)
+		}
+		if l := log.String(); !strings.Contains(l, "certificate reloaded") || strings.Contains(l, "is over") {
+			t.Error(l)
+		}
+	})
+}
+
 // A key that everybody may read is told, and what is no file is not waited for.
 func TestKeyOfEverybody(t *testing.T) {
 	pki, dir := tlstest.New(t), t.TempDir()
