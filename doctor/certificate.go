@@ -125,7 +125,7 @@ type unknownChain struct {
 // authority" in all cases.
 func (d *Doctor) judgeUnknown(ctx context.Context, s *Step, u unknownChain, p peeked) {
 	chain, leaf, top := u.certs, u.certs[0], top(u.certs)
-	if d.distrust(s, top, p) {
+	if d.distrust(s, leaf, top, p) {
 		return
 	}
 	if product := knownProduct(chain); p.differs(leaf) || product != "" {

@@ -129,6 +129,10 @@ func (d *Doctor) checkPattern(s *Step, g setting) {
 	var useless, mended []string
 	for pattern := range strings.SplitSeq(g.Value, ",") {
 		good := strings.TrimSpace(pattern)
+		if words := strings.Fields(good); len(words) > 1 { // the go command splits at commas alone
+			useless, mended = append(useless, good), append(mended, words...)
+			continue
+		}
 		if _, behind, ok := strings.Cut(good, "://"); ok {
 			good = behind
 		}

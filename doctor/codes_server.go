@@ -68,6 +68,12 @@ const (
 	notGiven   = "a repository that does not give it"
 )
 
+// Where a certificate comes from.
+const (
+	fromFiles = "a certificate from files"
+	renewable = "one that the server gets or makes by itself"
+)
+
 var serverTable = []Entry{
 	{ConfigMistake, Fail, "The configuration has a mistake: {value}", "",
 		"modgate serve does not start with it.",
@@ -117,7 +123,11 @@ var serverTable = []Entry{
 		slices.Concat([]Remedy{{AsTold, "{advice}"}}, pairRemedies, chainRemedies, []Remedy{{Do: "modgate tls status   (shows the state; what is mended is noticed within seconds)"}})},
 	{CertificateExpired, Fail, "The certificate for {host} expired on {value}", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time {now} is after {value}",
 		"It was not renewed in time. What is served goes on being served, so that clients see why they fail.",
-		[]Remedy{{Do: "modgate tls renew {host}   (files: replace them; they are read again within seconds)"}, {Do: "the other findings say why it was not renewed"}}},
+		[]Remedy{
+			{of(fromFiles), "put a certificate that is still good into {host}, by what made it; it is read again within seconds"},
+			{of(renewable), "modgate tls renew {host}"},
+			{of(renewable), "the other findings say why it was not renewed"},
+		}},
 	{RenewalDue, Warn, "The certificate for {host} was to be renewed on {value}, and was not", "",
 		"No server is running that would do it, or it cannot: its log says why.",
 		[]Remedy{{Do: "modgate tls renew {host}"}, {Do: "see that the server runs; it tries by itself"}}},

@@ -10,11 +10,11 @@ import (
 // distrust reports whether it cannot be told whom this machine trusts, because the
 // file that says it is not there or has nothing: that is the cause then, and not the
 // authority of a server. Something on the way is told all the same.
-func (d *Doctor) distrust(s *Step, top *x509.Certificate, p peeked) bool {
+func (d *Doctor) distrust(s *Step, leaf, top *x509.Certificate, p peeked) bool {
 	i := slices.IndexFunc(d.report.Findings, func(f Finding) bool {
 		return f.Code == CertFileUnreadable || f.Code == CertFileEmpty || f.Code == TrustEmpty
 	})
-	if i < 0 || p.print != nil {
+	if i < 0 || p.differs(leaf) {
 		return false
 	}
 	s.saw("the chain ends at %s, issued by %s, which is not among what is left", top.Subject, top.Issuer)

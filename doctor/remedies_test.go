@@ -7,7 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/modgate/modgate/doctor"
+	"github.com/modgate/modgate/tlsmgr"
 	"github.com/modgate/modgate/tlsmgr/tlstest"
 )
 
@@ -79,5 +82,47 @@ func TestUnknownAuthorityOfAWholeChain(t *testing.T) {
 	r := examine(t, w.config)
 	if len(r.Findings) != 1 || r.Findings[0].Code != "tls-unknown-authority" || !strings.HasPrefix(r.Findings[0].Mend[0], "get the root certificate") {
 		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// A typing error in SSL_CERT_FILE is the one cause, of a modgate as well.
+func TestCertFileIsTheOneCause(t *testing.T) {
+	w := newWorld(t)
+	w.config.URL = w.fingerprinted()
+	w.set("SSL_CERT_FILE", "/nowhere/root.pem")
+	if got := codes(examine(t, w.config)); len(got) != 1 || got[0] != "trust-cert-file" {
+		t.Errorf("found %q", got)
+	}
+}
+
+// The go command splits patterns at commas alone.
+func TestPatternsBehindBlanks(t *testing.T) {
+	r := examine(t, machine(t, []string{"GOPROXY=https://go.corp", "GONOPROXY=none", "GOPRIVATE=git.corp,git.example  *.corp.example"}, "/etc/ssl/certs/ca-certificates.crt", someRoot(t)))
+	for _, f := range r.Findings {
+		if f.Code == "env-private-pattern" && strings.Contains(f.Mend[0], "GOPRIVATE=git.corp,git.example,*.corp.example") {
+			return
+		}
+	}
+	t.Errorf("%+v", r.Findings)
+}
+
+// Nothing renews a file, and what is to be pasted can be.
+func TestExpiredFilesAreReplaced(t *testing.T) {
+	for keyFile, want := range map[string]string{"/tls/server.key": "put a certificate that is still good into go.corp", "": "modgate tls renew go.corp"} {
+		_, c := serverWorld(t)
+		c.Certificates = []tlsmgr.Status{{Name: "go.corp", NotAfter: time.Now().Add(-time.Hour), KeyFile: keyFile}}
+		r := examineServer(t, c)
+		if len(r.Findings) != 1 || r.Findings[0].Code != "server-certificate-expired" || !strings.HasPrefix(r.Findings[0].Mend[0], want) {
+			t.Errorf("%q: %+v", keyFile, r.Findings)
+		}
+	}
+}
+
+// What is said of a command does not keep a shell from running it.
+func TestPrintedCommandsCanBePasted(t *testing.T) {
+	r := doctor.Report{Findings: []doctor.Finding{{Code: "x-y", Severity: doctor.Fail, Mend: []string{"export A=b   (this shell alone; C unset)", "see (there)"}}}}
+	got := text(&r)
+	if !strings.Contains(got, "first: export A=b   # this shell alone; C unset\n") || !strings.Contains(got, "do    export A=b   # this shell alone; C unset\n") || !strings.Contains(got, "see (there)\n") {
+		t.Error(got)
 	}
 }

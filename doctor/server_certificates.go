@@ -107,7 +107,11 @@ func (s *Server) judgeCertificate(step *Step, c tlsmgr.Status) {
 	now := s.base.cfg.Now()
 	expired := !c.NotAfter.IsZero() && now.After(c.NotAfter)
 	if expired {
-		s.base.found(step, CertificateExpired, "it is "+day(now)+" here", "host", c.Name, "value", day(c.NotAfter))
+		where := renewable
+		if c.KeyFile != "" {
+			where = fromFiles
+		}
+		s.base.found(step, CertificateExpired, "it is "+day(now)+" here", "host", c.Name, "value", day(c.NotAfter), "where", where)
 	}
 	switch {
 	case c.Problem != nil:

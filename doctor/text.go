@@ -88,7 +88,7 @@ func (p *printer) first(r *Report) {
 	f := r.Findings[0]
 	p.line("%s %s", p.sign(f.Severity), p.paint(bold, f.Title))
 	if len(f.Mend) > 0 {
-		p.line("  Do this first: %s", f.Mend[0])
+		p.line("  Do this first: %s", pasted(f.Mend[0]))
 	}
 	p.line("")
 }
@@ -103,9 +103,19 @@ func (p *printer) finding(f Finding) {
 			label = ""
 		}
 		// Commands are not wrapped: they are there to be copied.
-		p.line("    %-5s %s", label, do)
+		p.line("    %-5s %s", label, pasted(do))
 	}
 	p.line("")
+}
+
+// pasted writes what is said of a command as a comment, which shells pass over.
+func pasted(do string) string {
+	command, note, noted := strings.Cut(do, "   (")
+	note, closed := strings.CutSuffix(note, ")")
+	if !noted || !closed {
+		return do
+	}
+	return command + "   # " + note
 }
 
 func (p *printer) step(s *Step, wide int) {
