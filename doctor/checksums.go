@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // examineSumdb asks the checksum database as the go command would: through the
@@ -98,6 +99,10 @@ func (d *Doctor) askSumdb(ctx context.Context, s *Step, name, direct string, ask
 		}
 		return
 	}
+	if !d.signedAsSet(latest) {
+		d.found(s, SumdbKey, "latest: no signature by "+strings.Fields(d.settings.get("GOSUMDB").Value)[0], "host", name, "from", d.settings.get("GOSUMDB").From)
+		return
+	}
 	compare := func(what, have string) {
 		if want := recordHash(lookup, m.Path+" "+m.Version+what); have != "" && want != "" && have != want {
 			text := fmt.Sprintf("%s%s is %s, and should be %s", m, what, have, want)
@@ -109,6 +114,21 @@ func (d *Doctor) askSumdb(ctx context.Context, s *Step, name, direct string, ask
 	if direct == "" {
 		d.compareHeads(ctx, s, name, size)
 	}
+}
+
+// signedAsSet reports whether a tree head has a signature by the key in GOSUMDB, if
+// that has one.
+func (d *Doctor) signedAsSet(latest *answer) bool {
+	fields := strings.Fields(d.settings.get("GOSUMDB").Value)
+	if len(fields) == 0 || !strings.Contains(fields[0], "+") {
+		return true
+	}
+	key, err := note.NewVerifier(fields[0])
+	if err != nil {
+		return true // found by checkSettings
+	}
+	_, err = note.Open(latest.body, note.VerifierList(key))
+	return err == nil
 }
 
 // farBehind is how many records a tree head may lack. That of sum.golang.org

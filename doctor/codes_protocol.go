@@ -10,6 +10,7 @@ const (
 	SumdbBroken      Code = "sumdb-broken"
 	SumdbUnreachable Code = "sumdb-unreachable"
 	SumdbMismatch    Code = "sumdb-mismatch"
+	SumdbKey         Code = "sumdb-wrong-key"
 	SumdbBehind      Code = "sumdb-behind"
 	SumdbForged      Code = "sumdb-forged"
 	SumdbUntrusted   Code = "sumdb-untrusted"
@@ -41,6 +42,9 @@ var protocolTable = []Entry{
 	{SumdbMismatch, Fail, "What the proxy serves is not what the checksum database has: {value}", "checksum mismatch",
 		"The proxy, or something between, has changed the module, or the version was tagged anew after it had been published.",
 		[]Remedy{{Do: "do not use it; tell who runs the proxy"}}},
+	{SumdbKey, Fail, "The checksum database {host} signs with another key than the one in GOSUMDB", "note has no verifiable signatures",
+		"The key behind the name in GOSUMDB is a wrong one or an old one, or somebody else answers in the place of the database.",
+		append([]Remedy{{Do: "compare the key in GOSUMDB with what the owner of {host} has published"}}, setTo("GOSUMDB", "sum.golang.org   (the public one, whose key the go command knows)")...)},
 	{SumdbForged, Fail, "An answer of the checksum database failed its proof, twice: {value}", "502 Bad Gateway",
 		"Somebody between this server and the checksum database changes what it says, or the database is broken. Nothing of it is served.",
 		[]Remedy{{Do: "look at what is kept as evidence: the cache has it, under the name that the text of the answer says"}, {Do: "compare over another network: curl -s https://sum.golang.org/latest"}, {Do: "tell security@golang.org if it is the database itself"}}},
