@@ -209,7 +209,7 @@ func TestDoctorOnFiles(t *testing.T) {
 		{"the key of another", "server-certificate-pair", files(cert, stranger), "openssl x509 -in " + cert + " -noout -pubkey; openssl pkey -in " + stranger + " -pubout "},
 		{"a key that is not there", "server-file", files(cert, dir+"/none.key"), "ls -lL " + cert + " " + dir + "/none.key "},
 		{"a key that is a certificate", "server-certificate-pair", files(cert, cert), "openssl pkey -inform der -in " + cert},
-		{"expired", "server-certificate-expired", files(old, oldKey), "modgate tls renew "},
+		{"expired", "server-certificate-expired", files(old, oldKey), "put a certificate that is still good into " + old},
 		{"without its intermediate", "server-certificate", files(short, shortKey), "cat intermediate.crt >> " + short},
 		{"self-signed", "server-certificate", spoilt("self", tlstest.Leaf{SelfSigned: true}), "a certificate from the company's authority"},
 		{"without names", "server-certificate", spoilt("nameless", tlstest.Leaf{NoNames: true}), "issue it anew with a name: "},
