@@ -100,44 +100,6 @@ func TestManyStreams(t *testing.T) {
 	all.Wait()
 }
 
-// narrow is a connection that is read little by little.
-type narrow struct{ net.Conn }
-
-func (n narrow) Read(p []byte) (int, error) {
-	<-time.After(time.Millisecond)
-	return n.Conn.Read(p[:min(len(p), 4<<10)])
-}
-
-// TestServerEndsBeforeSlowClients: who has asked has all answers, at any speed, when
-// the server ends meanwhile, and nobody is told to go on asking.
-func TestServerEndsBeforeSlowClients(t *testing.T) {
-	var under sync.WaitGroup
-	under.Add(4)
-	s, client := overHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
-		under.Done()
-		serveBody(w, r)
-	}, func(address string) (net.Conn, error) {
-		c, err := dialTCP(address)
-		if err == nil {
-			c.(*net.TCPConn).SetReadBuffer(4 << 10)
-		}
-		return narrow{c}, err
-	})
-	got := make(chan error, 4)
-	for _, n := range []int{10, 3000, 60_000, 150_001} {
-		go func() { got <- ask(client, n) }()
-	}
-	under.Wait()
-	if err := s.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
-	for range cap(got) {
-		if err := <-got; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // TestIdleConnectionsHoldNoBuffer: what a connection gathers goes back when it is
 // sent, so thousands that are kept for later cost no more than in net/http.
 func TestIdleConnectionsHoldNoBuffer(t *testing.T) {
