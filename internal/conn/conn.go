@@ -67,7 +67,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 type key struct{}
 
-// Context is what http.Server.ConnContext must be for BodyFollows and for streams
+// Context is what http.Server.ConnContext must be for BodyFollows, Asked and streams
 // of HTTP/2.
 func Context(ctx context.Context, c net.Conn) context.Context {
 	secure, isTLS := c.(*tls.Conn)
