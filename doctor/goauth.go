@@ -175,36 +175,32 @@ func parseAuth(data string) (given map[string]http.Header, line int) {
 		line++
 		return text, ok
 	}
+	block := func(read func(text string) bool) bool { // up to an empty line
+		for {
+			text, ok := next()
+			if !ok || text == "" {
+				return ok
+			}
+			if !read(text) {
+				return false
+			}
+		}
+	}
 	for data != "" {
 		var prefixes []string
-		for {
-			text, ok := next()
-			if !ok {
-				return nil, line
-			}
-			if text == "" {
-				break
-			}
-			u, err := url.ParseRequestURI(text)
-			if err != nil {
-				return nil, line
-			}
-			prefixes = append(prefixes, strings.TrimSuffix(strings.TrimPrefix(u.String(), "https://"), "/"))
-		}
 		header := http.Header{}
-		for {
-			text, ok := next()
-			if !ok {
-				return nil, line
+		if !block(func(text string) bool {
+			u, err := url.ParseRequestURI(text)
+			if err == nil {
+				prefixes = append(prefixes, strings.TrimSuffix(strings.TrimPrefix(u.String(), "https://"), "/"))
 			}
-			if text == "" {
-				break
-			}
+			return err == nil
+		}) || !block(func(text string) bool {
 			name, value, ok := strings.Cut(text, ": ")
-			if !ok || name == "" || strings.ContainsAny(name, " \t\r:") || strings.ContainsAny(value, "\x00\r") {
-				return nil, line
-			}
 			header.Add(name, strings.TrimSpace(value))
+			return ok && name != "" && !strings.ContainsAny(name, " \t\r:") && !strings.ContainsAny(value, "\x00\r")
+		}) {
+			return nil, line
 		}
 		for _, prefix := range prefixes {
 			given[prefix] = header

@@ -25,9 +25,7 @@ var errRaced = errors.New("s3: the object has changed")
 // be repeated after a bad answer, and not while the bucket is in trouble. Absent
 // is fs.ErrNotExist, a condition that does not hold errRaced.
 func (s *Store) ask(ctx context.Context, f func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout)
-	defer cancel()
-	return s.judge(ctx, s.breaker, func() error { return f(limited) })
+	return s.within(ctx, s.breaker, 0, f)
 }
 
 // slowest is the rate that an upload may have, in bytes per second.
@@ -39,17 +37,20 @@ func (s *Store) change(ctx context.Context, size int64, f func(context.Context) 
 	if s.writes.Open() {
 		return fmt.Errorf("s3: %w", breaker.ErrOpen)
 	}
-	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout+time.Duration(size/slowest)*time.Second)
-	defer cancel()
-	return s.judge(ctx, s.writes, func() error { return f(limited) })
+	return s.within(ctx, s.writes, size, f)
 }
 
 // remove is ask for an operation that takes something away. It is tried while
 // the bucket refuses to be written.
 func (s *Store) remove(ctx context.Context, f func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout)
+	return s.within(ctx, s.writes, 0, f)
+}
+
+// within is judge with the time-out of an operation that sends size bytes.
+func (s *Store) within(ctx context.Context, refused *breaker.Breaker, size int64, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, 2*s.c.Timeout+time.Duration(size/slowest)*time.Second)
 	defer cancel()
-	return s.judge(ctx, s.writes, func() error { return f(limited) })
+	return s.judge(ctx, refused, func() error { return f(limited) })
 }
 
 // judge is ask without a time-out of its own. ctx is the caller's; refused is
