@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/modgate/modgate/internal/access"
 )
 
 const (
@@ -134,6 +136,6 @@ type logHandler struct {
 }
 
 // AppendLine implements access.Liner.
-func (h logHandler) AppendLine(level slog.Level, build func(dst []byte, json bool) []byte) {
-	h.sink.append(level >= slog.LevelWarn, func(dst []byte) []byte { return build(dst, h.json) })
+func (h logHandler) AppendLine(level slog.Level, l access.Line) {
+	h.sink.append(level >= slog.LevelWarn, func(dst []byte) []byte { return l.Append(dst, h.json) })
 }

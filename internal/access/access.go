@@ -153,26 +153,27 @@ type Reports struct {
 
 // Handler answers each request by next and then reports it.
 func Handler(next http.Handler, to Reports) http.Handler {
-	pool := sync.Pool{New: func() any { return new(Response) }}
+	pool := sync.Pool{New: func() any { return new(line) }}
 	ids := newIDs()
 	lines := newLines(to.Log)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
-		resp := pool.Get().(*Response)
-		*resp = Response{ResponseWriter: w, Record: Record{ids: ids, seq: ids.n.Add(1), codes: to.Code}}
+		n := pool.Get().(*line)
+		n.req, n.Response = req, Response{ResponseWriter: w, Record: Record{ids: ids, seq: ids.n.Add(1), codes: to.Code}}
 		defer func() {
-			elapsed := time.Since(start)
+			n.elapsed = time.Since(start)
 			// A handler that panics with http.ErrAbortHandler has a record too.
 			if to.Observe != nil {
-				to.Observe(&resp.Record, elapsed)
+				to.Observe(&n.Record, n.elapsed)
 			}
 			if lines != nil {
-				lines.write(line{resp, req, start.Add(elapsed), elapsed})
+				n.at = start.Add(n.elapsed)
+				lines.write(n)
 			}
-			resp.ResponseWriter = nil
-			pool.Put(resp)
+			*n = line{}
+			pool.Put(n)
 		}()
-		next.ServeHTTP(resp, req)
+		next.ServeHTTP(&n.Response, req)
 	})
 }
 

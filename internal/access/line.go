@@ -1,9 +1,11 @@
 package access
 
 import (
+	"bytes"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,15 +15,21 @@ import (
 // slog.JSONHandler would have written.
 type Liner interface {
 	slog.Handler
-	// AppendLine lets build append one line, JSON or text as the handler
-	// writes, and keeps it as one of level. build may append nothing.
-	AppendLine(level slog.Level, build func(dst []byte, json bool) []byte)
+	// AppendLine lets l append one line, JSON or text as the handler writes, and
+	// keeps it as one of level. l may append nothing.
+	AppendLine(level slog.Level, l Line)
+}
+
+// Line is what a Liner takes. It is valid only until AppendLine returns.
+type Line interface {
+	Append(dst []byte, json bool) []byte
 }
 
 // lines writes one line for each request.
 type lines struct {
 	log   *slog.Logger
 	liner Liner // nil: the slow way, by attributes
+	last  atomic.Pointer[second]
 }
 
 func newLines(log *slog.Logger) *lines {
@@ -29,25 +37,46 @@ func newLines(log *slog.Logger) *lines {
 		return nil
 	}
 	liner, _ := log.Handler().(Liner)
-	return &lines{log, liner}
+	return &lines{log: log, liner: liner}
 }
 
-// line is what is said of one request.
+// second is the text of one second, which many lines have in common.
+type second struct {
+	unix       int64
+	date, zone string
+}
+
+// second returns the text of the second of at, in local time.
+func (l *lines) second(at time.Time) *second {
+	if s := l.last.Load(); s != nil && s.unix == at.Unix() {
+		return s
+	}
+	s := &second{at.Unix(), at.Format("2006-01-02T15:04:05"), at.Format("Z07:00")}
+	l.last.Store(s)
+	return s
+}
+
+// line is one request, and what is said of it.
 type line struct {
-	*Response
+	Response
 	req     *http.Request
 	at      time.Time
 	elapsed time.Duration
+
+	second  *second
+	encoder encoder
 }
 
-func (l *lines) write(n line) {
-	level := slog.LevelInfo
-	if n.Outcome == Trouble || n.Outcome == Denied {
-		level = slog.LevelWarn
-	}
-	ctx := n.req.Context()
-	if !l.log.Enabled(ctx, level) || l.liner != nil && n.appendTo(l.liner, level) {
+func (l *lines) write(n *line) {
+	ctx, level := n.req.Context(), n.level()
+	if !l.log.Enabled(ctx, level) {
 		return
+	}
+	if l.liner != nil {
+		n.second = l.second(n.at)
+		if l.liner.AppendLine(level, n); !n.encoder.odd {
+			return
+		}
 	}
 	var a attrs
 	n.fields(&a)
@@ -56,20 +85,24 @@ func (l *lines) write(n line) {
 	l.log.Handler().Handle(ctx, r)
 }
 
-// appendTo writes the line the fast way. It reports false, and writes nothing,
-// if a text needs quotes or escapes, for which slog knows the rules.
-func (n line) appendTo(l Liner, level slog.Level) bool {
-	odd := false
-	l.AppendLine(level, func(dst []byte, json bool) []byte {
-		e := encoder{dst: dst, json: json}
-		e.begin(n.at, level)
-		n.fields(&e)
-		if odd = e.odd; odd {
-			return dst
-		}
-		return e.end()
-	})
-	return !odd
+func (n *line) level() slog.Level {
+	if n.Outcome == Trouble || n.Outcome == Denied {
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+// Append implements Line: it writes the line the fast way. It appends nothing, and
+// leaves the encoder odd, if a text needs quotes or escapes, for which slog knows
+// the rules.
+func (n *line) Append(dst []byte, json bool) []byte {
+	n.encoder = encoder{dst: dst, json: json}
+	n.encoder.begin(n.second, n.at.Nanosecond(), n.level())
+	n.fields(&n.encoder)
+	if n.encoder.odd {
+		return dst
+	}
+	return n.encoder.end()
 }
 
 // message is the text of every line.
@@ -77,14 +110,15 @@ const message = "request"
 
 // fields is a receiver of the fields of a line.
 type fields interface {
+	id(r *Record)
 	text(key, value string)
 	number(key string, value int64)
 	duration(key string, value time.Duration)
 }
 
 // fields names all that is said of a request, in order.
-func (n line) fields(f fields) {
-	f.text("id", n.ID())
+func (n *line) fields(f fields) {
+	f.id(&n.Record)
 	f.text("method", n.req.Method)
 	f.text("kind", n.Kind)
 	f.text("module", n.Module)
@@ -124,6 +158,7 @@ func clip(s string) string {
 // attrs gathers fields for slog.
 type attrs []slog.Attr
 
+func (a *attrs) id(r *Record)                       { a.text("id", r.ID()) }
 func (a *attrs) text(k, v string)                   { *a = append(*a, slog.String(k, v)) }
 func (a *attrs) number(k string, v int64)           { *a = append(*a, slog.Int64(k, v)) }
 func (a *attrs) duration(k string, v time.Duration) { *a = append(*a, slog.Duration(k, v)) }
@@ -135,17 +170,30 @@ type encoder struct {
 	odd  bool // a text needs more than this encoder can
 }
 
-func (e *encoder) begin(at time.Time, level slog.Level) {
+func (e *encoder) begin(s *second, nanos int, level slog.Level) {
 	if e.json {
-		e.dst = append(e.dst, `{"time":"`...)
-		e.dst = at.AppendFormat(e.dst, time.RFC3339Nano)
-		e.dst = append(e.dst, '"')
+		e.dst = append(append(e.dst, `{"time":"`...), s.date...)
+		if nanos > 0 {
+			e.fraction(nanos, 9)
+			e.dst = bytes.TrimRight(e.dst, "0")
+		}
+		e.dst = append(append(e.dst, s.zone...), '"')
 	} else {
-		e.dst = append(e.dst, "time="...)
-		e.dst = at.AppendFormat(e.dst, "2006-01-02T15:04:05.000Z07:00")
+		e.dst = append(append(e.dst, "time="...), s.date...)
+		e.fraction(nanos/1e6, 3)
+		e.dst = append(e.dst, s.zone...)
 	}
 	e.text("level", level.String())
 	e.text("msg", message)
+}
+
+// fraction appends n as digits behind a point.
+func (e *encoder) fraction(n, digits int) {
+	e.dst = append(e.dst, ".000000000"[:1+digits]...)
+	for i := len(e.dst) - 1; n > 0; i-- {
+		e.dst[i] += byte(n % 10)
+		n /= 10
+	}
 }
 
 func (e *encoder) end() []byte {
@@ -160,6 +208,20 @@ func (e *encoder) key(k string) {
 		e.dst = append(append(append(e.dst, `,"`...), k...), `":`...)
 	} else {
 		e.dst = append(append(append(e.dst, ' '), k...), '=')
+	}
+}
+
+func (e *encoder) id(r *Record) {
+	if r.ids == nil {
+		e.text("id", "")
+		return
+	}
+	e.key("id")
+	if e.json {
+		e.dst = append(e.dst, '"')
+	}
+	if e.dst = r.appendID(e.dst); e.json {
+		e.dst = append(e.dst, '"')
 	}
 }
 
