@@ -127,6 +127,7 @@ type conn struct {
 	gathers  atomic.Bool  // HTTP/2 is spoken: Write gathers
 
 	gathering gathering
+	reading   reading
 
 	written   atomic.Int64 // bytes that the kernel has taken
 	renewed   atomic.Int64 // when the deadline was last moved, since start

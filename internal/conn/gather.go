@@ -120,7 +120,7 @@ func (c *conn) finish() error {
 	if c.gathering.turn.TryLock() {
 		return end()
 	}
-	_ = c.tcp.SetReadDeadline(time.Unix(1, 0))
+	_ = c.SetReadDeadline(time.Unix(1, 0))
 	cut := time.AfterFunc(lastWords, func() { _ = c.tcp.Close() })
 	go func() {
 		c.gathering.turn.Lock()
