@@ -53,11 +53,17 @@ type question struct {
 	caller Caller
 	mod    module.Version
 	facts  Facts
-	pseudo bool // mod.Version is a pseudo-version
+
+	looked, pseudo bool // see isPseudo
 }
 
-func newQuestion(caller Caller, m module.Version, facts Facts) question {
-	return question{caller, m, facts, module.IsPseudoVersion(m.Version)}
+// isPseudo reports whether mod.Version is a pseudo-version. It looks once: to look
+// costs more than to find out that no rule is about the module.
+func (q *question) isPseudo() bool {
+	if !q.looked {
+		q.looked, q.pseudo = true, module.IsPseudoVersion(q.mod.Version)
+	}
+	return q.pseudo
 }
 
 // outcome is what came of one rule.
@@ -98,7 +104,7 @@ type decision struct {
 // it says whether caller may read m.Path, which need not exist, at all: that
 // refuses private modules alone, and depends on facts.Now and nothing else.
 func (p *Policy) Decide(caller Caller, m module.Version, facts Facts) Verdict {
-	q := newQuestion(caller, m, facts)
+	q := question{caller: caller, mod: m, facts: facts}
 	if m.Version == "" {
 		if r := p.withholds(caller, m.Path, facts.Now); r != nil {
 			return p.verdict(&q, &decision{rule: r, sure: true, strict: true, hidden: true})
@@ -200,7 +206,7 @@ func (r *rule) judge(q *question) finding {
 		return finding{outcome: otherGroup}
 	}
 	f := r.judgeAs(q, q.mod.Version)
-	if f.outcome == applies || r.action == Allow || !q.pseudo {
+	if f.outcome == applies || r.action == Allow || !q.isPseudo() {
 		return f
 	}
 	// The commit may have been given a better name, and that one be refused.

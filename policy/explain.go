@@ -47,7 +47,7 @@ type Step struct {
 
 // Explain decides as Decide does, and says how.
 func (p *Policy) Explain(caller Caller, m module.Version, facts Facts) Explanation {
-	q := newQuestion(caller, m, facts)
+	q := question{caller: caller, mod: m, facts: facts}
 	findings := make([]finding, len(p.rules)) // otherModule
 	d := p.decide(&q, func(r *rule, f finding) { findings[r.index] = f })
 	e := Explanation{

@@ -20,7 +20,7 @@ func (p *Policy) Filter(caller Caller, path string, facts Facts) ([]string, Verd
 	if len(visible) > 0 || d.rule == nil {
 		return visible, Verdict{Judged: p.judges}
 	}
-	q := newQuestion(caller, module.Version{Path: path}, facts)
+	q := question{caller: caller, mod: module.Version{Path: path}, facts: facts}
 	return nil, p.verdict(&q, &d)
 }
 
@@ -78,7 +78,7 @@ func (p *Policy) mayDeny(rules []int32) bool {
 func (f Facts) about(caller Caller, m module.Version) question {
 	f.FirstSeen = f.Module.FirstSeen[m.Version]
 	f.Tags, f.Known = nil, f.Known|FactTags
-	return newQuestion(caller, m, f)
+	return question{caller: caller, mod: m, facts: f}
 }
 
 // newestAllowed returns the version that caller gets for the latest, and
