@@ -273,6 +273,7 @@ func (v *service) drain(life context.Context) {
 		v.public.Close()
 		v.cut = true
 	}
+	v.publicAddr.AwaitGone(patience)
 	for _, s := range []*http.Server{v.private, v.plain} {
 		if s != nil {
 			s.Close()

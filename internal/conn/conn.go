@@ -28,11 +28,14 @@ const (
 // Listener gives its connections a deadline for progress in writing. It stands
 // in for http.Server.WriteTimeout, which bounds a whole answer and so cannot be
 // right for a go.mod and for a 500 MB zip. It can be closed without harm to those
-// who have just connected: see Quiesce and AwaitRequests.
+// who have just connected, and to those who still read: see Quiesce, AwaitRequests
+// and AwaitGone.
 type Listener struct {
 	net.Listener
 	patience time.Duration
 	buffers  sync.Pool // of *[mostGathered]byte
+
+	leaving atomic.Int64 // connections of HTTP/2 that are closed and wait for their clients
 
 	mu       sync.Mutex
 	unasking map[*conn]struct{} // connections on which no request has come; guarded by mu

@@ -108,19 +108,23 @@ func (c *conn) send(p []byte) error {
 	return err
 }
 
-// finish sends what is pending and closes the connection. It does so in the
+// finish sends what is pending and leaves the connection. It does so in the
 // background where somebody is sending: http.Server closes one connection after
 // the other.
 func (c *conn) finish() error {
+	c.listener.leaving.Add(1)
+	_ = c.SetReadDeadline(time.Unix(1, 0))
 	end := func() error {
 		defer c.gathering.turn.Unlock()
-		_ = c.send(nil) // the client is leaving
-		return c.tcp.Close()
+		if c.send(nil) != nil { // the client has left
+			c.listener.leaving.Add(-1)
+			return nil
+		}
+		return c.leave()
 	}
 	if c.gathering.turn.TryLock() {
 		return end()
 	}
-	_ = c.SetReadDeadline(time.Unix(1, 0))
 	cut := time.AfterFunc(lastWords, func() { _ = c.tcp.Close() })
 	go func() {
 		c.gathering.turn.Lock()
