@@ -62,25 +62,32 @@ func TestLaterAnswersHaveADeadline(t *testing.T) {
 // TestSoonerDeadline: who closes a connection of TLS wants to be done soon, however
 // patient the connection is.
 func TestSoonerDeadline(t *testing.T) {
-	server, _ := pair(t, time.Minute)
-	if _, err := io.WriteString(server, "hello"); err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	if err := server.SetWriteDeadline(start.Add(200 * time.Millisecond)); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	for err == nil {
-		_, err = server.Write(make([]byte, 64<<10))
-	}
-	if d := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || d > 20*time.Second {
-		t.Errorf("%v after %s", err, d)
-	}
-	if err := server.SetWriteDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.(*conn).renew(); err != nil || server.(*conn).renewed.Load() == 0 {
-		t.Errorf("the deadline for progress does not come back: %v", err)
+	for name, set := range map[string]func(net.Conn, time.Time) error{
+		"for writing": net.Conn.SetWriteDeadline,
+		"for both":    net.Conn.SetDeadline,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, _ := pair(t, time.Minute)
+			if _, err := io.WriteString(server, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if err := set(server, start.Add(200*time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			for err == nil {
+				_, err = server.Write(make([]byte, 64<<10))
+			}
+			if d := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || d > 20*time.Second {
+				t.Errorf("%v after %s", err, d)
+			}
+			if err := set(server, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := server.(*conn).renew(); err != nil || server.(*conn).renewed.Load() == 0 {
+				t.Errorf("the deadline for progress does not come back: %v", err)
+			}
+		})
 	}
 }
