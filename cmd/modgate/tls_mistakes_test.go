@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,6 +17,24 @@ func TestTLSStorageUnwritable(t *testing.T) {
 	_, err := launch(nil, t.TempDir(), "--tls-mode=internal", "--tls-storage=/proc/modgate")
 	if err == nil || !strings.Contains(err.Error(), "tls.storage: ") || !strings.Contains(err.Error(), "→ name a directory") {
 		t.Error(err)
+	}
+}
+
+// TestTLSStorageFile: the word for the default is no directory of that name.
+func TestTLSStorageFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	i, err := launch(nil, t.TempDir(), "--tls-mode=internal", "--tls-storage=file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat("file"); err == nil {
+		t.Error("there is a directory with the name file")
+	}
+	if kept, err := os.ReadDir(filepath.Join(i.dir, ".modgate", "tls")); err != nil || len(kept) == 0 {
+		t.Errorf("nothing is kept below the cache: %v", err)
 	}
 }
 

@@ -75,13 +75,17 @@ func (s *settings) checkTLSStorage() error {
 	if err := s.onlyFor(s.TLS.Storage != "", "acme", "internal"); err != nil || s.TLS.Storage == "" {
 		return err
 	}
+	if s.TLS.Storage == "file" {
+		s.TLS.Storage = ""
+		return nil
+	}
 	if redis.IsURL(s.TLS.Storage) {
 		if _, err := redis.ParseURL(s.TLS.Storage); err != nil {
 			return remedied("is not a Redis: "+err.Error(), "write redis://USER:PASSWORD@HOST:PORT/DB, or the path of a directory")
 		}
 		return nil
 	}
-	if scheme, _, ok := strings.Cut(s.TLS.Storage, ":"); ok && (scheme == "redis" || scheme == "rediss" || strings.Contains(s.TLS.Storage, "://")) {
+	if scheme, _, _ := strings.Cut(s.TLS.Storage, ":"); scheme == "redis" || scheme == "rediss" || strings.Contains(s.TLS.Storage, "://") {
 		return remedied("is neither a directory nor a Redis", "write the path of a directory, or redis://USER:PASSWORD@HOST:PORT/DB")
 	}
 	dir, err := filepath.Abs(s.TLS.Storage)
