@@ -32,24 +32,27 @@ func newInternal(m *Manager) *internal {
 func (i *internal) load(ctx context.Context) { i.try(ctx) }
 
 // run issues a certificate when one is due, and again and again while the
-// storage does not answer.
+// storage does not answer. It looks at the clock now and then: a timer stands
+// still while the machine is suspended, and a renewal that was asked for moves
+// what is due.
 func (i *internal) run(ctx context.Context) error {
-	failures := 0
+	next, failures := i.due(), 0
 	for {
-		wait := time.Until(i.due())
-		if failures > 0 {
-			wait = max(wait, backoff(time.Second, time.Minute, failures))
-		}
-		i.m.update(i.slot, func(s *Status) { s.NextAttempt = time.Now().Add(wait).UTC() })
+		i.m.update(i.slot, func(s *Status) { s.NextAttempt = next.UTC() })
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(wait):
+		case <-time.After(min(time.Until(next), lookEvery)):
 		}
-		if i.try(ctx) {
-			failures = 0
-		} else {
+		switch {
+		case i.due().After(time.Now()):
+			next, failures = i.due(), 0
+		case next.After(time.Now()):
+		case i.try(ctx):
+			next, failures = i.due(), 0
+		default:
 			failures++
+			next = time.Now().Add(backoff(time.Second, time.Minute, failures))
 		}
 	}
 }
@@ -92,7 +95,8 @@ func (i *internal) try(ctx context.Context) bool {
 		return false
 	}
 	i.m.metrics.attempts.WithLabelValues(resultOK).Inc()
-	i.m.update(i.slot, func(s *Status) { s.Alarm = "" })
+	next := i.due().UTC()
+	i.m.update(i.slot, func(s *Status) { s.Alarm, s.NextAttempt = "", next })
 	return true
 }
 

@@ -243,6 +243,31 @@ func TestInternalRenewal(t *testing.T) {
 	})
 }
 
+// A renewal that somebody asks for moves the next one.
+func TestInternalRenewalAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := New(Config{Mode: Internal, Domains: []string{"go.corp.example"}, Storage: newMemory()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Load(t.Context())
+		go m.Run(t.Context())
+		time.Sleep(leafLife / 2)
+		if err := m.Renew(t.Context(), "go.corp.example"); err != nil {
+			t.Fatal(err)
+		}
+		asked := verify(t, m, m.RootPEM(), "go.corp.example")
+		if s := m.Status()[0]; !s.NextAttempt.Equal(asked.NotAfter.Add(-leafLife / 3)) {
+			t.Errorf("next attempt %v, certificate until %v", s.NextAttempt, asked.NotAfter)
+		}
+		time.Sleep(leafLife / 3)
+		synctest.Wait()
+		if verify(t, m, m.RootPEM(), "go.corp.example").SerialNumber.Cmp(asked.SerialNumber) != 0 {
+			t.Error("renewed when the one before was due")
+		}
+	})
+}
+
 // A storage that does not answer at the start is asked until it does.
 func TestInternalStorageDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
