@@ -1,6 +1,7 @@
 // Package conn gives the connections of a server what net/http leaves out: a
-// deadline for progress instead of one for a whole answer, and a way for a file
-// to the client that costs no more system calls than it must.
+// deadline for progress instead of one for a whole answer, ways to the client that
+// cost no more system calls and timers than they must, and an end that takes
+// nothing away from who has asked.
 package conn
 
 import (
