@@ -114,7 +114,9 @@ func (w *world) start(chain *upstream.Chain, base string) {
 	running.Go(func() { _ = w.server.Run(ctx) })
 	hs := httptest.NewServer(access.Handler(w.server, access.Reports{Observe: func(r *access.Record, _ time.Duration) { w.records <- *r }}))
 	w.url = strings.TrimSuffix(hs.URL+base, "/")
-	w.client = &http.Client{Transport: &http.Transport{DisableCompression: true}}
+	// On a connection that was used before, the client would ask again where an
+	// answer is cut before its first byte has left.
+	w.client = &http.Client{Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true}}
 	w.Cleanup(func() {
 		w.client.CloseIdleConnections()
 		cancel()
