@@ -25,6 +25,10 @@ func (p *Policy) withholds(caller Caller, modulePath string, now time.Time) *rul
 	return nil
 }
 
+// SparesGoMod reports whether no go.mod of modulePath is refused, whoever asks and
+// whatever is known of its version: no rule is strict, and modulePath is not private.
+func (p *Policy) SparesGoMod(modulePath string) bool { return !p.strict && !p.isMatched(modulePath) }
+
 // refusesAll returns the rule that surely refuses caller every version of the
 // private module modulePath, nil if there may be one that is not refused.
 func (p *Policy) refusesAll(caller Caller, modulePath string, now time.Time) *rule {

@@ -69,6 +69,7 @@ func (p *Policy) compile(cfg Rules) []error {
 		}
 		p.rules = append(p.rules, c.rule(at, r, p))
 		p.file(&p.rules[i], int32(i))
+		p.strict = p.strict || r.Strict
 	}
 	p.judges = len(p.rules) > 0 || p.otherwise.action == Deny
 	return c.found

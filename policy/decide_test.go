@@ -135,6 +135,29 @@ func TestDecide(t *testing.T) {
 
 // Of what cannot be told yet, the go.mod is open only if no rule that may decide
 // is strict.
+func TestSparesGoMod(t *testing.T) {
+	t.Parallel()
+	loose := policy.Rule{Action: "deny"}
+	strict := policy.Rule{Action: "deny", Strict: true, Modules: []string{"example.com/malware"}}
+	for _, test := range []struct {
+		name, private, path string
+		rules               []policy.Rule
+		want                bool
+	}{
+		{"no rule", "", "example.com/a", nil, true},
+		{"loose", "", "example.com/a", []policy.Rule{loose}, true},
+		{"strict", "", "example.com/malware", []policy.Rule{loose, strict}, false},
+		{"strict about another module", "", "example.com/a", []policy.Rule{loose, strict}, false},
+		{"private", "git.corp.example/*", "git.corp.example/team/lib", []policy.Rule{loose}, false},
+		{"private by another spelling", "git.corp.example/*", "git.corp.example/Team", nil, false},
+		{"beside private ones", "git.corp.example/*", "example.com/a", []policy.Rule{loose}, true},
+	} {
+		if got := rules(t, test.private, "", test.rules...).SparesGoMod(test.path); got != test.want {
+			t.Errorf("%s: %t", test.name, got)
+		}
+	}
+}
+
 func TestStrict(t *testing.T) {
 	t.Parallel()
 	retracted := policy.When{Retracted: &isTrue}
@@ -155,8 +178,12 @@ func TestStrict(t *testing.T) {
 		{"not the strict one", []policy.Rule{strictFact, loose}, known, false},
 		{"loose perhaps", []policy.Rule{looseFact}, policy.Facts{}, false},
 	} {
-		if v := rules(t, "", "", test.rules...).Decide(policy.Caller{}, version(t, "example.com/a@v1.0.0"), test.facts); v.Strict != test.want {
+		p := rules(t, "", "", test.rules...)
+		if v := p.Decide(policy.Caller{}, version(t, "example.com/a@v1.0.0"), test.facts); v.Strict != test.want {
 			t.Errorf("%s: strict %v", test.name, v.Strict)
+		}
+		if test.want && p.SparesGoMod("example.com/a") {
+			t.Errorf("%s: go.mod files are spared", test.name)
 		}
 	}
 }

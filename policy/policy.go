@@ -68,6 +68,7 @@ type Policy struct {
 	folded    index // rules that restrict, by their patterns in lower case
 	otherwise rule  // for what no rule decides
 	judges    bool  // there is something that could refuse, or note
+	strict    bool  // a rule refuses go.mod files too
 }
 
 // New checks cfg and returns the Policy. All mistakes are reported at once.

@@ -81,6 +81,10 @@ type Policy interface {
 	Explain(caller policy.Caller, m module.Version, facts policy.Facts) policy.Explanation
 }
 
+// sparing is an optional ability of a Policy: to tell, for less than a decision
+// costs, that no go.mod of a module is refused, whoever asks.
+type sparing interface{ SparesGoMod(path string) bool }
+
 // replaceable is an optional ability of a Policy whose rules may be replaced while
 // the server runs: those in force. A decision is made by one set of rules, and
 // what was found out for it is remembered for that set.
