@@ -50,11 +50,11 @@ func (e *deniedError) unsure() bool { return e.Wants != 0 }
 // tidy, go list -m all; measured with go1.26), and builds nothing from them.
 func (s *Server) permit(w http.ResponseWriter, r *http.Request, caller policy.Caller, req request) bool {
 	req.rules = s.inForce()
-	if p, ok := req.rules.(sparing); ok && req.kind == KindMod && p.SparesGoMod(req.mod.Path) {
-		return true
-	}
 	facts := atHand(req)
 	if req.kind == KindMod {
+		if p, ok := req.rules.(sparing); ok && p.SparesGoMod(req.mod.Path) {
+			return true
+		}
 		facts.Now = time.Now()
 		if !req.rules.Decide(caller, req.mod, facts).Strict { // whatever the facts are
 			return true

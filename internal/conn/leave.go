@@ -54,11 +54,5 @@ func (c *conn) isRead() bool {
 // AwaitGone returns when the clients of all connections that were closed have what
 // was written to them or take no more of it, or when ctx has ended.
 func (l *Listener) AwaitGone(ctx context.Context) {
-	for l.leaving.Load() > 0 {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(queuePoll):
-		}
-	}
+	waitWhile(ctx, func() bool { return l.leaving.Load() > 0 })
 }

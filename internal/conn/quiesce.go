@@ -83,7 +83,12 @@ func (c *conn) Close() error {
 // for it as well, reads it then and closes the connection without an answer; on a
 // connection that was used before, clients repeat what meets that.
 func (l *Listener) AwaitRequests(ctx context.Context) {
-	for l.awaitsRequests() {
+	waitWhile(ctx, l.awaitsRequests)
+}
+
+// waitWhile returns when pending reports false, or ctx has ended.
+func waitWhile(ctx context.Context, pending func() bool) {
+	for pending() {
 		select {
 		case <-ctx.Done():
 			return
